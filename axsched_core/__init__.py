@@ -1,0 +1,1 @@
+"""Run an Ax optimisation on whatever machines you have."""

@@ -1,0 +1,72 @@
+"""One tree of errors. Each message says what was wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AxschedError(Exception):
+    """The root of every error that axsched raises on purpose."""
+
+
+class InvalidInput(AxschedError, ValueError):
+    """Something that the user gave is wrong: a setting, a path, parameters, an objective."""
+
+
+class OptimizerError(AxschedError):
+    """The optimizer cannot be used as it is, or has nothing to propose."""
+
+
+class OptimizationStuck(OptimizerError):
+    """The optimizer waits for trials that nobody runs."""
+
+
+class AllTrialsFailed(AxschedError):
+    """Not one trial of the run has a result."""
+
+
+class TrialNotFinished(AxschedError):
+    """A trial's result was asked for before its job had one."""
+
+
+class RunnerError(AxschedError):
+    """A runner cannot be found, loaded, opened or used."""
+
+
+class RunnerNotFound(RunnerError):
+    """No installed distribution offers a runner of that name."""
+
+
+class RunnerLoadError(RunnerError):
+    """The plugin is installed but cannot be imported, or two offer the same name."""
+
+
+class ContractError(RunnerError):
+    """A plugin breaks the hook contract."""
+
+
+class UnsupportedObjective(RunnerError):
+    """The runner does not take this kind of objective."""
+
+
+class BackendUnavailable(AxschedError):
+    """Raised *by runners*: the backend does not answer now. Changes no job's state."""
+
+
+class SchedulerBusy(AxschedError):
+    """A method was called while another call to the same scheduler is on the stack."""
+
+
+class SchedulerClosed(AxschedError):
+    """The scheduler has been closed."""
+
+
+class OptimizationInterrupted(KeyboardInterrupt):
+    """Ctrl-C, after everything was put in order; the message says how to go on."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the closest match, or ""."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {match[0]!r}?" if match else ""

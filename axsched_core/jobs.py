@@ -1,0 +1,301 @@
+"""The value types that cross the contract between the core and a runner.
+
+Everything here is a frozen attrs class or an enum of plain strings, imports nothing
+but the standard library and attrs, and holds plain data, so that it can be logged,
+compared, and written as JSON.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Union
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, optional
+
+API_VERSION = (1, 0)
+"""Version (major, minor) of the hook contract that this core speaks."""
+
+Parameters = Mapping[str, Any]
+"""One arm's parameters: name -> str, bool, int, float or None."""
+
+Metrics = Mapping[str, tuple[float, Union[float, None]]]
+"""Metric name -> (mean, standard error of the mean or None where it is unknown)."""
+
+
+class JobState(str, enum.Enum):
+    """Where a job is in its life. ``QUEUED`` and ``RUNNING`` may alternate (a requeue)."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    LOST = "LOST"
+
+    @property
+    def ended(self) -> bool:
+        """True for the four states that a job never leaves."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class Cause(str, enum.Enum):
+    """Why a job ended as it did; stands beside a `JobState`."""
+
+    EXCEPTION = "EXCEPTION"
+    """The Python function raised; the traceback is in ``stderr.log``."""
+    LOAD_ERROR = "LOAD_ERROR"
+    """The function could not be loaded where the job ran (Python version, missing module)."""
+    EXIT_CODE = "EXIT_CODE"
+    """The process ended by itself with a non-zero exit code."""
+    SIGNAL = "SIGNAL"
+    """The process was ended by a signal that nobody here had sent."""
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    TIME_LIMIT = "TIME_LIMIT"
+    PREEMPTED = "PREEMPTED"
+    NODE_FAIL = "NODE_FAIL"
+    SUBMIT_REFUSED = "SUBMIT_REFUSED"
+    RESULT_INVALID = "RESULT_INVALID"
+    """The process ended well, but left no result that could be told to the optimizer."""
+    LOST = "LOST"
+    """The backend does not know the job any more and it left no exit file."""
+    CANCELLED = "CANCELLED"
+    """Somebody asked for it."""
+
+
+class Capability(str, enum.Enum):
+    """What a runner can do. The first four say which objectives it takes."""
+
+    FUNCTION = "function"
+    SCRIPT = "script"
+    CONTAINER = "container"
+    PARAMETERS = "parameters"
+    """Evaluates the parameters itself; no objective is set."""
+    REATTACH = "reattach"
+    LOGS = "logs"
+    """`axsched_read_log` works while the job runs."""
+    RESOURCES = "resources"
+    """Honours `JobRequest.resources` job by job."""
+    PUSH = "push"
+    """Calls ``context.wake`` when a job ends."""
+
+
+OBJECTIVE_CAPABILITIES = frozenset(
+    {Capability.FUNCTION, Capability.SCRIPT, Capability.CONTAINER, Capability.PARAMETERS}
+)
+
+
+@frozen
+class RunnerInfo:
+    """What a runner says of itself. Cheap to make: no I/O, no heavy import."""
+
+    name: str
+    """The name that users select it by; equal to the name of its entry point."""
+    capabilities: frozenset[Capability] = field(converter=lambda c: frozenset(map(Capability, c)))
+    summary: str = ""
+    """One line for ``axsched runners``."""
+    options_class: type | None = None
+    """An attrs class; ``runner_options`` are checked against it. None: takes no options."""
+    api_version: tuple[int, int] = field(default=API_VERSION, converter=tuple)
+    """(major, minor) of the contract it was written for."""
+
+
+@frozen
+class Check:
+    """One line of ``axsched doctor``."""
+
+    name: str
+    ok: bool
+    message: str = ""
+
+
+@frozen
+class Resources:
+    """What one job needs. None: whatever the backend gives."""
+
+    cpus: int | None = field(default=None, validator=optional(ge(1)))
+    memory_bytes: int | None = field(default=None, validator=optional(gt(0)))
+    gpus: int | None = field(default=None, validator=optional(ge(0)))
+    time_limit: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds from the moment the job runs."""
+
+
+@frozen
+class FunctionObjective:
+    """A Python function; ``function.pkl`` (cloudpickle) lies in the job's folder."""
+
+    name: str
+    """The function's qualified name, for people."""
+    keywords: bool
+    """True: called as ``f(x=..., y=...)``; False: as ``f({"x": ..., "y": ...})``."""
+    python: tuple[int, int]
+    """(major, minor) of the Python that pickled it."""
+
+    @property
+    def capability(self) -> Capability:
+        return Capability.FUNCTION
+
+
+@frozen
+class ScriptObjective:
+    """An executable file; ``argv`` is complete and is never seen by a shell."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(factory=dict)
+    """Added to the job's environment."""
+    working_dir: str | None = None
+    """None: the job's own folder."""
+    time_limit: float | None = None
+    """Seconds from the moment the job runs."""
+
+    @property
+    def capability(self) -> Capability:
+        return Capability.SCRIPT
+
+
+@frozen
+class ContainerObjective:
+    """A container image that follows the job folder's protocol."""
+
+    image: str
+    command: tuple[str, ...] | None = None
+    """None: the image's own."""
+    options: Mapping[str, Any] = field(factory=dict)
+    """For the runner, which checks them."""
+
+    @property
+    def capability(self) -> Capability:
+        return Capability.CONTAINER
+
+
+Objective = Union[FunctionObjective, ScriptObjective, ContainerObjective]
+
+
+@frozen
+class JobRequest:
+    """One attempt to evaluate one trial, before it is submitted."""
+
+    key: str
+    """``<run>-<trial>-<attempt>``: unique for ever, made before the job is submitted."""
+    trial_index: int
+    attempt: int
+    """1, 2, ..."""
+    parameters: Parameters
+    folder: Path
+    """Absolute path of the job's folder, which exists and holds the job's input files."""
+    objective: Objective | None
+    """None for a runner with the capability ``parameters``."""
+    resources: Resources = field(factory=Resources)
+
+
+@frozen
+class JobHandle:
+    """What a runner returns for a submitted job; survives JSON."""
+
+    key: str
+    backend_id: str = ""
+    """The backend's own name for the job (a Slurm id, a container id); "" where it has none."""
+    data: Mapping[str, Any] = field(factory=dict)
+    """Whatever else the runner needs to find the job again; JSON values only."""
+
+
+@frozen
+class SubmitError:
+    """One request that the backend refused."""
+
+    message: str
+    """The backend's own words."""
+    transient: bool = False
+    """True: the same job may be accepted later (a full queue); it is tried again."""
+
+
+@frozen
+class JobStatus:
+    """What the backend says of one job.
+
+    ``SUCCEEDED`` means here that the job's *process* ended well; the engine calls the job
+    succeeded only when it has read a valid result.
+    """
+
+    state: JobState
+    cause: Cause | None = None
+    message: str = ""
+    """For people: one line that says what happened."""
+    backend_state: str = ""
+    """The backend's own word for the state (``OUT_OF_ME+``, ``Exited (137)``)."""
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: float | None = None
+    """Seconds since the epoch, by the clock of the machine that ran the job."""
+    ended_at: float | None = None
+    host: str = ""
+
+
+@frozen
+class JobResult:
+    """What a job left: the bytes of its result file, or (capability ``parameters``) plain values.
+
+    Exactly one of the two is given. The core parses and validates both alike.
+    """
+
+    raw: bytes | None = None
+    """The content of ``result.json``. A runner need not read more than the core's limit + 1."""
+    metrics: Any = None
+    """A number, or name -> number | (mean, sem) | {"mean":, "sem":}."""
+
+
+@frozen
+class NotReady:
+    """No result yet; asked again for a grace period (network file systems lag)."""
+
+    reason: str = ""
+
+
+@frozen
+class NotSubmitted:
+    """`axsched_reattach` is certain that the backend never took the job and never will."""
+
+
+class CancelOutcome(str, enum.Enum):
+    """What became of a request to cancel. Only a later poll says that a job *is* cancelled."""
+
+    REQUESTED = "REQUESTED"
+    ALREADY_ENDED = "ALREADY_ENDED"
+    UNKNOWN_JOB = "UNKNOWN_JOB"
+    NOT_POSSIBLE = "NOT_POSSIBLE"
+    """The backend cannot stop a job once it runs (a thread of this process)."""
+
+
+@frozen
+class RunnerContext:
+    """What a runner is given when its session opens."""
+
+    run_id: str
+    """The first part of every key of this run."""
+    run_dir: Path
+    """Absolute path of the run directory."""
+    wake: Callable[[str], None]
+    """``wake(key)`` means 'poll this job soon'; from any thread, at any time, for any key."""
+    monitoring_interval: float
+    """Seconds: the usual pause between two polls."""
+    max_result_bytes: int
+    """A larger ``result.json`` is refused; no need to read beyond it."""
+
+
+@frozen
+class Event:
+    """Something that happened; given to observers."""
+
+    kind: str
+    """``run_started``, ``trial_created``, ``job_submitted``, ``job_state``, ``job_retried``,
+    ``trial_ended``, ``backend_trouble``, ``backend_recovered``, ``message`` or ``run_ended``."""
+    time: float
+    """Seconds since the epoch."""
+    trial_index: int | None = None
+    key: str | None = None
+    state: str | None = None
+    cause: Cause | None = None
+    message: str = ""
+    data: Mapping[str, Any] = field(factory=dict)

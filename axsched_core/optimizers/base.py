@@ -1,0 +1,157 @@
+"""Ask and tell: what the engine needs of whatever proposes the trials.
+
+The methods of one `Optimizer` are called from one thread at a time.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from axsched_core.jobs import Metrics, Parameters
+
+
+@frozen
+class Candidate:
+    """A trial that the optimizer has just made; it holds it as running."""
+
+    index: int
+    parameters: Parameters
+
+
+@frozen
+class Asked:
+    """The answer to `Optimizer.ask`."""
+
+    candidates: tuple[Candidate, ...] = ()
+    """Fewer than asked for, or none, where the optimizer needs results first."""
+    complete: bool = False
+    """True: the optimization is over; nothing will ever be proposed again."""
+    reason: str = ""
+    """Why there are fewer; the optimizer's own words."""
+
+
+class OutcomeKind(enum.Enum):
+    """What the optimizer is told of a trial."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    ABANDONED = "ABANDONED"
+    """Will never have a result, but is not to be proposed again."""
+
+
+@frozen
+class Outcome:
+    """How one trial ended."""
+
+    index: int
+    kind: OutcomeKind
+    metrics: Metrics = field(factory=dict)
+    """For ``COMPLETED``: validated, finite."""
+    reason: str = ""
+
+
+@frozen
+class TrialView:
+    """One trial as the optimizer sees it now."""
+
+    index: int
+    parameters: Parameters
+    status: str
+    """The optimizer's own word (``RUNNING``, ``COMPLETED``, ...)."""
+    open: bool
+    """True while the trial may still be completed: it has neither ended nor got its data."""
+    metadata: Mapping[str, Any] = field(factory=dict)
+    """What `Optimizer.annotate` has left on it, in this session or an earlier one."""
+
+
+class Optimizer(abc.ABC):
+    """One adapter for each kind of object that proposes trials."""
+
+    @property
+    @abc.abstractmethod
+    def native(self) -> Any:
+        """The user's own object."""
+
+    @property
+    @abc.abstractmethod
+    def experiment(self) -> Any:
+        """The experiment inside it (an Ax ``Experiment``), or the object itself."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """The experiment's name, "" where it has none."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raise `OptimizerError`, with the remedy, where nothing can be optimized yet."""
+
+    @property
+    @abc.abstractmethod
+    def objective_names(self) -> tuple[str, ...]:
+        """The metrics that are optimized, in order."""
+
+    @property
+    @abc.abstractmethod
+    def required_metrics(self) -> frozenset[str]:
+        """Every metric that a result must have: objectives and outcome constraints."""
+
+    @property
+    @abc.abstractmethod
+    def parameter_names(self) -> tuple[str, ...]:
+        """The search space's parameters, in order."""
+
+    @abc.abstractmethod
+    def ask(self, n: int) -> Asked:
+        """Make up to ``n`` trials. Never waits for results; may compute for seconds.
+
+        Asks a model-based strategy for no more than is left of its initial phase in one go.
+        """
+
+    @abc.abstractmethod
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """Write down how trials ended, all in one go. Unknown metrics become tracking metrics."""
+
+    @abc.abstractmethod
+    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+        """Leave plain data on trials (index -> data), beside what is there already."""
+
+    @abc.abstractmethod
+    def attach(self, parameters: Parameters) -> int:
+        """Add a trial with these parameters; return its index.
+
+        Raises `InvalidInput` for parameters outside the search space.
+        """
+
+    @abc.abstractmethod
+    def validate(self, parameters: Parameters) -> None:
+        """Raise `InvalidInput` that names the parameter, its value and what is allowed."""
+
+    @abc.abstractmethod
+    def trials(self, indices: Sequence[int] | None = None) -> Mapping[int, TrialView]:
+        """The trials with these indices (those that exist), or all, by index, in order."""
+
+    @abc.abstractmethod
+    def initial_trials_left(self) -> int:
+        """How many trials are still to be made before the strategy's model proposes any.
+
+        0 for a strategy that has no model, or is in its model's phase already.
+        """
+
+    @abc.abstractmethod
+    def best(self) -> Any:
+        """The optimizer's own best parameters (several objectives: its own Pareto set)."""
+
+    @abc.abstractmethod
+    def save(self, path: Path) -> None:
+        """Write everything to a file that `load` reads; replace an old one atomically."""
+
+    @abc.abstractmethod
+    def load(self, path: Path) -> Optimizer:
+        """Read a file that `save` wrote, into a new adapter of the same kind."""
