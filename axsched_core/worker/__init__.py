@@ -1,0 +1,5 @@
+"""What runs beside the objective, wherever that is: one file, standard library only."""
+
+from pathlib import Path
+
+WORKER_FILE = Path(__file__).with_name("axsched_worker.py")

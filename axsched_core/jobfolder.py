@@ -1,0 +1,196 @@
+"""A job's folder is the whole protocol between the core and what runs the job.
+
+In, written by the core before the job is submitted:
+
+==================  =================================================================
+``params.json``     the parameters, a JSON object
+``job.json``        what to run: see `prepare`
+``function.pkl``    the function (cloudpickle), for a function objective
+``axsched_worker.py``  the worker: one file, standard library only
+==================  =================================================================
+
+Out, written by the worker (or by anything that follows the protocol):
+
+==================  =================================================================
+``claim``           made first, with O_EXCL: who cannot make it does not run
+``pid.json``        pid, start time, boot id and host of the supervising process
+``result.json``     the metrics; written beside and renamed
+``progress.jsonl``  intermediate metrics, one JSON object a line
+``stdout.log``      what the objective printed; ``stderr.log`` likewise
+``exit.json``       last of all: how the job ended
+==================  =================================================================
+
+``cancel``, made by the driver, asks the worker to end the job.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from axsched_core.jobs import (
+    Cause,
+    FunctionObjective,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    ScriptObjective,
+)
+from axsched_core.worker import WORKER_FILE
+
+PARAMS = "params.json"
+JOB = "job.json"
+FUNCTION = "function.pkl"
+WORKER = "axsched_worker.py"
+CLAIM = "claim"
+CANCEL = "cancel"
+PID = "pid.json"
+RESULT = "result.json"
+PROGRESS = "progress.jsonl"
+STDOUT = "stdout.log"
+STDERR = "stderr.log"
+EXIT = "exit.json"
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path`` and rename it, so that nobody ever reads half a file."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` where the file system can, else a copy."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def prepare(
+    request: JobRequest, *, function_file: Path | None = None, max_result_bytes: int
+) -> None:
+    """Make the folder of ``request`` and write the job's input files into it.
+
+    Args:
+        request: the job; its folder must not exist yet.
+        function_file: the pickled function, for a function objective.
+        max_result_bytes: a larger result will be refused.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    folder, objective = request.folder, request.objective
+    folder.mkdir(mode=0o700, parents=True)
+    job: dict[str, Any] = {
+        "key": request.key,
+        "trial_index": request.trial_index,
+        "attempt": request.attempt,
+        "time_limit": request.resources.time_limit,
+        "max_result_bytes": max_result_bytes,
+        "kind": objective.capability.value if objective is not None else None,
+    }
+    if isinstance(objective, FunctionObjective):
+        job |= {
+            "function": objective.name,
+            "keywords": objective.keywords,
+            "python": list(objective.python),
+        }
+    elif isinstance(objective, ScriptObjective):
+        job |= {
+            "argv": list(objective.argv),
+            "env": dict(objective.env),
+            "working_dir": objective.working_dir,
+        }
+    (folder / PARAMS).write_text(json.dumps(dict(request.parameters)), encoding="utf-8")
+    (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+    if objective is not None:
+        if function_file is not None:
+            link_or_copy(function_file, folder / FUNCTION)
+        link_or_copy(WORKER_FILE, folder / WORKER)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of the protocol; None where it is missing, torn or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if ok else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def read_exit(folder: Path) -> JobStatus | None:
+    """Read how the job ended from its ``exit.json``; None while there is none.
+
+    The file is written by the machine that ran the job, so nothing in it is trusted to have
+    the right type.
+    """
+    data = read_json(folder / EXIT)
+    if not isinstance(data, Mapping):
+        return None
+    exit_code, signal = _integer(data.get("exit_code")), _integer(data.get("signal"))
+    word = data.get("cause")
+    cause = Cause(word) if word in Cause.__members__ else None
+    if cause is Cause.CANCELLED:
+        state = JobState.CANCELLED
+    elif cause is None and exit_code == 0:
+        state = JobState.SUCCEEDED
+    else:
+        state = JobState.FAILED
+        cause = cause or (Cause.SIGNAL if signal is not None else Cause.EXIT_CODE)
+    return JobStatus(
+        state,
+        cause,
+        message=str(data.get("message") or ""),
+        exit_code=exit_code,
+        signal=signal,
+        started_at=_number(data.get("start")),
+        ended_at=_number(data.get("end")),
+        host=str(data.get("host") or ""),
+    )
+
+
+def read_result(folder: Path, limit: int) -> JobResult | NotReady:
+    """Read ``result.json``, at most one byte more than ``limit``."""
+    try:
+        with (folder / RESULT).open("rb") as file:
+            return JobResult(raw=file.read(limit + 1))
+    except FileNotFoundError:
+        return NotReady(f"there is no {RESULT} in {folder}")
+
+
+def try_claim(folder: Path, who: str) -> bool:
+    """Claim the job: True means that nobody else runs it, nor ever will."""
+    try:
+        descriptor = os.open(folder / CLAIM, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump({"by": who}, file)
+    return True
+
+
+def request_cancel(folder: Path, reason: str) -> None:
+    """Ask the worker that runs the job to end it."""
+    write_atomically(folder / CANCEL, reason.encode())
