@@ -1,0 +1,966 @@
+"""Run one job from its folder: ``python axsched_worker.py FOLDER [--restart N] [--detach]``.
+
+One file, standard library only, Python 3.7 or newer: it travels with the job, so the machine
+that runs the job needs Python and nothing of ours. The folder's files are described in
+``axsched_core/jobfolder.py``; ``job.json`` says what to run. Beside the keys that the core
+writes there, a runner may add
+
+* ``threads`` (int): a limit for OpenMP, OpenBLAS, MKL and the like, set in the job's
+  environment unless the user has set one;
+* ``sys_path`` (list of str): directories that a function's modules may be imported from.
+
+Three processes take part: the *caller* (a worker of a pool, a batch script), the
+*supervisor*, and the *child*, which alone loads and runs the user's code. The supervisor
+keeps the time limit, watches for the ``cancel`` file, ends the child with all its
+descendants, and writes ``exit.json``, whatever happens to the caller.
+
+On Linux "all its descendants" is exact: the supervisor is a child subreaper, so processes
+that leave their session come back to it. Elsewhere (macOS) only the child's process group
+can be ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import numbers
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+
+try:
+    # Here and not where it is used: forked supervisors and children then find it loaded.
+    import ctypes
+
+    _libc = ctypes.CDLL(None, use_errno=True)
+except (ImportError, OSError):  # a Python built without libffi
+    _libc = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False  # as in typing, whose import would cost every job some milliseconds
+if TYPE_CHECKING:
+    from typing import Any, Callable, NoReturn, Optional, Sequence, TextIO
+
+NOT_MINE = 75
+"""Exit code of ``run`` for a job that somebody else has claimed."""
+
+WAIT = 0.1
+"""Seconds between two looks at the ``cancel`` file."""
+GRACE = 0.5
+"""Seconds between SIGTERM and SIGKILL."""
+SWEEP_LIMIT = 20.0
+"""Seconds after which processes that SIGKILL does not end are given up."""
+CLAIM_GRACE = 5.0
+"""Seconds in which a new claim must have been filled in by its owner."""
+MESSAGE_LIMIT = 2000
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_WATCHED_SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
+_LINUX = sys.platform.startswith("linux")
+
+
+# ---------------------------------------------------------------- ways to start a job
+
+
+def run(folder: str, restart: int = 0) -> int:
+    """Supervise the job in this process until it has ended.
+
+    The process becomes the supervisor for good: SIGINT is ignored, SIGTERM ends the job.
+
+    Args:
+        folder: the job's folder.
+        restart: how often the backend has put the job back into its queue.
+
+    Returns:
+        The job's exit code (128 + n for signal n; 1 where it failed with exit code 0), or
+        `NOT_MINE` where somebody else has claimed the job; nothing was run or written then.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    return _Supervisor(os.path.abspath(folder)).run(restart)
+
+
+def start_detached(folder: str, restart: int = 0) -> int:
+    """Fork a supervisor that outlives this process and belongs to none of its groups.
+
+    Returns:
+        A file descriptor that reaches its end when the supervisor has ended. It is the
+        caller's to close; closing it early does the job no harm.
+    """
+    read_end, write_end = os.pipe()
+    middle = _fork()
+    if middle == 0:
+        _run_detached(folder, restart, keep=write_end)
+    os.close(write_end)
+    os.waitpid(middle, 0)
+    return read_end
+
+
+def start_spawned(folder: str, python: str = sys.executable) -> int:
+    """Like `start_detached`, in a fresh interpreter: slower, but nothing is inherited.
+
+    Raises:
+        OSError: the interpreter cannot be started.
+        RuntimeError: the interpreter ended without having started the supervisor.
+    """
+    import subprocess  # not above: a supervisor has no use for it
+
+    read_end, write_end = os.pipe()
+    try:
+        # Its stdout is the pipe that tells of the supervisor's end; nothing is written to it.
+        process = subprocess.Popen(
+            [python, os.path.join(folder, "axsched_worker.py"), folder, "--detach"],
+            stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # out of reach of Ctrl-C
+        )
+        code = process.wait()
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    if code != 0:
+        os.close(read_end)
+        raise RuntimeError("%s cannot run the job's worker (exit code %d)" % (python, code))
+    return read_end
+
+
+def wait_for_end(descriptor: int) -> None:
+    """Wait for a supervisor that `start_detached` or `start_spawned` has started."""
+    try:
+        while os.read(descriptor, 4096):
+            pass
+    finally:
+        os.close(descriptor)
+
+
+def run_here(folder: str) -> bool:
+    """Run a function objective in the calling thread, without supervisor (``isolation="none"``).
+
+    Writes the same files. It cannot capture what the function prints, cannot be cancelled
+    once it runs, keeps no time limit, and sets neither directory nor environment.
+
+    Returns:
+        False: somebody else has claimed the job.
+    """
+    folder = os.path.abspath(folder)
+    if not _claim(folder, 0):
+        return False
+    start = time.time()
+    ending = _Ending()
+    try:
+        if os.path.exists(os.path.join(folder, "cancel")):
+            ending = _Ending(cause="CANCELLED", message=_cancel_message(folder))
+        else:
+            _write_json(os.path.join(folder, "pid.json"), _identity())
+            with open(os.path.join(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
+                ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
+    except BaseException as error:
+        ending = _supervisor_trouble(folder, error)
+        raise
+    finally:
+        _write_exit(folder, ending, start)
+    return True
+
+
+def _fork() -> int:
+    # Python 3.12 warns of every fork beside other threads; with -W error that would raise
+    # after the fork. The filters are put back at once, in both processes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _run_detached(folder: str, restart: int, keep: int) -> NoReturn:
+    """In a process that nobody needs: fork the supervisor and end."""
+    code = 1
+    try:
+        if _fork() == 0:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            _close_descriptors(keep=(keep,))
+            run(folder, restart)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+# ---------------------------------------------------------------- who runs a job
+
+
+def owner_is_alive(folder: str) -> Optional[bool]:
+    """Say whether the process that has claimed the job still lives.
+
+    Returns:
+        None where that cannot be known from here: the job runs on another machine.
+        False also where nobody has claimed the job, or the driver has taken it back.
+    """
+    claim = _read_json(folder, "claim")
+    owner = _read_json(folder, "pid.json") or claim
+    if not isinstance(owner, dict) or "pid" not in owner:
+        if isinstance(claim, dict):
+            return False  # taken back by the driver: {"by": ...}
+        # A claim is empty for an instant between being made and being filled in.
+        try:
+            return time.time() - os.stat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
+        except FileNotFoundError:
+            return False
+    if owner.get("host") != os.uname().nodename:
+        return None
+    if owner.get("boot_id") != _boot_id():
+        return False
+    if owner.get("start_time") is None:  # no /proc
+        try:
+            os.kill(owner["pid"], 0)
+        except ProcessLookupError:
+            return False
+        return True
+    stat = _process_stat(owner["pid"])
+    return stat is not None and stat[0] != "Z" and int(stat[19]) == owner["start_time"]
+
+
+def wait_for_owner(folder: str) -> bool:
+    """Wait until the job has ended, whoever runs it on this machine.
+
+    Returns:
+        False: it runs on another machine, so there is nothing to wait for.
+    """
+    exit_file = os.path.join(folder, "exit.json")
+    while not os.path.exists(exit_file):
+        alive = owner_is_alive(folder)
+        if not alive:
+            return alive is False
+        time.sleep(WAIT)
+    return True
+
+
+def _identity() -> dict[str, Any]:
+    stat = _process_stat(os.getpid())
+    return {
+        "pid": os.getpid(),
+        "start_time": int(stat[19]) if stat else None,
+        "boot_id": _boot_id(),
+        "host": os.uname().nodename,
+    }
+
+
+def _process_stat(pid: object) -> Optional[list[str]]:
+    """The fields of /proc/PID/stat from the third (the state) on; None without such a process."""
+    try:
+        with open("/proc/%s/stat" % pid, encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _boot_id() -> Optional[str]:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _claim(folder: str, restart: int) -> bool:
+    """Claim the job. False: somebody else has it, or the driver has taken it back."""
+    mine = dict(_identity(), restart=restart)
+    first = _create(os.path.join(folder, "claim"), mine)
+    if not restart:
+        return first
+    # A requeued job may find the claim of its first start, but not the driver's: that one
+    # says that the job shall never run.
+    if not first and "by" in (_read_json(folder, "claim") or {}):
+        return False
+    return _create(os.path.join(folder, "claim.%d" % restart), mine)
+
+
+def _create(path: str, content: Mapping[str, Any]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    return True
+
+
+def _set_aside(folder: str, restart: int) -> None:
+    """Keep what the earlier start left, under other names."""
+    for name in ("result.json", "progress.jsonl", "stdout.log", "stderr.log", "exit.json"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            os.replace(path, "%s.%d" % (path, restart - 1))
+
+
+# ---------------------------------------------------------------- how a job ends
+
+
+class _Ending:
+    """What ``exit.json`` will say."""
+
+    def __init__(
+        self,
+        exit_code: Optional[int] = None,
+        signal: Optional[int] = None,
+        cause: Optional[str] = None,
+        message: str = "",
+        max_rss_bytes: Optional[int] = None,
+    ) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+        self.cause = cause
+        self.message = message
+        self.max_rss_bytes = max_rss_bytes
+
+    def as_exit_code(self) -> int:
+        if self.signal is not None:
+            return 128 + self.signal
+        return self.exit_code or (1 if self.cause else 0)
+
+
+def _write_exit(folder: str, ending: _Ending, start: float) -> None:
+    data = dict(vars(ending), start=start, end=time.time(), host=os.uname().nodename)
+    data["message"] = ending.message[:MESSAGE_LIMIT]
+    try:
+        _write_json(os.path.join(folder, "exit.json"), data)
+    except OSError:
+        _note(folder, "exit.json cannot be written (%s):\n%s\n" % (folder, traceback.format_exc()))
+        raise
+
+
+def _supervisor_trouble(folder: str, error: BaseException) -> _Ending:
+    _note(folder, "axsched: the job's supervisor failed:\n" + traceback.format_exc())
+    return _Ending(cause="NODE_FAIL", message="the job's supervisor failed: " + _one_line(error))
+
+
+def _note(folder: str, text: str) -> None:
+    """Tell of trouble in every place that is left: the job's stderr.log, and our own stderr."""
+    for place in (os.path.join(folder, "stderr.log"), 2):
+        try:
+            with open(place, "a", encoding="utf-8", closefd=place != 2) as file:
+                file.write(text)
+        except OSError:
+            continue
+
+
+def _cancel_message(folder: str) -> str:
+    try:
+        with open(os.path.join(folder, "cancel"), encoding="utf-8", errors="replace") as file:
+            reason = file.read(MESSAGE_LIMIT).strip()
+    except OSError:
+        reason = ""
+    return "cancelled: " + reason if reason else "cancelled"
+
+
+def _one_line(error: BaseException) -> str:
+    """What the last line of a traceback says of an error."""
+    lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
+    return lines[-1 if isinstance(error, SyntaxError) else 0] if lines else type(error).__name__
+
+
+# ---------------------------------------------------------------- the supervisor
+
+
+class _Supervisor:
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.job: dict[str, Any] = {}
+        self.child = 0
+        self.status: Optional[int] = None  # of the child, as wait4 gives it
+        self.max_rss: Optional[int] = None
+        self.told_to_stop = False
+
+    def run(self, restart: int) -> int:
+        if not _claim(self.folder, restart):
+            return NOT_MINE
+        start = time.time()
+        ending = _Ending()
+        try:
+            if restart:
+                _set_aside(self.folder, restart)
+            if self._cancelled():
+                ending = _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
+            else:
+                ending = self._supervise()
+        except BaseException as error:  # noqa: BLE001 - it is told in exit.json
+            ending = _supervisor_trouble(self.folder, error)
+            self._end_all(grace=0.0)
+        finally:
+            _write_exit(self.folder, ending, start)
+        return ending.as_exit_code()
+
+    def _supervise(self) -> _Ending:
+        self._get_ready()
+        _write_json(self._path("pid.json"), _identity())
+        self.job = _read_json(self.folder, "job.json")
+        left_before = self._result_in_working_dir()
+        report = self._start_child()
+        why = self._wait()
+        stubborn = self._end_all(GRACE)
+        if why is None and self.status == 0 and self.job["kind"] == "script":
+            self._collect_result(left_before)
+        ending = self._ending(why, _read_report(report))
+        if stubborn:
+            ending.message += " (processes that SIGKILL did not end: %s)" % stubborn
+        ending.max_rss_bytes = self.max_rss
+        return ending
+
+    def _get_ready(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would make waitpid useless
+        if hasattr(signal, "sigtimedwait"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED_SIGNALS)
+        else:
+            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "told_to_stop", True))
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def _start_child(self) -> int:
+        """Fork the child; return the end of a pipe where it may report how it failed."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        stdio = [os.open(os.devnull, os.O_RDONLY)]
+        stdio += [os.open(self._path(name), flags, 0o600) for name in ("stdout.log", "stderr.log")]
+        read_end, write_end = os.pipe()
+        supervisor = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            _be_child(self.folder, self.job, stdio, write_end, supervisor)
+        for descriptor in stdio:
+            os.close(descriptor)
+        os.close(write_end)
+        return read_end
+
+    def _wait(self) -> Optional[_Ending]:
+        """Wait for the child's end, or for a reason to end it, which is returned."""
+        limit = self.job.get("time_limit")
+        deadline = None if limit is None else time.monotonic() + float(limit)
+        while self._reap():
+            if self.status is not None:
+                return None  # the child has ended by itself; others may be left
+            if self._cancelled():
+                return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
+            if self.told_to_stop:
+                return _Ending(cause="SIGNAL", message="supervisor was told to stop (SIGTERM)")
+            pause = WAIT
+            if deadline is not None:
+                pause = min(WAIT, deadline - time.monotonic())
+                if pause <= 0:
+                    words = "ran longer than its time limit of %s s" % (limit,)
+                    return _Ending(cause="TIME_LIMIT", message=words)
+            self._pause(pause)
+        return None
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for a child's end or SIGTERM, at most so long."""
+        if hasattr(signal, "sigtimedwait"):
+            seen = signal.sigtimedwait(_WATCHED_SIGNALS, seconds)
+            if seen is not None and seen.si_signo == signal.SIGTERM:
+                self.told_to_stop = True
+        else:
+            time.sleep(min(seconds, 0.05))
+
+    def _reap(self) -> bool:
+        """Collect ended children, adopted ones too. False: there are no more children."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.child:
+                self.status = status
+                self.max_rss = usage.ru_maxrss * (1024 if _LINUX else 1)
+
+    def _end_all(self, grace: float) -> list[int]:
+        """End the child and all its descendants; return those that could not be ended."""
+        begin = time.monotonic()
+        if grace and self._anybody_left():
+            self._signal_all(signal.SIGTERM)
+        while self._anybody_left():
+            passed = time.monotonic() - begin
+            if passed > SWEEP_LIMIT:
+                return _descendants(os.getpid())
+            if passed >= grace:  # again and again: who is killed may just have forked
+                self._signal_all(signal.SIGKILL)
+            self._pause(0.02)
+        return []
+
+    def _anybody_left(self) -> bool:
+        left = self._reap()
+        if _LINUX or not self.child:
+            return left
+        try:  # without a subreaper, nobody outside the child's group can be found
+            os.killpg(self.child, 0)
+        except OSError:
+            return left
+        return True
+
+    def _signal_all(self, number: int) -> None:
+        if not _LINUX:
+            _signal(os.killpg, self.child, number)
+            return
+        for pid in _descendants(os.getpid()):
+            _signal(os.kill, pid, number)
+
+    def _ending(self, why: Optional[_Ending], report: Mapping[str, Any]) -> _Ending:
+        status = self.status
+        if status is None:
+            ending = _Ending(cause="NODE_FAIL", message="the job's process vanished")
+        elif os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            ending = _Ending(signal=number, cause="SIGNAL", message=_signal_words(number))
+        else:
+            ending = _Ending(exit_code=os.WEXITSTATUS(status))
+            ending.cause = report.get("cause") or ("EXIT_CODE" if ending.exit_code else None)
+            ending.message = report.get("message") or ""
+            if ending.cause == "EXIT_CODE" and not ending.message:
+                ending.message = "ended with exit code %s" % (ending.exit_code,)
+        if why is not None:
+            ending.cause, ending.message = why.cause, why.message
+        elif ending.cause is None and self.job["kind"] == "function" and not self._has_result():
+            ending.cause = "RESULT_INVALID"
+            ending.message = "the process ended (os._exit(0)?) before the function had returned"
+        return ending
+
+    def _collect_result(self, before: Optional[tuple[int, ...]]) -> None:
+        """A script may leave result.json in its working directory instead."""
+        after = self._result_in_working_dir()
+        if after is None or after == before or self._has_result():
+            return
+        source = os.path.join(self.job["working_dir"], "result.json")
+        with open(source, "rb") as file:  # no rename: it may be another file system
+            _write_bytes(self._path("result.json"), file.read())
+        os.unlink(source)
+
+    def _result_in_working_dir(self) -> Optional[tuple[int, ...]]:
+        """What tells one version of that file from another; None where there is none."""
+        if not self.job.get("working_dir"):
+            return None
+        try:
+            stat = os.stat(os.path.join(self.job["working_dir"], "result.json"))
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def _has_result(self) -> bool:
+        return os.path.exists(self._path("result.json"))
+
+    def _cancelled(self) -> bool:
+        return os.path.exists(self._path("cancel"))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+
+def _descendants(root: int) -> list[int]:
+    """All living processes below one, by a walk over /proc; none where there is no /proc."""
+    if not _LINUX:
+        return []
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = _process_stat(name)
+            if stat is not None and stat[0] != "Z":
+                children.setdefault(int(stat[1]), []).append(int(name))
+    found = list(children.get(root, ()))
+    for pid in found:  # grows while it is walked
+        found += children.get(pid, ())
+    return found
+
+
+def _signal(send: Callable[[int, int], None], target: int, number: int) -> None:
+    """Send a signal to somebody who may have ended meanwhile, or (setuid) be out of reach."""
+    try:
+        send(target, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _signal_words(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = "signal %d" % number
+    if number == signal.SIGKILL:
+        return "killed by SIGKILL; often the kernel's out-of-memory killer"
+    if number == signal.SIGSEGV:
+        return "killed by SIGSEGV (segmentation fault)"
+    return "killed by " + name
+
+
+def _prctl(option: int, value: int) -> None:
+    if _LINUX and _libc is not None:
+        _libc.prctl(option, value, 0, 0, 0)
+
+
+def _close_descriptors(keep: Sequence[int] = ()) -> None:
+    """Close everything but stdin, stdout, stderr and ``keep``."""
+    listing = "/proc/self/fd" if _LINUX else "/dev/fd"
+    for name in os.listdir(listing):
+        if int(name) > 2 and int(name) not in keep:
+            try:
+                os.close(int(name))
+            except OSError as error:
+                if error.errno != errno.EBADF:  # the listing's own descriptor
+                    raise
+
+
+# ---------------------------------------------------------------- the child
+
+
+def _be_child(
+    folder: str, job: Mapping[str, Any], stdio: Sequence[int], report: int, supervisor: int
+) -> NoReturn:
+    """In the child: run the user's code and end."""
+    ending = _Ending(exit_code=1, cause="NODE_FAIL", message="the job's process failed to start")
+    try:
+        _become_job(stdio, report, supervisor)
+        if job.get("kind") == "function":
+            os.chdir(folder)
+            os.environ.update(_environment(folder, job, os.environ))
+            _fresh_start()
+            ending = _run_function(folder, job, sys.stderr)
+        elif job.get("kind") == "script":
+            ending = _become_script(folder, job)
+        else:
+            words = "this worker runs functions and scripts, not %r" % job.get("kind")
+            ending = _Ending(exit_code=1, cause="LOAD_ERROR", message=words)
+    except BaseException as error:  # noqa: BLE001 - it is reported to the supervisor
+        traceback.print_exc()
+        ending.message += ": " + _one_line(error)
+    finally:
+        _report(report, ending)
+        _flush()
+        os._exit(1 if ending.exit_code is None else ending.exit_code & 0xFF)
+
+
+def _become_job(stdio: Sequence[int], report: int, supervisor: int) -> None:
+    """Leave everything of the supervisor behind: session, signals, descriptors, streams."""
+    os.setsid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != supervisor:  # it died before the line above
+        os._exit(1)
+    for standard, descriptor in enumerate(stdio):
+        os.dup2(descriptor, standard)
+    _close_descriptors(keep=(report,))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # The old stream objects may hold text of another process: they are kept, never flushed.
+    _old_streams.extend((sys.stdin, sys.stdout, sys.stderr))
+    sys.stdin = sys.__stdin__ = _stream(0, "r")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _stream(1, "w")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2, "w")  # type: ignore[misc]
+
+
+_old_streams: list[Any] = []
+
+
+def _stream(descriptor: int, mode: str) -> Any:
+    # Line by line, so that the log can be read while the job runs.
+    return open(
+        descriptor,
+        mode,
+        buffering=1,
+        encoding="utf-8",
+        errors="backslashreplace" if mode == "w" else "replace",
+        closefd=False,
+    )
+
+
+def _environment(folder: str, job: Mapping[str, Any], base: Mapping[str, str]) -> dict[str, str]:
+    env = dict(base)
+    if job.get("threads"):
+        for name in THREAD_VARIABLES:
+            env.setdefault(name, str(job["threads"]))
+    env.update(job.get("env") or {})
+    parameters = os.path.join(folder, "params.json")
+    env.update(
+        AXSCHED_JOB_DIR=folder,
+        AXSCHED_PARAMS_FILE=parameters,
+        AXSCHED_RESULT_FILE=os.path.join(folder, "result.json"),
+        AXSCHED_PROGRESS_FILE=os.path.join(folder, "progress.jsonl"),
+        AXSCHED_TRIAL_INDEX=str(job["trial_index"]),
+        AXSCHED_ATTEMPT=str(job["attempt"]),
+        JOB_PARAMS_FILE=parameters,
+    )
+    return env
+
+
+def _fresh_start() -> None:
+    """Undo what a fork has inherited from a process that has run for a while."""
+    import faulthandler
+
+    faulthandler.enable(file=2)  # a segmentation fault leaves its traceback in stderr.log
+    # Every job that is forked from one worker would draw the same "random" numbers.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    # Helpers of the worker's, behind descriptors that are closed now: whoever needs such a
+    # helper must start one of its own.
+    for package in ("multiprocessing", "joblib.externals.loky.backend", "loky.backend"):
+        module = sys.modules.get(package + ".resource_tracker")
+        tracker = getattr(module, "_resource_tracker", None)
+        if tracker is not None:
+            tracker._fd = tracker._pid = None
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:  # a pool's daemonic worker may have no children; the job may
+        process.current_process()._config["daemon"] = False
+
+
+def _become_script(folder: str, job: Mapping[str, Any]) -> _Ending:
+    """Replace this process by the script; returns only where that fails."""
+    argv = job["argv"]
+    place = job.get("working_dir") or folder
+    try:
+        os.chdir(place)
+    except OSError as error:
+        words = "its working directory %s cannot be entered: %s" % (place, error.strerror)
+        return _script_failed(126, words)
+    # What Python ignores, an ordinary program does not expect to be ignored.
+    for name in ("SIGPIPE", "SIGXFSZ", "SIGINT"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvpe(argv[0], argv, _environment(folder, job, os.environ))
+    except FileNotFoundError:
+        if os.path.exists(argv[0]):
+            return _script_failed(127, "%s: the interpreter of its #! line is missing" % argv[0])
+        return _script_failed(127, "%s: command not found" % argv[0])
+    except PermissionError:
+        return _script_failed(126, "%s: not executable; try chmod +x" % argv[0])
+    except OSError as error:
+        hint = "; is its #! line missing?" if error.errno == errno.ENOEXEC else ""
+        return _script_failed(126, "%s: %s%s" % (argv[0], error.strerror, hint))
+
+
+def _script_failed(code: int, words: str) -> _Ending:
+    print("axsched:", words, file=sys.stderr)
+    return _Ending(exit_code=code, cause="EXIT_CODE", message=words)
+
+
+def _report(descriptor: int, ending: _Ending) -> None:
+    """Tell the supervisor what an exit code cannot say. Short enough never to block."""
+    data = json.dumps({"cause": ending.cause, "message": ending.message[:MESSAGE_LIMIT]})
+    try:
+        os.write(descriptor, data.encode())
+    except OSError:  # the user's code closed what it did not open; the exit code remains
+        print("axsched: cannot report", data, file=sys.stderr)
+
+
+def _read_report(descriptor: int) -> Mapping[str, Any]:
+    os.set_blocking(descriptor, False)
+    try:
+        report = json.loads(os.read(descriptor, 1 << 16).decode("utf-8") or "{}")
+    except (BlockingIOError, ValueError):
+        report = {}
+    os.close(descriptor)
+    return report if isinstance(report, dict) else {}
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # full disk, or closed or replaced by the user's code
+    if _libc is not None:
+        _libc.fflush(None)  # what C code has printed
+
+
+# ---------------------------------------------------------------- a function objective
+
+
+class _Refused(Exception):
+    """The job fails, with a cause and in words of ours."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+def _run_function(folder: str, job: Mapping[str, Any], stderr: TextIO) -> _Ending:
+    """Load the function, call it, write its result. Tracebacks go to ``stderr``."""
+    try:
+        function = _load(folder, job, stderr)
+        parameters = _read_json(folder, "params.json")
+        value = function(**parameters) if job["keywords"] else function(parameters)
+        _write_result(folder, value, job["max_result_bytes"])
+    except _Refused as refusal:
+        print("axsched:", refusal, file=stderr)
+        code = 0 if refusal.cause == "RESULT_INVALID" else 1
+        return _Ending(exit_code=code, cause=refusal.cause, message=str(refusal))
+    except SystemExit as stop:
+        return _ending_of_exit(stop, stderr)
+    except MemoryError as error:
+        _print_traceback(error, stderr)
+        return _Ending(exit_code=1, cause="OUT_OF_MEMORY", message=_one_line(error))
+    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises
+        _print_traceback(error, stderr)
+        return _Ending(exit_code=1, cause="EXCEPTION", message=_one_line(error))
+    return _Ending(exit_code=0)
+
+
+def _ending_of_exit(stop: SystemExit, stderr: TextIO) -> _Ending:
+    """What ``sys.exit`` in the function means: the same as in a program."""
+    if stop.code is None or stop.code == 0:
+        words = "the function called sys.exit(%s) and so returned no value" % (stop.code,)
+        return _Ending(exit_code=0, cause="RESULT_INVALID", message=words)
+    if isinstance(stop.code, int):
+        code = stop.code & 0xFF
+        words = "the function called sys.exit(%d)" % stop.code
+    else:
+        code, words = 1, "the function called sys.exit: %s" % (stop.code,)
+        print(stop.code, file=stderr)
+    return _Ending(exit_code=code, cause="EXIT_CODE", message=words)
+
+
+def _print_traceback(error: BaseException, stderr: TextIO) -> None:
+    # Without our own frame, which is the first.
+    trace = error.__traceback__ and (error.__traceback__.tb_next or error.__traceback__)
+    traceback.print_exception(type(error), error, trace, file=stderr)
+
+
+def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
+    wanted, here = tuple(job["python"]), sys.version_info[:2]
+    if wanted != here:
+        raise _Refused(
+            "LOAD_ERROR",
+            "the function was pickled by Python %d.%d but this is Python %d.%d (%s): "
+            "use the same minor version there, or a script objective"
+            % (wanted + here + (sys.executable,)),
+        )
+    for path in job.get("sys_path") or ():
+        if path not in sys.path:
+            sys.path.append(path)
+    try:
+        with open(os.path.join(folder, "function.pkl"), "rb") as file:
+            return pickle.load(file)
+    except BaseException as error:
+        _print_traceback(error, stderr)
+        name = job.get("function") or "the function"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            words = (
+                "%s cannot be loaded: there is no module %r for the Python that runs the job "
+                "(%s); install it there" % (name, error.name, sys.executable)
+            )
+        else:
+            words = "%s cannot be loaded: %s" % (name, _one_line(error))
+        raise _Refused("LOAD_ERROR", words) from error
+
+
+_RETURN = 'return a number, (mean, sem), or {"metric": number | (mean, sem) | {"mean":, "sem":}}'
+
+
+def _write_result(folder: str, value: object, limit: int) -> None:
+    data = json.dumps(_plain_result(value)).encode()
+    if len(data) > limit:
+        words = "the result is %d bytes long, more than the limit of %d" % (len(data), limit)
+        raise _Refused("RESULT_INVALID", words)
+    _write_bytes(os.path.join(folder, "result.json"), data)
+
+
+def _plain_result(value: object) -> Any:
+    """The returned value as JSON has it; whether it makes sense is for the core to say."""
+    if not isinstance(value, Mapping):
+        return _plain_metric(value, "the function returned")
+    for name in value:
+        if not isinstance(name, str):
+            words = "a metric's name is %r (%s), not a str; " % (name, type(name).__name__)
+            raise _Refused("RESULT_INVALID", words + _RETURN)
+    return {
+        str(name): _plain_metric(item, "metric %r is" % str(name)) for name, item in value.items()
+    }
+
+
+def _plain_metric(value: object, what: str) -> Any:
+    if isinstance(value, Mapping) and set(value) <= {"mean", "sem"}:
+        return {str(name): _plain_number(item, what) for name, item in value.items()}
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        return [_plain_number(item, what) for item in value]
+    return _plain_number(value, what)
+
+
+def _plain_number(value: object, what: str) -> Any:
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
+        value = value.item()  # NumPy, torch and JAX scalars
+    if (value is None and what != "the function returned") or isinstance(value, (int, float)):
+        return value
+    if isinstance(value, numbers.Real):
+        return float(value)
+    kind = type(value).__name__
+    if getattr(value, "shape", None):
+        kind += " of shape %s" % (tuple(value.shape),)  # type: ignore[attr-defined]
+    raise _Refused("RESULT_INVALID", "%s %s, which is no metric; %s" % (what, kind, _RETURN))
+
+
+# ---------------------------------------------------------------- files
+
+
+def _read_json(folder: str, name: str) -> Any:
+    """Read a JSON file of the folder; None where it is missing or not (yet) complete."""
+    try:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write_json(path: str, data: object) -> None:
+    _write_bytes(path, json.dumps(data).encode())
+
+
+def _write_bytes(path: str, data: bytes) -> None:
+    """Write beside and rename, so that nobody ever reads half a file."""
+    beside = "%s.%d.tmp" % (path, os.getpid())
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+    except BaseException:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise
+
+
+# ---------------------------------------------------------------- the command
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line; return its exit code."""
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Run one axsched job from its folder.")
+    parser.add_argument("folder")
+    parser.add_argument("--restart", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="go on in the background; stdout stays open, and empty, until the job has ended",
+    )
+    options = parser.parse_args(argv)
+    if not options.detach:
+        return run(options.folder, options.restart)
+    folder = os.path.abspath(options.folder)
+    _run_detached(folder, options.restart, keep=os.dup(1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
