@@ -1,0 +1,729 @@
+"""The worker alone: a job's folder in, the files of the protocol out."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+
+from axsched_core import jobfolder
+from axsched_core.jobs import (
+    Cause,
+    FunctionObjective,
+    JobRequest,
+    JobState,
+    JobStatus,
+    Resources,
+    ScriptObjective,
+)
+from axsched_core.worker import axsched_worker as worker
+
+# The jobs cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+
+class Pipe:
+    """A named pipe between a test and its jobs: a thing to wait for, instead of sleeping."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        # Open for both: then neither side ever waits for the other to open it.
+        self._descriptor = os.open(path, os.O_RDWR)
+
+    def read(self, timeout: float = 20.0) -> str:
+        """What jobs have written; waits until there is something."""
+        ready, _, _ = select.select([self._descriptor], [], [], timeout)
+        assert ready, f"nothing came through {self.path}"
+        return os.read(self._descriptor, 4096).decode()
+
+    def write(self, text: str = "x") -> None:
+        os.write(self._descriptor, text.encode())
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Jobs:
+    """Makes jobs and runs them as a batch system would: a fresh interpreter each."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._count = 0
+
+    def make(
+        self,
+        objective: Callable[..., Any] | ScriptObjective,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        keywords: bool = False,
+        python: tuple[int, int] = (sys.version_info.major, sys.version_info.minor),
+        time_limit: float | None = None,
+        max_result_bytes: int = 1_000_000,
+    ) -> Path:
+        self._count += 1
+        function_file = None
+        if not isinstance(objective, ScriptObjective):
+            function_file = self.root / f"{self._count}.pkl"
+            function_file.write_bytes(cloudpickle.dumps(objective))
+            objective = FunctionObjective(objective.__name__, keywords, python)
+        request = JobRequest(
+            key=f"run-{self._count}-1",
+            trial_index=self._count,
+            attempt=1,
+            parameters=parameters or {},
+            folder=self.root / f"job{self._count}",
+            objective=objective,
+            resources=Resources(time_limit=time_limit),
+        )
+        jobfolder.prepare(request, function_file=function_file, max_result_bytes=max_result_bytes)
+        return request.folder
+
+    @staticmethod
+    def start(folder: Path, *options: str, **keywords: Any) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(folder / jobfolder.WORKER), str(folder), *options]
+        return subprocess.Popen(command, **keywords)
+
+    def run(self, *args: Any, **keywords: Any) -> tuple[Path, JobStatus]:
+        folder = self.make(*args, **keywords)
+        self.start(folder).wait(timeout=60)
+        return folder, ending(folder)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    return Jobs(tmp_path)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[str], Pipe]]:
+    pipes: list[Pipe] = []
+
+    def make(name: str) -> Pipe:
+        pipes.append(Pipe(tmp_path / name))
+        return pipes[-1]
+
+    yield make
+    for one in pipes:
+        one.close()
+
+
+def ending(folder: Path) -> JobStatus:
+    status = jobfolder.read_exit(folder)
+    assert status is not None, f"no exit.json: {sorted(os.listdir(folder))}"
+    return status
+
+
+def result(folder: Path) -> Any:
+    return json.loads((folder / jobfolder.RESULT).read_text())
+
+
+def gone(*pids: int, within: float) -> bool:
+    """Wait until processes have ended."""
+    deadline = time.monotonic() + within
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return False
+        finally:
+            os.close(descriptor)
+    return True
+
+
+# ------------------------------------------------------------------ functions that return
+
+
+def test_a_function_gets_its_parameters_and_leaves_its_result(jobs: Jobs) -> None:
+    def objective(parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"loss": (parameters["x"] ** 2, None)}
+
+    folder, status = jobs.run(objective, {"x": 3})
+
+    assert result(folder) == {"loss": [9, None]}
+    assert (status.state, status.cause, status.exit_code) == (JobState.SUCCEEDED, None, 0)
+    assert status.started_at is not None
+    assert status.ended_at is not None
+    assert status.ended_at >= status.started_at
+    assert status.host == os.uname().nodename
+    data = json.loads((folder / jobfolder.EXIT).read_text())
+    assert 1_000_000 < data["max_rss_bytes"] < 10_000_000_000
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_keywords(jobs: Jobs) -> None:
+    folder, _ = jobs.run(lambda x, y: x - y, {"x": 3, "y": 1}, keywords=True)
+    assert result(folder) == 2
+
+
+def test_numpy_and_torch_values_become_plain_numbers(jobs: Jobs) -> None:
+    def objective(_: Any) -> dict[str, Any]:
+        import numpy as np
+
+        class FakeTensor:  # what torch's and JAX's scalars have in common
+            ndim = 0
+
+            def item(self) -> float:
+                return 2.5
+
+        return {
+            "a": np.float32(1.5),
+            "b": (np.int64(2), np.array(0.5)),
+            "c": {"mean": FakeTensor(), "sem": None},
+            "d": float("nan"),
+        }
+
+    folder, status = jobs.run(objective)
+    values = result(folder)
+    assert status.state is JobState.SUCCEEDED
+    assert math.isnan(values.pop("d"))
+    assert values == {"a": 1.5, "b": [2, 0.5], "c": {"mean": 2.5, "sem": None}}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "the function returned NoneType"),
+        ("0.5", "the function returned str"),
+        ({"loss": [1, 2, 3]}, "metric 'loss' is list"),
+        ({1: 2.0}, "a metric's name is 1 (int)"),
+        ({"loss": 1j}, "metric 'loss' is complex"),
+        ("array", "the function returned ndarray of shape (3,)"),
+    ],
+)
+def test_other_values_are_refused_in_words(jobs: Jobs, value: Any, words: str) -> None:
+    def objective(_: Any) -> Any:
+        if value == "array":
+            import numpy as np
+
+            return np.zeros(3)
+        return value
+
+    folder, status = jobs.run(objective)
+    assert status.cause is Cause.RESULT_INVALID
+    assert words in status.message
+    assert "return a number" in status.message
+    assert not (folder / jobfolder.RESULT).exists()
+
+
+def test_a_result_over_the_limit_is_refused(jobs: Jobs) -> None:
+    folder, status = jobs.run(
+        lambda _: {f"metric{i}": 1.0 for i in range(100)}, max_result_bytes=500
+    )
+    assert status.cause is Cause.RESULT_INVALID
+    assert "more than the limit of 500" in status.message
+    assert not (folder / jobfolder.RESULT).exists()
+
+
+def test_no_job_sees_another_s_directory_or_environment(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        assert "LEFT_BY_A_JOB" not in os.environ
+        assert os.getcwd() == os.environ["AXSCHED_JOB_DIR"]
+        os.environ["LEFT_BY_A_JOB"] = "1"
+        os.chdir("/")
+        return 1.0
+
+    for _ in range(2):
+        assert jobs.run(objective)[1].state is JobState.SUCCEEDED
+    assert "LEFT_BY_A_JOB" not in os.environ
+
+
+def test_the_environment_names_the_protocol_s_files(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        print(json.dumps(dict(os.environ)))
+        return 0.0
+
+    folder, _ = jobs.run(objective)
+    env = json.loads((folder / jobfolder.STDOUT).read_text())
+    assert env["AXSCHED_JOB_DIR"] == str(folder)
+    assert env["AXSCHED_PARAMS_FILE"] == env["JOB_PARAMS_FILE"] == str(folder / "params.json")
+    assert env["AXSCHED_RESULT_FILE"] == str(folder / "result.json")
+    assert env["AXSCHED_PROGRESS_FILE"] == str(folder / "progress.jsonl")
+    assert (env["AXSCHED_TRIAL_INDEX"], env["AXSCHED_ATTEMPT"]) == ("1", "1")
+
+
+def test_threads_limit_what_the_user_has_not_set(jobs: Jobs) -> None:
+    names = list(worker.THREAD_VARIABLES)
+
+    def objective(_: Any) -> float:
+        print([os.environ.get(name) for name in names])
+        return 0.0
+
+    folder = jobs.make(objective)
+    job = json.loads((folder / jobfolder.JOB).read_text())
+    (folder / jobfolder.JOB).write_text(json.dumps(dict(job, threads=3)))
+    env = {k: v for k, v in os.environ.items() if k not in names} | {"MKL_NUM_THREADS": "7"}
+    jobs.start(folder, env=env).wait(timeout=60)
+    assert (folder / jobfolder.STDOUT).read_text().strip() == "['3', '3', '7', '3', '3']"
+
+
+def test_fifty_megabytes_of_each_stream_stay_apart(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        for _ in range(50):
+            sys.stdout.write("o" * 1_000_000)
+            sys.stderr.write("e" * 1_000_000)
+        return 1.0
+
+    folder, status = jobs.run(objective)
+    assert status.state is JobState.SUCCEEDED
+    assert (folder / jobfolder.STDOUT).read_bytes() == b"o" * 50_000_000
+    assert (folder / jobfolder.STDERR).read_bytes() == b"e" * 50_000_000
+
+
+# ------------------------------------------------------------------ functions that do not
+
+
+def test_an_exception_leaves_its_traceback(jobs: Jobs) -> None:
+    def inner() -> None:
+        raise ValueError("the\nvalue is 'odd'")
+
+    def objective(_: Any) -> None:
+        print("before")
+        inner()
+
+    folder, status = jobs.run(objective)
+    assert (status.state, status.cause, status.exit_code) == (JobState.FAILED, Cause.EXCEPTION, 1)
+    assert status.message == "ValueError: the"
+    traceback = (folder / jobfolder.STDERR).read_text()
+    assert traceback.startswith("Traceback (most recent call last):")
+    assert "in inner" in traceback
+    assert "_run_function" not in traceback
+    assert (folder / jobfolder.STDOUT).read_text() == "before\n"
+
+
+def test_memory_error(jobs: Jobs) -> None:
+    def objective(_: Any) -> None:
+        bytearray(1 << 60)
+
+    assert jobs.run(objective)[1].cause is Cause.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "cause", "words"),
+    [
+        ("sys.exit(3)", 3, Cause.EXIT_CODE, "sys.exit(3)"),
+        ("sys.exit('bad data')", 1, Cause.EXIT_CODE, "bad data"),
+        ("sys.exit()", 0, Cause.RESULT_INVALID, "returned no value"),
+        ("os._exit(5)", 5, Cause.EXIT_CODE, "ended with exit code 5"),
+        ("os._exit(0)", 0, Cause.RESULT_INVALID, "before the function had returned"),
+    ],
+)
+def test_a_function_that_exits(jobs: Jobs, how: str, code: int, cause: Cause, words: str) -> None:
+    def objective(_: Any) -> None:
+        exec(how, {"os": os, "sys": sys})
+
+    _, status = jobs.run(objective)
+    assert (status.state, status.cause, status.exit_code) == (JobState.FAILED, cause, code)
+    assert words in status.message
+
+
+def test_segmentation_fault(jobs: Jobs) -> None:
+    def objective(_: Any) -> None:
+        print("still here")
+        ctypes.string_at(0)
+
+    folder, status = jobs.run(objective)
+    assert (status.cause, status.signal) == (Cause.SIGNAL, signal.SIGSEGV)
+    assert "segmentation fault" in status.message
+    assert "still here" in (folder / jobfolder.STDOUT).read_text()
+    assert "Current thread" in (folder / jobfolder.STDERR).read_text()
+
+
+def test_sigkill_speaks_of_memory(jobs: Jobs) -> None:
+    _, status = jobs.run(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    assert (status.cause, status.signal) == (Cause.SIGNAL, signal.SIGKILL)
+    assert "out-of-memory" in status.message
+
+
+def test_another_python_is_told_so_before_anything_is_loaded(jobs: Jobs) -> None:
+    folder = jobs.make(lambda _: 1.0, python=(3, 7))
+    (folder / jobfolder.FUNCTION).unlink()
+    jobs.start(folder).wait(timeout=60)
+    status = ending(folder)
+    assert status.cause is Cause.LOAD_ERROR
+    assert "pickled by Python 3.7 but this is Python 3." in status.message
+    assert sys.executable in status.message
+
+
+def test_a_missing_module_is_named(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "only_here.py").write_text("def objective(parameters): return 1.0\n")
+    dump = "import pickle, only_here, sys; pickle.dump(only_here.objective, sys.stdout.buffer)"
+    pickled = subprocess.check_output([sys.executable, "-c", dump], cwd=tmp_path)
+    folder = jobs.make(lambda _: 1.0)
+    (folder / jobfolder.FUNCTION).unlink()
+    (folder / jobfolder.FUNCTION).write_bytes(pickled)
+    again = jobs.make(lambda _: 1.0)
+    (again / jobfolder.FUNCTION).unlink()
+    (again / jobfolder.FUNCTION).write_bytes(pickled)
+    job = json.loads((again / jobfolder.JOB).read_text())
+    (again / jobfolder.JOB).write_text(json.dumps(dict(job, sys_path=[str(tmp_path)])))
+
+    jobs.start(folder).wait(timeout=60)
+    assert ending(folder).cause is Cause.LOAD_ERROR
+    assert "no module 'only_here'" in ending(folder).message
+
+    jobs.start(again).wait(timeout=60)
+    assert ending(again).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.8", "3.9", "3.12", "3.13"])
+def test_other_python_versions_run_scripts(jobs: Jobs, version: str) -> None:
+    python = find_python(version)
+    folder = jobs.make(script(jobs.root, 'echo "{\\"a\\": 1}" > "$AXSCHED_RESULT_FILE"'))
+    subprocess.run([python, str(folder / jobfolder.WORKER), str(folder)], check=True, timeout=60)
+    assert ending(folder).state is JobState.SUCCEEDED
+    assert result(folder) == {"a": 1}
+    refused = jobs.make(lambda _: 1.0)
+    command = [python, str(refused / jobfolder.WORKER), str(refused)]
+    assert subprocess.run(command, timeout=60).returncode == 1
+    assert f"this is Python {version}" in ending(refused).message
+
+
+def find_python(version: str) -> str:
+    """A working interpreter of that version, on PATH or under pyenv's root; skips without."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for candidate in [*sorted(root.glob(f"{version}.*/bin/python")), f"python{version}"]:
+        show = [str(candidate), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        try:
+            if subprocess.run(show, capture_output=True, text=True).stdout.strip() == version:
+                return str(candidate)
+        except OSError:
+            continue
+    pytest.skip(f"there is no Python {version} here")
+
+
+# ------------------------------------------------------------------ scripts
+
+
+def script(root: Path, body: str, **keywords: Any) -> ScriptObjective:
+    number = len(list(root.glob("*.sh")))
+    path = root / f"script{number}.sh"
+    path.write_text("#!/bin/sh\n" + textwrap.dedent(body) + "\n")
+    path.chmod(0o755)
+    return ScriptObjective((str(path),), **keywords)
+
+
+def test_odd_parameters_arrive_in_a_script_as_they_are(jobs: Jobs) -> None:
+    odd = {
+        "quote": 'it\'s "quoted" `id` $(touch /tmp/x) $HOME ; rm -rf \\',
+        "lines": "a\nb\r\tc\0d",
+        "unicode": "Zürich ☃ 🦔 \udc80",
+        "-flag": "--help",
+        "number": 0.1 + 0.2,
+        "big": 2**60,
+        "flag": True,
+        "nothing": None,
+    }
+    copy = script(
+        jobs.root, 'cat "$AXSCHED_PARAMS_FILE" > out; cat "$JOB_PARAMS_FILE" "$@" > /dev/null'
+    )
+    folder, status = jobs.run(copy, odd)
+    assert status.state is JobState.SUCCEEDED
+    assert json.loads((folder / "out").read_text()) == odd
+
+
+def test_arguments_and_environment_are_not_seen_by_a_shell(jobs: Jobs) -> None:
+    odd = ["a b", "$(id)", "'", '"', "new\nline", "*", ""]
+    show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['ODD']]))"
+    objective = ScriptObjective((sys.executable, "-c", show, *odd), env={"ODD": "$(id)\n'"})
+    folder, _ = jobs.run(objective)
+    assert json.loads((folder / jobfolder.STDOUT).read_text()) == [odd, "$(id)\n'"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 255])
+def test_exit_codes(jobs: Jobs, code: int) -> None:
+    folder = jobs.make(script(jobs.root, f"exit {code}"))
+    assert jobs.start(folder).wait(timeout=60) == code
+    status = ending(folder)
+    assert status.exit_code == code
+    assert status.cause is (Cause.EXIT_CODE if code else None)
+
+
+def test_commands_that_cannot_run(jobs: Jobs, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.sh"
+    plain.write_text("#!/bin/sh\n")
+    orphan = tmp_path / "orphan.sh"
+    orphan.write_text("#!/no/such/interpreter\n")
+    orphan.chmod(0o755)
+    for argv, code, words in [
+        (str(tmp_path / "missing"), 127, "command not found"),
+        (str(plain), 126, "chmod +x"),
+        (str(orphan), 127, "#! line is missing"),
+    ]:
+        folder, status = jobs.run(ScriptObjective((argv,)))
+        assert (status.cause, status.exit_code) == (Cause.EXIT_CODE, code)
+        assert words in status.message
+        assert words in (folder / jobfolder.STDERR).read_text()
+    _, status = jobs.run(script(tmp_path, "true", working_dir=str(tmp_path / "missing")))
+    assert "working directory" in status.message
+
+
+def test_a_script_starts_with_ordinary_signals(jobs: Jobs) -> None:
+    folder, _ = jobs.run(script(jobs.root, "grep -E '^Sig(Ign|Blk)' /proc/self/status"))
+    masks = [line.split() for line in (folder / jobfolder.STDOUT).read_text().splitlines()]
+    assert [int(mask, 16) for _, mask in masks] == [0, 0]
+
+
+def test_a_result_in_the_working_directory_is_moved_over(jobs: Jobs, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / jobfolder.RESULT).write_text('{"old": 1}')
+    folder, _ = jobs.run(script(tmp_path, "true", working_dir=str(place)))
+    assert not (folder / jobfolder.RESULT).exists(), "an old file is no result"
+
+    write = "printf '{\"new\": 2}' > result.json"
+    folder, _ = jobs.run(script(tmp_path, write, working_dir=str(place)))
+    assert result(folder) == {"new": 2}
+    assert not (place / jobfolder.RESULT).exists()
+
+    folder, _ = jobs.run(script(tmp_path, f"{write}; exit 1", working_dir=str(place)))
+    assert not (folder / jobfolder.RESULT).exists(), "the script has failed"
+
+
+# ------------------------------------------------------------------ ending a job
+
+
+@linux
+def test_cancel_ends_every_descendant_within_a_second(
+    jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started = pipe("started")
+    # A stubborn child, a grandchild in a session of its own, and one that has lost its parent.
+    body = f"""
+        trap '' TERM
+        setsid sh -c 'trap "" TERM; echo $$ > {started.path}; while :; do sleep 100; done' &
+        (setsid sh -c 'trap "" TERM; echo $$ > {started.path}; sleep 100' &)
+        echo $$ > {started.path}
+        while :; do sleep 100; done
+    """
+    folder = jobs.make(script(jobs.root, body))
+    supervisor = jobs.start(folder)
+    pids: list[int] = []
+    while len(pids) < 3:
+        pids += map(int, started.read().split())
+    begin = time.monotonic()
+    jobfolder.request_cancel(folder, "no longer wanted")
+    assert gone(*pids, supervisor.pid, within=1.5)
+    assert time.monotonic() - begin < 1.2
+    supervisor.wait(timeout=5)
+    status = ending(folder)
+    assert (status.state, status.cause) == (JobState.CANCELLED, Cause.CANCELLED)
+    assert status.message == "cancelled: no longer wanted"
+
+
+@linux
+def test_what_a_job_leaves_behind_is_ended_with_it(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    body = f"""
+        setsid sh -c 'echo $$ > {started.path}; exec sleep 100' &
+        read pid < {started.path}
+        echo $pid
+    """
+    folder, status = jobs.run(script(jobs.root, body))
+    assert status.state is JobState.SUCCEEDED
+    assert gone(int((folder / jobfolder.STDOUT).read_text()), within=0.0)
+
+
+def test_time_limit(jobs: Jobs) -> None:
+    _, status = jobs.run(script(jobs.root, "sleep 100"), time_limit=0.3)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.TIME_LIMIT)
+    assert "time limit of 0.3 s" in status.message
+    assert status.ended_at is not None
+    assert status.started_at is not None
+    assert 0.3 <= status.ended_at - status.started_at < 2.0
+
+
+def test_sigterm_to_the_supervisor_ends_the_job(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    folder = jobs.make(script(jobs.root, f"echo $$ > {started.path}; sleep 100"))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    supervisor.send_signal(signal.SIGINT)  # ignored
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.wait(timeout=5)
+    status = ending(folder)
+    assert status.cause is Cause.SIGNAL
+    assert "supervisor was told to stop" in status.message
+    assert gone(pid, within=1.0)
+
+
+@linux
+def test_the_child_dies_with_its_supervisor(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    folder = jobs.make(script(jobs.root, f"echo $$ > {started.path}; exec sleep 100"))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    assert worker.owner_is_alive(str(folder)) is True
+    supervisor.kill()
+    supervisor.wait(timeout=5)
+    assert gone(pid, within=2.0)
+    assert jobfolder.read_exit(folder) is None
+    assert worker.owner_is_alive(str(folder)) is False
+    assert worker.wait_for_owner(str(folder))
+
+
+# ------------------------------------------------------------------ the claim
+
+
+def test_a_claimed_job_is_not_run_and_nothing_is_written(jobs: Jobs) -> None:
+    folder = jobs.make(lambda _: 1.0)
+    assert jobfolder.try_claim(folder, "the test")
+    before = sorted(os.listdir(folder))
+    assert jobs.start(folder).wait(timeout=60) == worker.NOT_MINE
+    assert sorted(os.listdir(folder)) == before
+    assert worker.owner_is_alive(str(folder)) is False
+
+
+def test_many_starts_run_a_job_once(jobs: Jobs) -> None:
+    counter = str(jobs.root / "counter")
+
+    def objective(_: Any) -> float:
+        with open(counter, "a") as file:
+            file.write("x")
+        return 1.0
+
+    folder = jobs.make(objective)
+    codes = [process.wait(timeout=60) for process in [jobs.start(folder) for _ in range(5)]]
+    assert sorted(codes) == [0] + [worker.NOT_MINE] * 4
+    assert Path(counter).read_text() == "x"
+
+
+def test_a_cancel_file_that_was_there_first(jobs: Jobs) -> None:
+    folder = jobs.make(lambda _: 1.0)
+    jobfolder.request_cancel(folder, "")
+    jobs.start(folder).wait(timeout=60)
+    assert ending(folder).state is JobState.CANCELLED
+    assert not (folder / jobfolder.STDOUT).exists()
+
+
+def test_a_requeue_sets_the_earlier_outputs_aside(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        print("attempt")
+        raise ValueError
+
+    folder = jobs.make(objective)
+    for restart in (0, 1, 2):
+        assert jobs.start(folder, "--restart", str(restart)).wait(timeout=60) == 1
+        assert jobs.start(folder, "--restart", str(restart)).wait(timeout=60) == worker.NOT_MINE
+    names = set(os.listdir(folder))
+    assert {"claim", "claim.1", "claim.2"} < names
+    assert {"exit.json", "exit.json.0", "exit.json.1"} < names
+    assert {"stdout.log", "stdout.log.0", "stdout.log.1"} < names
+
+
+def test_a_requeued_job_respects_and_keeps_off_the_driver(jobs: Jobs) -> None:
+    taken_back = jobs.make(lambda _: 1.0)
+    assert jobfolder.try_claim(taken_back, "cancelled by the driver")
+    assert jobs.start(taken_back, "--restart", "1").wait(timeout=60) == worker.NOT_MINE
+    # The first start never came to its claim; the driver must not win it afterwards.
+    requeued = jobs.make(lambda _: 1.0)
+    assert jobs.start(requeued, "--restart", "1").wait(timeout=60) == 0
+    assert not jobfolder.try_claim(requeued, "the driver")
+
+
+# ------------------------------------------------------------------ the ways to start
+
+
+@pytest.mark.parametrize("start", [worker.start_detached, worker.start_spawned])
+def test_a_detached_job_outlives_its_starter_and_tells_its_end(
+    jobs: Jobs, pipe: Callable[[str], Pipe], start: Callable[[str], int]
+) -> None:
+    started, gate = pipe("started"), pipe("gate")
+    body = f"echo $$ > {started.path}; read line < {gate.path}"
+    folder = jobs.make(script(jobs.root, body))
+    descriptor = start(str(folder))
+    pid = int(started.read())
+    supervisor = json.loads((folder / jobfolder.PID).read_text())["pid"]
+    assert os.getsid(supervisor) == supervisor
+    assert os.getsid(pid) == pid
+    assert psutil.Process(supervisor).ppid() != os.getpid()
+    assert not select.select([descriptor], [], [], 0.0)[0]
+    gate.write("go\n")
+    worker.wait_for_end(descriptor)
+    assert ending(folder).state is JobState.SUCCEEDED
+
+
+@linux
+def test_a_detached_supervisor_holds_nothing_of_its_starter(
+    jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started, gate = pipe("started"), pipe("gate")
+    folder = jobs.make(script(jobs.root, f"echo $$ > {started.path}; read x < {gate.path}"))
+    descriptor = worker.start_detached(str(folder))
+    child = int(started.read())
+    supervisor = json.loads((folder / jobfolder.PID).read_text())["pid"]
+    targets = {
+        n: os.readlink(f"/proc/{supervisor}/fd/{n}") for n in os.listdir(f"/proc/{supervisor}/fd")
+    }
+    assert {targets[n] for n in "012"} == {os.devnull}
+    assert all(t.startswith("pipe:") for n, t in targets.items() if n not in "012")
+    assert len(targets) == 5, targets  # the starter's pipe and the child's report
+    held = [os.readlink(f"/proc/{child}/fd/{n}") for n in os.listdir(f"/proc/{child}/fd")]
+    assert not [target for target in held if target.startswith("pipe:")]
+    gate.write("\n")
+    worker.wait_for_end(descriptor)
+
+
+def test_run_here_writes_the_same_files(jobs: Jobs) -> None:
+    folder = jobs.make(lambda p: p["x"], {"x": 2})
+    assert worker.run_here(str(folder))
+    assert ending(folder).state is JobState.SUCCEEDED
+    assert result(folder) == 2
+    assert not worker.run_here(str(folder)), "it was claimed"
+
+    def objective(_: Any) -> None:
+        raise KeyError("missing")
+
+    failed = jobs.make(objective)
+    assert worker.run_here(str(failed))
+    assert ending(failed).cause is Cause.EXCEPTION
+    assert "KeyError: 'missing'" in (failed / jobfolder.STDERR).read_text()
+
+
+@linux
+def test_trouble_of_the_supervisor_is_told(jobs: Jobs) -> None:
+    folder = jobs.make(lambda _: 1.0)
+    (folder / jobfolder.JOB).write_text("not JSON")
+    assert jobs.start(folder).wait(timeout=60) == 1
+    status = ending(folder)
+    assert status.cause is Cause.NODE_FAIL
+    assert "supervisor failed" in status.message
+    assert "Traceback" in (folder / jobfolder.STDERR).read_text()
+
+
+def test_ownership_is_told_by_more_than_a_process_id(jobs: Jobs) -> None:
+    folder = jobs.make(lambda _: 1.0)
+    assert worker.owner_is_alive(str(folder)) is False
+    (folder / jobfolder.CLAIM).touch()
+    assert worker.owner_is_alive(str(folder)) is True, "it is being filled in"
+    long_ago = time.time() - worker.CLAIM_GRACE - 1
+    os.utime(folder / jobfolder.CLAIM, (long_ago, long_ago))
+    assert worker.owner_is_alive(str(folder)) is False
+    mine = worker._identity()
+    for change, expected in [
+        ({}, True),
+        ({"start_time": 1}, False),
+        ({"boot_id": "another"}, False),
+        ({"host": "another"}, None),
+    ]:
+        (folder / jobfolder.PID).write_text(json.dumps(mine | change))
+        assert worker.owner_is_alive(str(folder)) is expected
