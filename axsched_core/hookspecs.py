@@ -43,7 +43,7 @@ class DiscoverySpec:
     """What the module behind an entry point implements."""
 
     @hookspec(firstresult=True)
-    def axsched_runner_info(self) -> RunnerInfo:  # type: ignore[empty-body]
+    def axsched_runner_info(self) -> RunnerInfo:
         """Say what the runner is called and what it can do.
 
         Called after the plugin's module was imported, and again on the runner itself when a
@@ -59,7 +59,7 @@ class DiscoverySpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_diagnose(self, options: Any) -> Sequence[Check]:  # type: ignore[empty-body]
+    def axsched_diagnose(self, options: Any) -> Sequence[Check]:
         """Optional. Look at the backend and say, check by check, whether it can be used."""
 
 
@@ -67,13 +67,11 @@ class RunnerSpec:
     """What a runner implements. The four hooks of `REQUIRED_HOOKS` must be there."""
 
     @hookspec(firstresult=True)
-    def axsched_runner_info(self) -> RunnerInfo:  # type: ignore[empty-body]
+    def axsched_runner_info(self) -> RunnerInfo:
         """The same as `DiscoverySpec.axsched_runner_info`."""
 
     @hookspec(firstresult=True)
-    def axsched_submit(  # type: ignore[empty-body]
-        self, requests: Sequence[JobRequest]
-    ) -> Sequence[JobHandle | SubmitError]:
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> Sequence[JobHandle | SubmitError]:
         """Submit jobs. Return one answer a request, in the same order.
 
         A bad request fails alone, as a `SubmitError`. Submitting a key that the backend
@@ -82,9 +80,7 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_poll(  # type: ignore[empty-body]
-        self, handles: Sequence[JobHandle]
-    ) -> Mapping[str, JobStatus]:
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus]:
         """Say what each job is doing, with one backend query for all. Returns key -> status.
 
         An absent key means 'no information', never 'done'. Raise `BackendUnavailable` when
@@ -93,7 +89,7 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_fetch_results(  # type: ignore[empty-body]
+    def axsched_fetch_results(
         self, handles: Sequence[JobHandle]
     ) -> Mapping[str, JobResult | NotReady]:
         """Return the results of jobs whose process ended well.
@@ -102,7 +98,7 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_cancel(  # type: ignore[empty-body]
+    def axsched_cancel(
         self, handles: Sequence[JobHandle], reason: str
     ) -> Mapping[str, CancelOutcome]:
         """Ask the backend to stop jobs. Idempotent; need not wait for their end."""
@@ -119,7 +115,7 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_reattach(  # type: ignore[empty-body]
+    def axsched_reattach(
         self, requests: Sequence[JobRequest]
     ) -> Mapping[str, JobHandle | NotSubmitted]:
         """Optional. Find jobs of an earlier driver by their keys.
@@ -136,25 +132,19 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_read_log(  # type: ignore[empty-body]
-        self, handle: JobHandle, stream: str, offset: int, limit: int
-    ) -> bytes:
+    def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
         """Optional. Up to ``limit`` bytes of ``"stdout"`` or ``"stderr"`` from byte ``offset``."""
 
     @hookspec(firstresult=True)
-    def axsched_read_progress(  # type: ignore[empty-body]
-        self, offsets: Mapping[str, int]
-    ) -> Mapping[str, bytes]:
+    def axsched_read_progress(self, offsets: Mapping[str, int]) -> Mapping[str, bytes]:
         """Optional. For each key, the whole lines of ``progress.jsonl`` from byte ``offset`` on."""
 
     @hookspec(firstresult=True)
-    def axsched_preview(  # type: ignore[empty-body]
-        self, requests: Sequence[JobRequest]
-    ) -> Mapping[str, str]:
+    def axsched_preview(self, requests: Sequence[JobRequest]) -> Mapping[str, str]:
         """Optional. The exact job that would be submitted, as text for people; no side effects."""
 
     @hookspec(firstresult=True)
-    def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:  # type: ignore[empty-body]
+    def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
         """Optional. What a run has left on the backend (containers, queued jobs), as text."""
 
 

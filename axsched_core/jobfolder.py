@@ -93,8 +93,17 @@ def prepare(
     Raises:
         OSError: the folder cannot be made or written.
     """
+    request.folder.mkdir(mode=0o700, parents=True)
+    try:
+        _fill(request, function_file, max_result_bytes)
+    except BaseException:
+        # Half a folder would stand in the way of the next try.
+        shutil.rmtree(request.folder, ignore_errors=True)
+        raise
+
+
+def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int) -> None:
     folder, objective = request.folder, request.objective
-    folder.mkdir(mode=0o700, parents=True)
     job: dict[str, Any] = {
         "key": request.key,
         "trial_index": request.trial_index,
@@ -151,7 +160,7 @@ def read_exit(folder: Path) -> JobStatus | None:
         return None
     exit_code, signal = _integer(data.get("exit_code")), _integer(data.get("signal"))
     word = data.get("cause")
-    cause = Cause(word) if word in Cause.__members__ else None
+    cause = Cause(word) if isinstance(word, str) and word in Cause.__members__ else None
     if cause is Cause.CANCELLED:
         state = JobState.CANCELLED
     elif cause is None and exit_code == 0:
@@ -169,6 +178,14 @@ def read_exit(folder: Path) -> JobStatus | None:
         ended_at=_number(data.get("end")),
         host=str(data.get("host") or ""),
     )
+
+
+def read_start(folder: Path) -> JobStatus | None:
+    """Say that the job runs where its supervisor has left its ``pid.json``; None before that."""
+    data = read_json(folder / PID)
+    if not isinstance(data, Mapping):
+        return None
+    return JobStatus(JobState.RUNNING, host=str(data.get("host") or ""))
 
 
 def read_result(folder: Path, limit: int) -> JobResult | NotReady:

@@ -8,7 +8,7 @@ compared, and written as JSON.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
@@ -25,7 +25,7 @@ Metrics = Mapping[str, tuple[float, Union[float, None]]]
 """Metric name -> (mean, standard error of the mean or None where it is unknown)."""
 
 
-class JobState(str, enum.Enum):
+class JobState(enum.StrEnum):
     """Where a job is in its life. ``QUEUED`` and ``RUNNING`` may alternate (a requeue)."""
 
     QUEUED = "QUEUED"
@@ -41,7 +41,7 @@ class JobState(str, enum.Enum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
-class Cause(str, enum.Enum):
+class Cause(enum.StrEnum):
     """Why a job ended as it did; stands beside a `JobState`."""
 
     EXCEPTION = "EXCEPTION"
@@ -65,7 +65,7 @@ class Cause(str, enum.Enum):
     """Somebody asked for it."""
 
 
-class Capability(str, enum.Enum):
+class Capability(enum.StrEnum):
     """What a runner can do. The first four say which objectives it takes."""
 
     FUNCTION = "function"
@@ -87,19 +87,26 @@ OBJECTIVE_CAPABILITIES = frozenset(
 )
 
 
+def _capabilities(given: Iterable[Capability | str]) -> frozenset[Capability]:
+    return frozenset(Capability(one) for one in given)
+
+
 @frozen
 class RunnerInfo:
     """What a runner says of itself. Cheap to make: no I/O, no heavy import."""
 
     name: str
     """The name that users select it by; equal to the name of its entry point."""
-    capabilities: frozenset[Capability] = field(converter=lambda c: frozenset(map(Capability, c)))
+    capabilities: frozenset[Capability] = field(converter=_capabilities)
     summary: str = ""
     """One line for ``axsched runners``."""
     options_class: type | None = None
     """An attrs class; ``runner_options`` are checked against it. None: takes no options."""
     api_version: tuple[int, int] = field(default=API_VERSION, converter=tuple)
     """(major, minor) of the contract it was written for."""
+    result_grace: float = field(default=30.0, validator=ge(0))
+    """Seconds that a result may stay away after its job has ended well: network file systems
+    lag. A runner whose results cannot lag says 0."""
 
 
 @frozen
@@ -258,7 +265,7 @@ class NotSubmitted:
     """`axsched_reattach` is certain that the backend never took the job and never will."""
 
 
-class CancelOutcome(str, enum.Enum):
+class CancelOutcome(enum.StrEnum):
     """What became of a request to cancel. Only a later poll says that a job *is* cancelled."""
 
     REQUESTED = "REQUESTED"

@@ -65,7 +65,9 @@ class TrialView:
     status: str
     """The optimizer's own word (``RUNNING``, ``COMPLETED``, ...)."""
     open: bool
-    """True while the trial may still be completed: it has neither ended nor got its data."""
+    """True while the trial may still be completed."""
+    has_data: bool = False
+    """True where the optimizer holds data for it, intermediate data too."""
     metadata: Mapping[str, Any] = field(factory=dict)
     """What `Optimizer.annotate` has left on it, in this session or an earlier one."""
 

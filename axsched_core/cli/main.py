@@ -1,0 +1,46 @@
+"""The ``axsched`` command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import click
+
+from axsched_core import plugins
+from axsched_core.errors import AxschedError
+
+
+@click.group()
+@click.version_option(importlib.metadata.version("axsched-core"), prog_name="axsched")
+def main() -> None:
+    """Run an Ax optimisation on whatever machines you have."""
+
+
+@main.command()
+def runners() -> None:
+    """List the installed runners, and those that are broken with the reason.
+
+    Ends with status 1 where one is broken.
+    """
+    found = plugins.installed()
+    if not found:
+        click.echo("No runner is installed. For this machine's cores: pip install axsched-joblib")
+        return
+    broken = False
+    for one in found:
+        try:
+            # By name, so that two distributions with one name are seen.
+            plugins.find(one.name)
+            info = plugins.check(one).info
+        except AxschedError as error:
+            broken = True
+            click.echo(f"{one.name:<10} {one}  BROKEN: {error}")
+        else:
+            takes = ", ".join(sorted(capability.value for capability in info.capabilities))
+            click.echo(f"{one.name:<10} {one}  {info.summary}  [{takes}]")
+    if broken:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The scheduler's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, optional
+
+
+@frozen
+class SchedulerConfig:
+    """Settings of `AxScheduler`; its ``config`` may also be a mapping with these keys."""
+
+    monitoring_interval: float = field(default=10.0, validator=gt(0))
+    """Seconds: the usual pause between two queries to the backend. A runner's push, or an
+    exit file that shows in a job's folder, is acted on sooner; trouble lengthens the pause."""
+    max_trial_monitoring_time: float = field(default=86_400.0, validator=gt(0))
+    """Seconds from the moment a job runs; then it is cancelled and its trial fails with
+    TIME_LIMIT."""
+    job_output_dir: Path = field(default=Path("./outputs"), converter=Path)
+    """Each run makes a folder of its own in here."""
+    cleanup_after_completion: bool = False
+    """Remove the folders of succeeded trials once their results are told."""
+    synchronous: bool | None = None
+    """True: one trial at a time. False, said explicitly: leaving a batch does not wait for it."""
+    max_parallelism: int | None = field(default=None, validator=optional(ge(1)))
+    """No more jobs than this at once; None: what the runner and the optimizer allow."""
+    max_result_bytes: int = field(default=1_000_000, validator=gt(0))
+    """A larger result file is refused."""
+    progress: bool = True
+    """A progress line where the terminal can show one, plain lines elsewhere."""

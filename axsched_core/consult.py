@@ -1,0 +1,60 @@
+"""One conversation with the optimizer, held by the thread that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from axsched_core.optimizers.base import Asked, Optimizer, Outcome
+
+
+@frozen
+class Consultation:
+    """What came of it."""
+
+    closed: Mapping[int, str] = field(factory=dict)
+    """Watched trials that the user has ended meanwhile: index -> the optimizer's word."""
+    told: bool = False
+    """True when the outcomes and annotations were taken."""
+    asked: Asked = field(factory=Asked)
+    held_open: tuple[int, ...] = ()
+    """Trials that the optimizer waits for; looked up only where nothing was proposed."""
+    error: Exception | None = None
+
+
+def consult(
+    optimizer: Optimizer,
+    *,
+    watched: Sequence[int],
+    outcomes: Sequence[Outcome],
+    annotations: Mapping[int, Mapping[str, Any]],
+    n: int,
+    alone: bool,
+) -> Consultation:
+    """See what the user has done meanwhile, tell the outcomes, ask for ``n`` candidates.
+
+    Args:
+        optimizer: whose thread this is.
+        watched: trials that are on the way.
+        outcomes: what to tell; of trials that the user has ended, nothing is told.
+        annotations: what to leave on trials.
+        n: how many candidates to ask for; 0 for none.
+        alone: True where nothing is on the way that could bring the optimizer further.
+    """
+    views = optimizer.trials(watched) if watched else {}
+    closed = {index: view.status for index, view in views.items() if not view.open}
+    try:
+        optimizer.tell([outcome for outcome in outcomes if outcome.index not in closed])
+        optimizer.annotate(annotations)
+    except Exception as error:  # noqa: BLE001 - raised in the caller's thread
+        return Consultation(closed, error=error)
+    try:
+        asked = optimizer.ask(n) if n else Asked()
+    except Exception as error:  # noqa: BLE001 - raised in the caller's thread
+        return Consultation(closed, told=True, error=error)
+    held: tuple[int, ...] = ()
+    if n and alone and not asked.candidates and not asked.complete:
+        held = tuple(index for index, view in optimizer.trials().items() if view.open)
+    return Consultation(closed, told=True, asked=asked, held_open=held)

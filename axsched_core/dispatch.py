@@ -1,0 +1,541 @@
+"""The life of a job: submitted, polled, its result fetched, cancelled.
+
+`Dispatch` holds the trials that are on the way and brings each to a decision; what is to be
+told to the optimizer, and when, is the engine's business. Everything here runs on the
+engine's thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from axsched_core import jobfolder, policies
+from axsched_core.backend import Backend
+from axsched_core.config import SchedulerConfig
+from axsched_core.errors import AxschedError, InvalidInput, RunnerError
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    Event,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    Objective,
+    Resources,
+    RunnerContext,
+    SubmitError,
+)
+from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.rundir import RunDirectory
+from axsched_core.session import RunnerSession
+from axsched_core.trials import Job, Purpose, Record, Stage, TrialState
+
+log = logging.getLogger("axsched")
+
+DEFAULT_PARALLELISM = 8
+"""Jobs at once where neither the runner nor the user says."""
+
+
+class Dispatch:
+    """Brings trials through the runner.
+
+    Args:
+        session: the runner.
+        config: the scheduler's settings.
+        rundir: where the jobs' folders are made.
+        emit: takes events for observers.
+        wake: given to the runner as ``context.wake``.
+    """
+
+    def __init__(
+        self,
+        session: RunnerSession,
+        config: SchedulerConfig,
+        rundir: RunDirectory,
+        emit: Callable[[Event], None],
+        wake: Callable[[str], None],
+    ) -> None:
+        self.objective_names: tuple[str, ...] = ()
+        self.required_metrics: frozenset[str] = frozenset()
+        self.synchronous = False
+        """True: one job at a time."""
+        self.annotations: dict[int, dict[str, Any]] = {}
+        """What the optimizer's trials are to be marked with: index -> data."""
+        self.halted: Purpose | None = None
+        """Set while nothing may start."""
+        self.active: dict[int, Record] = {}
+        """The trials that are on the way, by index."""
+        self.departed = 0
+        """How many trials have left `active`, ever."""
+
+        self._session, self._config, self._rundir = session, config, rundir
+        self._emit_event, self._wake = emit, wake
+        self._objective: Objective | None = None
+        self._function: bytes | None = None
+        self._function_written = self._opened = False
+        self._left: set[int] = set()
+        self._woken: set[str] = set()
+        self._next_look = 0.0
+        self._backend = Backend(
+            session.info.name,
+            config.monitoring_interval,
+            on_trouble=lambda words: self._emit("backend_trouble", message=words),
+            on_recovery=lambda hook: self._emit("backend_recovered", message=hook),
+        )
+
+    def set_objective(self, objective: Objective | None, function: bytes | None = None) -> None:
+        """What jobs evaluate from now on; ``function`` is the pickle of a function objective."""
+        self._objective, self._function, self._function_written = objective, function, False
+
+    @property
+    def busy(self) -> bool:
+        """True while a trial is on the way (those that could not be stopped do not count)."""
+        return any(index not in self._left for index in self.active)
+
+    def at(self, stage: Stage) -> list[Record]:
+        """The trials at this stage."""
+        return [record for record in self.active.values() if record.stage is stage]
+
+    def want(self, records: Iterable[Record]) -> None:
+        """Have jobs submitted for these trials."""
+        for record in records:
+            record.stage, record.state = Stage.WAITING, TrialState.QUEUED
+            self.active[record.index] = record
+
+    def woken(self, key: str) -> None:
+        """The runner says that there is something to see."""
+        self._woken.add(key)
+
+    def due(self, now: float) -> float | None:
+        """The moment when something is to be done without a message; None: never."""
+        moments = [now + self._look_interval] if self.active else []
+        for record in self.active.values():
+            if record.stage is Stage.WAITING and record.not_before > now:
+                moments.append(record.not_before)
+            elif record.stage is Stage.FETCHING:
+                moments.append(record.job.next_fetch)
+        return min(moments, default=None)
+
+    def advance(self, now: float) -> None:
+        """Do whatever can be done now.
+
+        Raises:
+            InvalidInput: the run directory cannot be written; nothing new was started.
+            RunnerError: the runner is broken.
+        """
+        self._cancel_jobs(now)
+        self._submit(now)
+        self._poll(now)
+        self._fetch(now)
+
+    def close(self, wait: bool) -> None:
+        """Let the runner go."""
+        if self._opened:
+            self._session.close(wait)
+        else:
+            self._session.release()
+
+    def abandon(self) -> None:
+        """Nobody waits any more: ask the backend to stop what runs, and let the runner go."""
+        handles = _handles(self.at(Stage.SUBMITTED))
+        try:
+            if handles:
+                self._session.cancel(handles, "the scheduler was dropped")
+            self.close(wait=False)
+        except Exception:
+            log.exception("Runner %r could not be closed.", self._session.info.name)
+
+    # ---- stopping -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A new call: nothing is halted, and jobs that could not be stopped count again."""
+        self.halted = None
+        self._left.clear()
+
+    def halt(self, purpose: Purpose) -> None:
+        """Start nothing more, and cancel what runs."""
+        if self.halted is None:
+            self.halted = purpose
+        for record in list(self.active.values()):
+            if record.stage is Stage.WAITING:
+                self.stopped_before_start(record)
+            elif record.stage is Stage.SUBMITTED and not record.job.purpose:
+                record.job.purpose = self.halted
+
+    def stopped_before_start(self, record: Record) -> None:
+        """Settle a trial whose job was not submitted before everything was halted."""
+        if self.halted is Purpose.REOPEN:
+            self.park(record, reopen=True)
+        elif self.halted is not None:
+            if record.in_doubt:  # should the backend have it, it is not to start
+                jobfolder.try_claim(record.job.request.folder, "driver: cancelled")
+            self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, self.halted.value)
+
+    def leave(self) -> None:
+        """Do not wait for cancelled jobs any longer."""
+        self._left.update(record.index for record in self.at(Stage.SUBMITTED))
+
+    def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
+        """The trial was ended in the optimizer: its job, if any, is to stop."""
+        record.state, record.message = state, message
+        if record.stage is Stage.SUBMITTED:
+            record.job.purpose = Purpose.CLOSED
+        else:
+            self.retire(record)
+
+    def _cancel_jobs(self, now: float) -> None:
+        by_purpose: dict[Purpose, list[Record]] = {}
+        for record in self.at(Stage.SUBMITTED):
+            job = record.job
+            limit = job.request.resources.time_limit
+            if (
+                job.purpose is None
+                and limit is not None
+                and job.running_since is not None
+                and now - job.running_since > limit + policies.TIME_LIMIT_SLACK
+            ):
+                job.purpose = Purpose.TIME_LIMIT
+            if job.purpose is None or record.index in self._left:
+                continue
+            if not job.cancel_sent:
+                by_purpose.setdefault(job.purpose, []).append(record)
+            elif now >= job.cancel_due:
+                self._cannot_stop(record)
+        for purpose, records in by_purpose.items():
+            handles = _handles(records)
+            send = functools.partial(self._session.cancel, handles, purpose.value)
+            outcomes = self._backend.call("axsched_cancel", send)
+            if outcomes is None:
+                continue
+            for record in records:
+                record.job.cancel_sent = True
+                record.job.cancel_due = now + policies.CANCEL_GRACE
+                if outcomes.get(record.job.request.key) is CancelOutcome.NOT_POSSIBLE:
+                    self._cannot_stop(record)
+            self._backend.hasten("axsched_poll", now + min(1.0, self._config.monitoring_interval))
+
+    def _cannot_stop(self, record: Record) -> None:
+        """The backend does not end the job: leave it alone, and settle the trial without it."""
+        job = record.job
+        log.warning(
+            "Trial %d: its job %s could not be stopped and may still run.",
+            record.index,
+            job.request.key,
+        )
+        if job.purpose is Purpose.REOPEN:
+            # It may yet have a result, and a second job beside it must not be.
+            job.purpose, job.cancel_sent = None, False
+            self._left.add(record.index)
+        else:
+            self._cancelled(record, "could not be stopped")
+
+    def _cancelled(self, record: Record, message: str) -> None:
+        """The job is over because it was cancelled: what that means depends on by whom."""
+        job = record.job
+        purpose = job.purpose
+        if purpose is Purpose.CLOSED:
+            self.retire(record)
+        elif purpose is Purpose.REOPEN:
+            self.park(record, reopen=True)
+        elif purpose is Purpose.TIME_LIMIT:
+            limit = job.request.resources.time_limit
+            words = f"ran longer than its limit of {limit:g} s"
+            self._decide(record, TrialState.FAILED, Cause.TIME_LIMIT, words)
+        else:
+            words = purpose.value if purpose else (message or "cancelled on the backend")
+            self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, words)
+
+    # ---- submit, poll, fetch ------------------------------------------------------------
+
+    def _submit(self, now: float) -> None:
+        ready = [r for r in self.at(Stage.WAITING) if r.not_before <= now]
+        if not ready or self.halted or self._backend.resting("axsched_submit", now):
+            return
+        # Whoever was submitted with an unknown outcome goes first, under the same key.
+        ready.sort(key=lambda r: (not r.in_doubt, r.index))
+        ready = ready[: self.free_slots()]
+        if not ready:
+            return
+        try:
+            if self._function is not None and not self._function_written:
+                jobfolder.write_atomically(self._rundir.function_file, self._function)
+                self._function_written = True
+            requests = [self._request(record) for record in ready]
+        except OSError as error:
+            raise InvalidInput(
+                f"The run directory {self._rundir.path} cannot be written: {error}. "
+                "Free some space or choose another job_output_dir, then run again; "
+                "what was told to the optimizer is kept."
+            ) from error
+        answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
+        if answers is None:
+            return
+        for record, answer in zip(ready, answers, strict=True):
+            if isinstance(answer, SubmitError):
+                self._refused(record, answer, now)
+            else:
+                self._accepted(record, answer)
+        self._backend.hasten("axsched_poll", now + self._config.monitoring_interval)
+
+    def open(self) -> None:
+        """Make the run directory and open the runner, once something is to be run."""
+        if self._rundir.make():
+            self._emit("message", message=f"Outputs: {self._rundir.path}")
+        if self._opened:
+            return
+        context = RunnerContext(
+            run_id=self._rundir.run_id,
+            run_dir=self._rundir.path,
+            wake=self._wake,
+            monitoring_interval=self._config.monitoring_interval,
+            max_result_bytes=self._config.max_result_bytes,
+        )
+        try:
+            self._session.open(context)
+        except AxschedError:
+            raise
+        except Exception as error:
+            raise RunnerError(
+                f"Runner {self._session.info.name!r} could not be opened: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        self._opened = True
+
+    def _request(self, record: Record) -> JobRequest:
+        """The request for the next job of a trial; the same again where its outcome is unknown."""
+        if record.in_doubt:
+            return record.job.request
+        request = self.make_request(record.index, record.attempts + 1, record.parameters)
+        jobfolder.prepare(
+            request,
+            function_file=self._rundir.function_file if self._function is not None else None,
+            max_result_bytes=self._config.max_result_bytes,
+        )
+        record.attempts, record.latest = request.attempt, Job(request)
+        return request
+
+    def make_request(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> JobRequest:
+        """What would be submitted for this attempt; touches nothing."""
+        own = getattr(self._objective, "time_limit", None)
+        limit = self._config.max_trial_monitoring_time
+        return JobRequest(
+            key=self._rundir.key(index, attempt),
+            trial_index=index,
+            attempt=attempt,
+            parameters=dict(parameters),
+            folder=self._rundir.job_folder(index, attempt),
+            objective=self._objective,
+            resources=Resources(time_limit=min(limit, own) if own else limit),
+        )
+
+    def _accepted(self, record: Record, handle: JobHandle) -> None:
+        job = record.job
+        job.handle, record.stage = handle, Stage.SUBMITTED
+        self.annotations[record.index] = self._mark(record)
+        self._emit("job_submitted", record)
+
+    def _mark(self, record: Record) -> dict[str, Any]:
+        """What the optimizer's trial is to know of its job."""
+        job = record.latest
+        if job is None:
+            return {"runner": self._session.info.name}
+        return {
+            "key": job.request.key,
+            "runner": self._session.info.name,
+            "backend_id": job.handle.backend_id if job.handle else "",
+            "folder": str(job.request.folder),
+        }
+
+    def _refused(self, record: Record, error: SubmitError, now: float) -> None:
+        job = record.job
+        job.handle = JobHandle(job.request.key)  # the outcome is known: there is no such job
+        if error.transient and record.attempts < policies.MAX_ATTEMPTS:
+            record.not_before = now + policies.pause_after_trouble(
+                record.attempts, self._config.monitoring_interval
+            )
+            self._emit("job_retried", record, message=f"refused for now: {error.message}")
+        else:
+            self._decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, error.message)
+
+    def free_slots(self) -> int:
+        """How many more jobs may be submitted now."""
+        limit = 1 if self.synchronous else self._config.max_parallelism
+        capacity = self._backend.call("axsched_capacity", self._session.capacity)
+        if self._backend.in_trouble("axsched_capacity"):
+            return 0
+        if limit is None and capacity is None:
+            limit = DEFAULT_PARALLELISM
+        submitted = len(self.at(Stage.SUBMITTED))
+        ours = None if limit is None else limit - submitted
+        return max(0, min(n for n in (capacity, ours) if n is not None))
+
+    def _poll(self, now: float) -> None:
+        self._look(now)
+        submitted = {r.job.request.key: r for r in self.at(Stage.SUBMITTED)}
+        due = not self._backend.resting("axsched_poll", now)
+        keys = submitted.keys() if due else self._woken & submitted.keys()
+        handles = _handles(submitted[key] for key in keys)
+        self._woken.clear()
+        if not handles:
+            return
+        statuses = self._backend.call("axsched_poll", lambda: self._session.poll(handles))
+        if statuses is None:
+            return
+        if due:
+            self._backend.rest_until("axsched_poll", now + self._config.monitoring_interval)
+        for key, status in statuses.items():
+            self._status(submitted[key], status, now)
+
+    def _look(self, now: float) -> None:
+        """See without a query what shows in the jobs' folders: that they run, that they ended."""
+        if now < self._next_look:
+            return
+        self._next_look = now + self._look_interval
+        for record in self.at(Stage.SUBMITTED):
+            job = record.job
+            if job.request.objective is None:
+                continue
+            seen = jobfolder.read_exit(job.request.folder)
+            if seen is None and job.status.backend_state == "" and job.running_since is None:
+                seen = jobfolder.read_start(job.request.folder)
+            if seen is not None:
+                self._status(record, seen, now)
+
+    @property
+    def _look_interval(self) -> float:
+        # A thousand looks a second are nothing to a local disk and bearable to a shared one.
+        return max(policies.LOOK_INTERVAL, len(self.active) / 1000)
+
+    def _status(self, record: Record, status: JobStatus, now: float) -> None:
+        """Take in what the backend says of a submitted job."""
+        job = record.job
+        if not status.state.ended:
+            if status.state is not job.status.state:
+                job.running_since = now if status.state is JobState.RUNNING else None
+                record.state = TrialState(status.state.value)
+                job.status = status
+                self._emit("job_state", record, message=status.message)
+            return
+        job.status = status
+        if job.purpose is Purpose.CLOSED:
+            self.retire(record)
+        elif status.state is JobState.SUCCEEDED:
+            record.stage, record.state = Stage.FETCHING, TrialState.RUNNING
+            job.result_due, job.next_fetch = now + self._session.info.result_grace, now
+        elif status.state is JobState.CANCELLED or job.purpose is not None:
+            self._cancelled(record, status.message)
+        elif policies.tried_again(status, record.attempts):
+            # If it only seems to be lost, its claim keeps it from ever starting beside the next.
+            if job.request.objective is not None:
+                jobfolder.try_claim(job.request.folder, "driver: given up as lost")
+            record.stage, record.state = Stage.WAITING, TrialState.QUEUED
+            words = status.message or status.backend_state or status.state.value
+            log.warning("Trial %d: %s; it is tried again.", record.index, words)
+            self._emit("job_retried", record, message=words)
+        else:
+            cause = status.cause
+            if status.state is JobState.LOST:
+                cause = cause or Cause.LOST
+            words = status.message or status.backend_state or status.state.value
+            self._decide(record, TrialState.FAILED, cause, words)
+
+    def _fetch(self, now: float) -> None:
+        waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
+        handles = _handles(waiting.values())
+        if not handles or self._backend.resting("axsched_fetch_results", now):
+            return
+        results = self._backend.call(
+            "axsched_fetch_results", lambda: self._session.fetch_results(handles)
+        )
+        if results is None:
+            return
+        for key, record in waiting.items():
+            self._result(record, results.get(key, NotReady()), now)
+
+    def _result(self, record: Record, result: JobResult | NotReady, now: float) -> None:
+        job = record.job
+        if isinstance(result, NotReady):
+            if now >= job.result_due:
+                words = f"the job ended well but left no result ({result.reason or 'none found'})"
+                self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, words)
+            else:
+                job.next_fetch = min(job.result_due, now + policies.FETCH_INTERVAL)
+            return
+        try:
+            record.results = metrics_of(
+                result,
+                objectives=self.objective_names,
+                required=self.required_metrics,
+                limit=self._config.max_result_bytes,
+            )
+        except InvalidResult as error:
+            self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, str(error))
+            return
+        if result.raw is None:
+            # It came over the wire; the folder is to hold it like any other.
+            data = json.dumps({name: list(value) for name, value in record.results.items()})
+            jobfolder.write_atomically(job.request.folder / jobfolder.RESULT, data.encode())
+        self._decide(record, TrialState.SUCCEEDED, None, "")
+
+    # ---- how trials end -----------------------------------------------------------------
+
+    def _decide(self, record: Record, state: TrialState, cause: Cause | None, message: str) -> None:
+        """The trial's outcome is known; the optimizer hears it next."""
+        record.stage, record.state, record.cause, record.message = (
+            Stage.TELLING,
+            state,
+            cause,
+            message,
+        )
+        if state is TrialState.FAILED:
+            folder = f" (see {record.folder})" if record.folder else ""
+            word = cause.value if cause else "FAILED"
+            log.warning("Trial %d failed: %s: %s%s", record.index, word, message, folder)
+
+    def retire(self, record: Record) -> None:
+        """The trial is over, and the optimizer knows."""
+        record.stage = Stage.ENDED
+        self._forget(record)
+        self._emit("trial_ended", record, message=record.message)
+        done = record.state is TrialState.SUCCEEDED
+        if done and record.folder and self._config.cleanup_after_completion:
+            shutil.rmtree(record.folder, ignore_errors=True)
+
+    def park(self, record: Record, *, reopen: bool = False) -> None:
+        """The trial has no job any more but stays open, so that it can be run later."""
+        record.stage, record.state, record.reopened = Stage.IDLE, TrialState.CANDIDATE, reopen
+        self._forget(record)
+        if reopen:
+            self.annotations[record.index] = {**self._mark(record), "interrupted": True}
+        self._emit("job_state", record, message="stopped; the trial stays open")
+
+    def _forget(self, record: Record) -> None:
+        self.departed += self.active.pop(record.index, None) is not None
+        self._left.discard(record.index)
+
+    def _emit(self, kind: str, record: Record | None = None, message: str = "") -> None:
+        self._emit_event(
+            Event(
+                kind=kind,
+                time=time.time(),
+                trial_index=record.index if record else None,
+                key=record.latest.request.key if record and record.latest else None,
+                state=record.state.value if record else None,
+                cause=record.cause if record else None,
+                message=message,
+                data={"results": record.results} if record and record.results else {},
+            )
+        )
+
+
+def _handles(records: Iterable[Record]) -> list[JobHandle]:
+    return [handle for record in records if (handle := record.job.handle) is not None]

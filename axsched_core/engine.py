@@ -1,0 +1,372 @@
+"""The loop: ask -> submit -> poll -> fetch -> tell.
+
+Three threads take part. The *caller's* waits in `Engine.perform`. The *engine's* own takes
+all decisions and makes all calls to the runner, so that a backend that blocks never stalls
+Ctrl-C. The *owner* is the only one that touches the optimizer, and does one thing at a time:
+one message tells it all outcomes that have come together and asks for as many candidates as
+there are free slots. Between two calls of `perform` all of them rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from axsched_core import policies
+from axsched_core.config import SchedulerConfig
+from axsched_core.consult import Consultation, consult
+from axsched_core.dispatch import Dispatch
+from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.jobs import Event
+from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
+from axsched_core.rundir import RunDirectory
+from axsched_core.session import Observers, RunnerSession
+from axsched_core.threads import Actor, patiently
+from axsched_core.trials import Purpose, Record, Stage, TrialState
+
+log = logging.getLogger("axsched")
+
+_OUTCOMES = {
+    TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
+    TrialState.FAILED: OutcomeKind.FAILED,
+    TrialState.CANCELLED: OutcomeKind.ABANDONED,
+}
+
+
+class Engine:
+    """Drives the trials of one optimizer through one runner.
+
+    Public attributes may be read and changed by the caller's thread between two calls of
+    `perform`, and by what is given to `perform`, which runs on the engine's thread.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        session: RunnerSession,
+        observers: Observers,
+        config: SchedulerConfig,
+        rundir: RunDirectory,
+    ) -> None:
+        self.optimizer = optimizer
+        self.owner = Actor("axsched-owner")
+        self.records: dict[int, Record] = {}
+        self.to_make = 0
+        """Trials that are still to be asked for."""
+        self.deadline: float | None = None
+        """`time.monotonic` seconds; then everything is cancelled."""
+        self.made: list[int] = []
+        """Trials that were asked for since the caller last emptied this list."""
+
+        self._observers, self._events = observers, list[Event]()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake)
+        self._over = False
+        self._owner_busy = False
+        self._look_outside = False
+        self._starved_at: int | None = None
+        """How many trials had ended when the optimizer had less than it was asked for; it is
+        asked again when there are more."""
+        self._failure: BaseException | None = None
+        self._fatal = False
+        self._until: Callable[[], bool] | None = None
+        self._future: Future[None] = Future()
+        self._thread = threading.Thread(target=self._main, name="axsched-engine", daemon=True)
+        self._thread.start()
+
+    # ---- the caller's side -----------------------------------------------------------------
+
+    def perform(self, begin: Callable[[], None], until: Callable[[], bool] | None = None) -> bool:
+        """Run ``begin`` on the engine's thread, then turn after turn until ``until()`` is true.
+
+        Without ``until``, one turn is made. Returns True where Ctrl-C cut it short: then the
+        jobs were cancelled and their trials are open again.
+        """
+        future: Future[None] = Future()
+        interrupted = False
+
+        def start() -> None:
+            self._future, self._until = future, until or (lambda: True)
+            self._look_outside, self._starved_at = bool(self.dispatch.active), None
+            self._failure, self._fatal = None, False
+            self.dispatch.begin()
+            begin()
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            log.warning(
+                "Interrupted: cancelling the running jobs%s (Ctrl-C again: do not wait for them).",
+                ", waiting for the candidate that is being generated" if self._owner_busy else "",
+            )
+            hurry, interrupted = interrupted, True
+            self._inbox.put(lambda: self._interrupt(hurry))
+
+        self._inbox.put(start)
+        try:
+            patiently(future, interrupt)
+        except KeyboardInterrupt:
+            if not interrupted:
+                raise
+        return interrupted
+
+    def cancel(self) -> None:
+        """Cancel everything; from any thread. A call that is on the stack ends in good order."""
+        self._inbox.put(lambda: self.halt(Purpose.ABANDON))
+
+    def wake(self, key: str) -> None:
+        """Look at this job soon; from any thread."""
+        self._inbox.put(lambda: self.dispatch.woken(key))
+
+    def shut_down(self) -> None:
+        """Cancel what runs, leaving its trials open, then let the runner and the threads go."""
+        if self._over:
+            return
+        if self.dispatch.active:
+            self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
+        self._close(wait=True)
+
+    def dismiss(self) -> None:
+        """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
+
+        def finish() -> None:
+            self._over = True
+            self.dispatch.abandon()
+
+        self._inbox.put(finish)
+
+    def notify(self, kind: str) -> None:
+        """Tell observers of something and return when they have heard it."""
+        heard: Future[None] = Future()
+
+        def work() -> None:
+            self.announce(kind)
+            self._notify()
+            heard.set_result(None)
+
+        self._inbox.put(work)
+        patiently(heard)
+
+    def _close(self, wait: bool) -> None:
+        closed: Future[None] = Future()
+
+        def finish() -> None:
+            self._over = True
+            try:
+                self.dispatch.close(wait)
+            except Exception as error:  # noqa: BLE001 - handed to the caller's thread
+                closed.set_exception(error)
+            else:
+                closed.set_result(None)
+
+        self._inbox.put(finish)
+        try:
+            patiently(closed)
+        finally:
+            self.owner.rest()
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is on the way and nothing more is to be made."""
+        return not self.to_make and not self.dispatch.busy
+
+    def record(self, index: int, parameters: Mapping[str, Any]) -> Record:
+        """The record of a trial, made if need be."""
+        return self.records.setdefault(index, Record(index, dict(parameters)))
+
+    def halt(self, purpose: Purpose) -> None:
+        """Start nothing more, and cancel what runs."""
+        self.to_make = 0
+        self.dispatch.halt(purpose)
+
+    def announce(self, kind: str, message: str = "", **data: Any) -> None:
+        """Have observers told at the next rest."""
+        self._events.append(Event(kind, time.time(), message=message, data=data))
+
+    # ---- the engine's thread ---------------------------------------------------------------
+
+    def _main(self) -> None:
+        while not self._over:
+            messages = self._receive()
+            try:
+                for message in messages:
+                    message()
+                if self._until is not None and not self._over:
+                    self._turn()
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                self._fail(error, fatal=True)
+                self._finish()
+
+    def _receive(self) -> list[Callable[[], None]]:
+        messages = []
+        try:
+            messages.append(self._inbox.get(timeout=self._pause()))
+            while True:
+                messages.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def _pause(self) -> float | None:
+        """Seconds until something is due by itself; None: only a message can change anything."""
+        if self._until is None:
+            return None
+        now = time.monotonic()
+        # While trials are to be made, the runner's capacity may change without a word.
+        asking = now + policies.LOOK_INTERVAL if self.to_make else None
+        moments = [m for m in (self.deadline, self.dispatch.due(now), asking) if m is not None]
+        return max(0.0, min(moments) - now) if moments else None
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if self.deadline is not None and now >= self.deadline:
+            self.halt(Purpose.TIMEOUT)
+        try:
+            if self.to_make or self.dispatch.at(Stage.WAITING):
+                self.dispatch.open()
+            self.dispatch.advance(now)
+        except InvalidInput as error:
+            self._fail(error)
+        if not self._owner_busy:
+            self._notify()
+            self._consult()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._until is None or self._owner_busy or not self._ended():
+            return
+        self._notify()
+        self._until = self.deadline = None
+        if self._failure is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(self._failure)
+
+    def _ended(self) -> bool:
+        assert self._until is not None
+        if self._fatal:
+            return True
+        if self._failure is not None or self.dispatch.halted is not None:
+            return not self.dispatch.busy
+        return self._until() and not self._look_outside and not self.dispatch.at(Stage.TELLING)
+
+    def _fail(self, error: BaseException, *, fatal: bool = False) -> None:
+        """End the call with this error: at once, or when what is on the way has come home."""
+        if self._failure is None:
+            self._failure = error
+        self._fatal = self._fatal or fatal
+        self.to_make = 0
+        for record in self.dispatch.at(Stage.WAITING):
+            self.dispatch.park(record)
+        if not fatal and self.dispatch.busy:
+            log.error("%s (Waiting for the jobs that still run.)", error)
+
+    def _interrupt(self, hurry: bool) -> None:
+        if self._until is not None:
+            self.halt(Purpose.REOPEN)
+            if hurry:
+                self.dispatch.leave()
+
+    def _notify(self) -> None:
+        """Give observers what has happened, while the owner rests."""
+        while self._events:
+            self._observers.notify(self._events.pop(0))
+
+    # ---- the optimizer -----------------------------------------------------------------
+
+    def _consult(self) -> None:
+        """Send the owner everything that is to be told, and ask for what is free."""
+        telling = self.dispatch.at(Stage.TELLING)
+        outcomes = [
+            Outcome(r.index, _OUTCOMES[r.state], r.results or {}, r.message) for r in telling
+        ]
+        n = self._how_many()
+        if not (outcomes or n or self.dispatch.annotations or self._look_outside):
+            return
+        annotations = {i: {"axsched": data} for i, data in self.dispatch.annotations.items()}
+        watched = list(self.dispatch.active)
+        alone = not any(r.stage is not Stage.TELLING for r in self.dispatch.active.values())
+        self.dispatch.annotations, self._look_outside, self._owner_busy = {}, False, True
+        held, departed = self.optimizer, self.dispatch.departed + len(outcomes)
+
+        def work() -> Consultation:
+            return consult(
+                held, watched=watched, outcomes=outcomes, annotations=annotations, n=n, alone=alone
+            )
+
+        def answer(future: Future[Consultation]) -> None:
+            told = [outcome.index for outcome in outcomes]
+            self._inbox.put(lambda: self._consulted(future, told, n, alone, departed))
+
+        self.owner.post(work).add_done_callback(answer)
+
+    def _how_many(self) -> int:
+        if not self.to_make or self.dispatch.halted or self._failure:
+            return 0
+        if self._starved_at == self.dispatch.departed:
+            return 0
+        waiting = len(self.dispatch.at(Stage.WAITING))
+        return min(self.to_make, max(0, self.dispatch.free_slots() - waiting))
+
+    def _consulted(
+        self, future: Future[Consultation], told: list[int], n: int, alone: bool, departed: int
+    ) -> None:
+        self._owner_busy = False
+        found = future.result()
+        for index, word in found.closed.items():
+            record = self.dispatch.active.get(index)
+            # A result that comes later than the user's word stays in its folder, untold.
+            if record and (record.stage is Stage.TELLING or not record.state.ended):
+                self.dispatch.close_trial(
+                    record, TrialState.CLOSED, f"ended in the optimizer: {word}"
+                )
+        if found.told:
+            for index in told:
+                if (record := self.dispatch.active.get(index)) and record.stage is Stage.TELLING:
+                    self.dispatch.retire(record)
+        if found.error is not None:
+            what = "could not generate a candidate" if found.told else "could not take the results"
+            error = OptimizerError(
+                f"The optimizer {what}: {type(found.error).__name__}: {found.error}"
+            )
+            error.__cause__ = found.error
+            self._fail(error, fatal=not found.told)
+            return
+        asked = found.asked
+        for candidate in asked.candidates:
+            self._made(candidate)
+        if asked.complete:
+            if self.to_make:
+                self.announce("message", f"The optimization is complete: {asked.reason}")
+            self.to_make = 0
+        elif len(asked.candidates) < n:
+            self._starved_at = departed
+            if alone and not asked.candidates and not self.dispatch.halted:
+                self._stuck(asked.reason or "it gave no reason", found.held_open)
+
+    def _made(self, candidate: Candidate) -> None:
+        record = self.record(candidate.index, candidate.parameters)
+        self.to_make = max(0, self.to_make - 1)
+        self.made.append(record.index)
+        self.announce("trial_created", index=record.index, parameters=dict(record.parameters))
+        self.dispatch.want([record])
+        if self.dispatch.halted is not None:
+            self.dispatch.stopped_before_start(record)
+        elif self._failure is not None:
+            self.dispatch.park(record)
+
+    def _stuck(self, reason: str, held_open: tuple[int, ...]) -> None:
+        if held_open:
+            names = ", ".join(map(str, held_open[:10])) + (" ..." if len(held_open) > 10 else "")
+            first = held_open[0]
+            help_ = (
+                f"It holds these trials as running, and nobody runs them here: {names}. Run each "
+                f"(scheduler.run_trial({first})), give its result (scheduler.complete_trial({first}"
+                f", raw_data=...)), or abandon it (scheduler.abandon_trial({first})); then go on."
+            )
+        else:
+            help_ = "No trial of it is open, so waiting will not help."
+        self._fail(OptimizationStuck(f"The optimizer has nothing to propose: {reason}. {help_}"))

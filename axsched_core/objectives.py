@@ -1,0 +1,175 @@
+"""What is evaluated: from the user's function, script or image to what a job carries."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+from attrs import field, frozen
+from attrs.converters import optional as optional_path
+from attrs.validators import gt, optional
+
+from axsched_core import options
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import ContainerObjective, FunctionObjective, ScriptObjective
+
+
+def function_objective(function: Callable[..., Any]) -> bytes:
+    """Pickle a function; lambdas, closures and functions of ``__main__`` go by value.
+
+    Raises:
+        InvalidInput: it is not a plain callable, or refers to something that cannot be pickled.
+    """
+    if not callable(function):
+        raise InvalidInput(
+            f"The objective must be a function, got {type(function).__name__} ({function!r:.80}). "
+            "For a script use set_script_objective, for an image set_container_objective."
+        )
+    if inspect.iscoroutinefunction(function):
+        raise InvalidInput(
+            f"The objective {_name(function)} is an `async def`; give a plain function "
+            "(it may call asyncio.run)."
+        )
+    try:
+        return bytes(cloudpickle.dumps(function))
+    except Exception as error:
+        raise InvalidInput(
+            f"The objective {_name(function)} cannot be pickled, so it cannot be sent to where it "
+            f"is to run: {type(error).__name__}: {error}. Open files, locks, connections and the "
+            "like inside the function, not around it."
+        ) from error
+
+
+def bind_function(
+    function: Callable[..., Any], parameter_names: Sequence[str]
+) -> FunctionObjective:
+    """Decide how a function wants its parameters: one mapping, or by their names.
+
+    Args:
+        function: the objective.
+        parameter_names: the search space's.
+
+    Raises:
+        InvalidInput: neither fits its signature.
+    """
+    python = (sys.version_info.major, sys.version_info.minor)
+    return FunctionObjective(_name(function), _wants_keywords(function, parameter_names), python)
+
+
+def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some builtins have none
+        return False
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError:
+        pass
+    else:
+        # f(**anything) and f(x, y): the names fit. f(parameters) with a space that has a
+        # parameter of that very name fits too, and is then meant so.
+        return True
+    try:
+        signature.bind({})
+    except TypeError:
+        pass
+    else:
+        return False
+    raise InvalidInput(
+        f"The objective {_name(function)}{signature} fits neither way of calling it: with one "
+        f"mapping, f(parameters), or by the search space's names, f({', '.join(names)})."
+    )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+@frozen
+class ScriptOptions:
+    """The ``script_options`` of `AxScheduler.set_script_objective`."""
+
+    interpreter: str | Sequence[str] | None = None
+    """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
+    None: the script itself where it is executable, this Python for ``.py``, sh for ``.sh``."""
+    args: Sequence[Any] = ()
+    """Arguments after the script's path."""
+    timeout: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
+    env: Mapping[str, Any] = field(factory=dict)
+    """Environment variables to add."""
+    working_dir: Path | None = field(default=None, converter=optional_path(Path))
+    """Where it runs; None: in the job's own folder."""
+
+
+def script_objective(
+    script_path: str | os.PathLike[str], script_options: Mapping[str, Any] | None = None
+) -> ScriptObjective:
+    """Make the objective of a script, of any executable.
+
+    Raises:
+        InvalidInput: the script is missing or cannot be run; an option is wrong.
+    """
+    chosen = options.build(ScriptOptions, script_options, "script_options")
+    path = Path(script_path).expanduser().absolute()
+    if not path.exists():
+        raise InvalidInput(f"The script {path} does not exist.")
+    if not path.is_file():
+        raise InvalidInput(f"The script {path} is not a file.")
+    working_dir = chosen.working_dir
+    if working_dir is not None and not Path(working_dir).is_dir():
+        raise InvalidInput(f"script_options: 'working_dir' {working_dir} is not a folder.")
+    return ScriptObjective(
+        argv=(*_interpreter(path, chosen.interpreter), str(path), *map(str, chosen.args)),
+        env={str(name): str(value) for name, value in chosen.env.items()},
+        working_dir=str(Path(working_dir).absolute()) if working_dir else None,
+        time_limit=chosen.timeout,
+    )
+
+
+def _interpreter(path: Path, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    if given is not None:
+        parts = (given,) if isinstance(given, str) else tuple(map(str, given))
+        if not parts or not parts[0]:
+            raise InvalidInput("script_options: 'interpreter' is empty.")
+        return parts
+    if os.access(path, os.X_OK):
+        return ()
+    by_suffix = {".py": (sys.executable,), ".sh": ("/bin/sh",)}
+    if path.suffix in by_suffix:
+        return by_suffix[path.suffix]
+    raise InvalidInput(
+        f"The script {path} is not executable. Either `chmod +x {shlex.quote(str(path))}`, or say "
+        "what runs it: script_options={'interpreter': ...}."
+    )
+
+
+def container_objective(
+    container_image: str,
+    container_command: str | Sequence[str] | None = None,
+    container_options: Mapping[str, Any] | None = None,
+) -> ContainerObjective:
+    """Make the objective of a container image; a command in one string is split as a shell would.
+
+    Raises:
+        InvalidInput: the image's name or the command is empty or of a wrong type.
+    """
+    if not isinstance(container_image, str) or not container_image.strip():
+        raise InvalidInput(f"The container image must be a name, got {container_image!r}.")
+    command: tuple[str, ...] | None = None
+    if container_command is not None:
+        split = (
+            shlex.split(container_command)
+            if isinstance(container_command, str)
+            else [str(part) for part in container_command]
+        )
+        if not split:
+            raise InvalidInput("The container command is empty; leave it out for the image's own.")
+        command = tuple(split)
+    return ContainerObjective(container_image, command, dict(container_options or {}))

@@ -1,0 +1,77 @@
+"""Turn a user's mapping into an attrs class, or say exactly what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+import attrs
+import cattrs
+
+from axsched_core.errors import InvalidInput, did_you_mean
+
+T = TypeVar("T")
+
+
+def _strict(kind: type) -> Any:
+    def structure(value: Any, _: Any) -> Any:
+        # bool is an int to Python, but `n_jobs=True` is a slip.
+        accepted = (int, float) if kind is float else (kind,)
+        if isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)):
+            return kind(value)
+        raise TypeError(f"must be {kind.__name__}, not {type(value).__name__} ({value!r})")
+
+    return structure
+
+
+_converter = cattrs.Converter(detailed_validation=False)
+for _kind in (int, float, str, bool):
+    _converter.register_structure_hook(_kind, _strict(_kind))
+
+
+def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
+    """Make an instance of the attrs class ``cls`` from a mapping.
+
+    Args:
+        cls: an attrs class; its annotations and validators are the rules.
+        values: a mapping, an instance (returned as it is), or None for the defaults.
+        what: what the values are, for the message ("config", "runner_options of 'joblib'").
+
+    Raises:
+        InvalidInput: an unknown key (with the closest match), a wrong type, or a value that
+            a validator refuses; names the key and the value.
+    """
+    if isinstance(values, cls):
+        return values
+    if values is not None and not isinstance(values, Mapping):
+        raise InvalidInput(
+            f"{what}: expected a mapping or a {cls.__name__}, got {type(values).__name__}."
+        )
+    given = dict(values or {})
+    attrs.resolve_types(cast(Any, cls))
+    fields = {f.alias: f for f in attrs.fields(cast(Any, cls)) if f.init}
+    for name in given:
+        if name not in fields:
+            raise InvalidInput(
+                f"{what}: unknown key {name!r}.{did_you_mean(str(name), fields)} "
+                f"Known keys: {', '.join(sorted(fields))}."
+            )
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            made[name] = _structure(value, fields[name])
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"{what}: {name!r} {error}.") from error
+    try:
+        return cls(**made)
+    except (TypeError, ValueError) as error:
+        # attrs validators put the attribute and the class behind the message.
+        message = error.args[0] if error.args else error
+        raise InvalidInput(f"{what}: {message}.") from error
+
+
+def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:
+    # A field with a converter takes more than its annotation says; the converter judges.
+    if field.type is None or field.converter is not None:
+        return value
+    return _converter.structure(value, field.type)

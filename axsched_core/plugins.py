@@ -1,0 +1,246 @@
+"""Find a runner by its name, check it, and make it; list what is installed, broken ones too."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import inspect
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import pluggy
+from attrs import frozen
+
+from axsched_core import options as options_
+from axsched_core.errors import (
+    AxschedError,
+    ContractError,
+    InvalidInput,
+    RunnerLoadError,
+    RunnerNotFound,
+)
+from axsched_core.hookspecs import ENTRY_POINT_GROUP, PROJECT, DiscoverySpec, hook_names
+from axsched_core.jobs import API_VERSION, Check, RunnerInfo
+
+
+@frozen
+class Installed:
+    """One entry point of the group ``axsched.runners``; nothing is imported yet."""
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    entry_point: importlib.metadata.EntryPoint
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@frozen
+class Loaded:
+    """A plugin that was imported and checked."""
+
+    installed: Installed
+    info: RunnerInfo
+    manager: pluggy.PluginManager
+
+    def options(self, values: Any) -> Any:
+        """Check ``runner_options``; None where the runner takes none."""
+        what = f"runner_options of {self.info.name!r}"
+        if self.info.options_class is None:
+            if values:
+                raise InvalidInput(f"{what}: this runner takes no options, got {values!r}.")
+            return None
+        return options_.build(self.info.options_class, values, what)
+
+    def make_runner(self, values: Any) -> object:
+        """Make a runner with these ``runner_options``."""
+        options = self.options(values)
+        try:
+            runner = self.manager.hook.axsched_make_runner(options=options)
+        except AxschedError:
+            raise
+        except Exception as error:
+            raise RunnerLoadError(
+                f"Runner {self.info.name!r} ({self.installed}) could not be made: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+        if runner is None:
+            raise ContractError(
+                f"Runner {self.info.name!r} ({self.installed}): axsched_make_runner returned None "
+                "instead of a runner. This is a fault of the plugin; tell its authors."
+            )
+        return runner
+
+    def diagnose(self, values: Any) -> Sequence[Check]:
+        """The plugin's own checks of its backend; empty where it has none."""
+        checks = self.manager.hook.axsched_diagnose(options=self.options(values))
+        return checks or ()
+
+
+def installed() -> list[Installed]:
+    """All runners that installed distributions offer, by name, without importing any."""
+    found = {}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        dist = entry.dist
+        one = Installed(
+            name=entry.name,
+            module=entry.value,
+            distribution=dist.name if dist else "unknown",
+            version=dist.version if dist else "?",
+            entry_point=entry,
+        )
+        # An editable install may show the same distribution twice on sys.path.
+        found[one.name, one.module, one.distribution] = one
+    return sorted(found.values(), key=lambda one: (one.name, one.distribution))
+
+
+def find(name: str) -> Installed:
+    """Find the one distribution that offers the runner ``name``.
+
+    Raises:
+        RunnerNotFound: nobody does; says who is there, the closest match and what to install.
+        RunnerLoadError: more than one does; names them.
+    """
+    everything = installed()
+    matching = [one for one in everything if one.name == name]
+    if not matching:
+        names = sorted({one.name for one in everything})
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        raise RunnerNotFound(
+            f"No installed package offers a runner named {name!r}. Installed runners: "
+            f"{', '.join(names) or 'none'}."
+            + (f" Did you mean {close[0]!r}?" if close else "")
+            + f" To install it: pip install axsched-{name}"
+        )
+    if len(matching) > 1:
+        offers = " and ".join(f"{one} ({one.module})" for one in matching)
+        raise RunnerLoadError(
+            f"More than one installed package offers a runner named {name!r}: {offers}. "
+            f"Uninstall all but one: pip uninstall {matching[-1].distribution}"
+        )
+    return matching[0]
+
+
+def load(name: str) -> Loaded:
+    """Import the plugin that offers the runner ``name``, and check it.
+
+    Raises:
+        RunnerNotFound, RunnerLoadError: see `find`; or the import failed.
+        ContractError: it does not keep to the contract.
+    """
+    return check(find(name))
+
+
+def check(one: Installed) -> Loaded:
+    """Import one plugin and check what can be checked without making a runner."""
+    try:
+        module = one.entry_point.load()
+    except Exception as error:
+        raise RunnerLoadError(
+            f"Runner {one.name!r} ({one}) is installed but cannot be imported: "
+            f"{type(error).__name__}: {error}. Reinstall it with its dependencies: "
+            f"pip install --force-reinstall {one.distribution}"
+        ) from error
+    who = f"Runner {one.name!r} ({one})"
+    if not isinstance(module, ModuleType):
+        raise ContractError(
+            f"{who}: the entry point {one.module!r} is not a module. It must name the module "
+            "that implements axsched_runner_info and axsched_make_runner."
+        )
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(DiscoverySpec)
+    register(manager, module, who, hook_names(DiscoverySpec))
+    require(manager, ("axsched_runner_info", "axsched_make_runner"), who)
+    info = manager.hook.axsched_runner_info()
+    check_info(info, who)
+    if info.name != one.name:
+        raise ContractError(
+            f"{who}: it calls itself {info.name!r}, but its entry point is named {one.name!r}; "
+            "the two must be equal. This is a fault of the plugin; tell its authors."
+        )
+    return Loaded(one, info, manager)
+
+
+def hookimpl_names(plugin: object) -> list[str]:
+    """The names of the axsched hooks that ``plugin`` implements (marked with ``hookimpl``)."""
+    names = []
+    for name in dir(plugin):
+        # Only names of ours are looked at: evaluating a property may do anything.
+        if name.startswith("axsched_"):
+            marked = getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None)
+            if isinstance(marked, dict):
+                names.append(name)
+    return names
+
+
+def unmarked_names(plugin: object, known: Sequence[str]) -> list[str]:
+    """Methods that are named like hooks but lack the ``hookimpl`` mark."""
+    implemented = hookimpl_names(plugin)
+    return [name for name in known if hasattr(plugin, name) and name not in implemented]
+
+
+def register(manager: pluggy.PluginManager, plugin: object, who: str, known: Sequence[str]) -> None:
+    """Register ``plugin``, refusing hooks that do not exist and signatures that do not fit."""
+    for name in hookimpl_names(plugin):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ContractError(
+                f"{who}: there is no hook named {name!r}."
+                + (f" Did you mean {close[0]!r}?" if close else "")
+                + f" Hooks that it may implement: {', '.join(known)}."
+            )
+        if inspect.iscoroutinefunction(getattr(plugin, name)):
+            raise ContractError(
+                f"{who}: {name} is an `async def`; hooks are plain functions. "
+                "Run the coroutine inside the hook (asyncio.run) instead."
+            )
+    try:
+        manager.register(plugin)
+    except pluggy.PluginValidationError as error:
+        raise ContractError(f"{who}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            f"{who}: {type(plugin).__name__} cannot be registered as a plugin: {error}. "
+            "(A runner must be hashable: an attrs or data class needs eq=False.)"
+        ) from error
+
+
+def require(manager: pluggy.PluginManager, hooks: Sequence[str], who: str) -> None:
+    """Raise `ContractError` where one of ``hooks`` has no implementation (pluggy would not)."""
+    missing = [name for name in hooks if not getattr(manager.hook, name).get_hookimpls()]
+    if not missing:
+        return
+    hints = [
+        f" {name} is defined but not marked with @hookimpl."
+        for plugin in manager.get_plugins()
+        for name in unmarked_names(plugin, missing)
+    ]
+    raise ContractError(
+        f"{who} lacks the hook{'s' if len(missing) > 1 else ''} {', '.join(missing)}."
+        f"{''.join(hints)} This is a fault of the plugin; update it or tell its authors."
+    )
+
+
+def check_info(info: Any, who: str) -> None:
+    """Check what a runner says of itself, the API version first."""
+    if not isinstance(info, RunnerInfo):
+        raise ContractError(
+            f"{who}: axsched_runner_info returned {type(info).__name__}, not a RunnerInfo."
+        )
+    major, minor = info.api_version
+    core = f"axsched-core {importlib.metadata.version('axsched-core')}"
+    speaks = f"{core} speaks {API_VERSION[0]}.{API_VERSION[1]}"
+    if major != API_VERSION[0]:
+        raise ContractError(
+            f"{who} was written for version {major}.{minor} of the runner API, but {speaks}. "
+            "Either upgrade the plugin (pip install --upgrade), or install an axsched-core "
+            f"that speaks {major}.x."
+        )
+    if minor > API_VERSION[1]:
+        raise ContractError(
+            f"{who} needs version {major}.{minor} of the runner API, but {speaks}. "
+            "Upgrade the core: pip install --upgrade axsched-core"
+        )

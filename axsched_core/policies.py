@@ -1,0 +1,43 @@
+"""Decisions that are not the loop's: which jobs are tried again, and how long to wait."""
+
+from __future__ import annotations
+
+import random
+
+from axsched_core.jobs import Cause, JobState, JobStatus
+
+MAX_ATTEMPTS = 3
+"""Jobs a trial may have in all."""
+
+FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
+
+FAULTS_BEFORE_GIVING_UP = 5
+"""Exceptions in a row from one hook, outages aside, after which a runner is called broken."""
+
+FETCH_INTERVAL = 0.5
+"""Seconds between two looks for a result that is not there yet."""
+
+CANCEL_GRACE = 10.0
+"""Seconds that a cancelled job may take to end before the scheduler stops waiting for it."""
+
+TIME_LIMIT_SLACK = 5.0
+"""Seconds over the limit after which the core cancels a job that the backend did not end."""
+
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks for exit files in the folders of running jobs."""
+
+
+def tried_again(status: JobStatus, attempt: int) -> bool:
+    """True where a new attempt may help: the machines failed, not the objective."""
+    if attempt >= MAX_ATTEMPTS:
+        return False
+    return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
+
+
+def pause_after_trouble(failures: int, interval: float) -> float:
+    """Seconds to leave a backend in peace after so many failures in a row: growing, jittered.
+
+    "Full jitter" over an exponentially growing cap of ten intervals at the most.
+    """
+    cap = min(interval * 10, interval * 2**failures)
+    return random.uniform(min(interval, cap) / 2, cap)

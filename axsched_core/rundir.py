@@ -1,0 +1,58 @@
+"""The folder of one run: its name, its jobs' folders, its objective."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+
+from axsched_core.errors import InvalidInput
+
+
+class RunDirectory:
+    """``<job_output_dir>/<experiment>-<time>-<id>``, made on first use and never shared.
+
+    Args:
+        output_dir: the ``job_output_dir``.
+        experiment: the experiment's name.
+    """
+
+    def __init__(self, output_dir: Path, experiment: str) -> None:
+        self.run_id = uuid.uuid4().hex[:10]
+        """The first part of every key."""
+        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", experiment).strip("._-")[:40] or "experiment"
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self.path = Path(output_dir).expanduser().absolute() / f"{safe}-{stamp}-{self.run_id}"
+        self._made = False
+
+    def make(self) -> bool:
+        """Make the folder; True when it was not there yet.
+
+        Raises:
+            InvalidInput: it cannot be made or written.
+        """
+        if self._made:
+            return False
+        try:
+            self.path.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise InvalidInput(
+                f"The run directory {self.path} cannot be made: {error}. "
+                "Set config={'job_output_dir': ...} to a folder that you may write to."
+            ) from error
+        self._made = True
+        return True
+
+    def key(self, trial_index: int, attempt: int) -> str:
+        """The key of a job of this run."""
+        return f"{self.run_id}-{trial_index}-{attempt}"
+
+    def job_folder(self, trial_index: int, attempt: int) -> Path:
+        """Where the job's files lie."""
+        return self.path / "jobs" / f"{trial_index:05d}-{attempt}"
+
+    @property
+    def function_file(self) -> Path:
+        """The pickled objective; jobs' folders link to it."""
+        return self.path / "function.pkl"

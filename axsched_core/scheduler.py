@@ -1,0 +1,723 @@
+"""`AxScheduler`: the face of the package; it checks, delegates, and puts things into words."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axsched_core import objectives, options, plugins
+from axsched_core.batch import Batch, Entry
+from axsched_core.config import SchedulerConfig
+from axsched_core.engine import Engine
+from axsched_core.errors import (
+    AxschedError,
+    InvalidInput,
+    OptimizationInterrupted,
+    SchedulerBusy,
+    SchedulerClosed,
+    TrialNotFinished,
+    UnsupportedObjective,
+)
+from axsched_core.jobs import (
+    OBJECTIVE_CAPABILITIES,
+    Capability,
+    JobResult,
+    Objective,
+    Parameters,
+    ScriptObjective,
+)
+from axsched_core.observers.progress import Progress
+from axsched_core.optimizers import adapt
+from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
+from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.rundir import RunDirectory
+from axsched_core.session import Observers, RunnerSession, split_plugins
+from axsched_core.trials import Purpose, Record, Trial, TrialState, all_failed
+
+log = logging.getLogger("axsched")
+
+
+class AxScheduler:
+    """Runs the trials of an Ax optimization on the machines behind a runner.
+
+    Args:
+        optimizer: an ``ax.Client``, an ``AxClient`` or an Ax ``Experiment``. It is used as it
+            is, not copied: what it shows afterwards is complete.
+        runner: the name of an installed runner (``"joblib"``), or an instance of one.
+        config: a `SchedulerConfig`, or a mapping with its keys.
+        runner_options: options of a runner given by name; see its documentation.
+        generation_strategy: for an ``Experiment``; None: chosen from its search space.
+        plugins: observers, and wrappers of the runner's hooks.
+
+    Raises:
+        InvalidInput: a setting is unknown or wrong.
+        RunnerError: the runner cannot be found, loaded or used.
+
+    One call at a time: a method that is called while another is on the stack (from a second
+    thread, from an observer) raises `SchedulerBusy`; only `cancel` may be called from anywhere.
+
+    Example:
+        >>> scheduler = AxScheduler(client, "joblib", runner_options={"n_jobs": 4})
+        >>> scheduler.set_objective_function(lambda x, y: (x - 1) ** 2 + y**2)
+        >>> best = scheduler.run_optimization(max_trials=20)
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        runner: str | object,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
+        runner_options: Mapping[str, Any] | None = None,
+        *,
+        generation_strategy: Any = None,
+        plugins: Sequence[object] = (),
+    ) -> None:
+        self.config = options.build(SchedulerConfig, config, "config")
+        self._optimizer: Optimizer = adapt(optimizer, generation_strategy)
+        wrappers, watching = split_plugins(plugins)
+        self._session = RunnerSession(_runner(runner, runner_options), wrappers)
+        try:
+            observers = Observers()
+            for observer in [Progress()] * self.config.progress + watching:
+                observers.register(observer)
+            rundir = RunDirectory(self.config.job_output_dir, self._optimizer.name)
+        except BaseException:
+            self._session.release()
+            raise
+        self._rundir = rundir
+        self._engine = Engine(self._optimizer, self._session, observers, self.config, rundir)
+        self._function: Callable[..., Any] | None = None
+        self._objective: Objective | None = None
+        self._has_objective = self._session.can(Capability.PARAMETERS)
+        self._lock = threading.Lock()
+        self._taken_up = False
+        _open_engines.add(self._engine)
+        self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
+
+    # ---- what is evaluated -----------------------------------------------------------------
+
+    def set_objective_function(
+        self,
+        objective_fn: Callable[..., Any] | None = None,
+        *,
+        function: Callable[..., Any] | None = None,
+    ) -> None:
+        """Evaluate trials with a Python function.
+
+        Args:
+            objective_fn: called as ``f(parameters)`` with a dict, or as ``f(x=..., y=...)``
+                where its arguments are named after the search space's parameters. Returns
+                metric -> value, or a bare number where there is one objective; a value is a
+                number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``.
+            function: the same under another name.
+
+        Raises:
+            InvalidInput: it is no function, cannot be pickled, or its arguments do not fit.
+            UnsupportedObjective: the runner takes no functions.
+        """
+        if (objective_fn is None) == (function is None):
+            raise InvalidInput("set_objective_function takes one function.")
+        chosen = objective_fn if objective_fn is not None else function
+        assert chosen is not None
+        pickled = objectives.function_objective(chosen)
+        with self._call("set_objective_function"):
+            self._require(Capability.FUNCTION)
+            self._optimizer.check()
+            bound = objectives.bind_function(chosen, self._optimizer.parameter_names)
+            self._set_objective(bound, pickled)
+
+    def set_script_objective(
+        self, script_path: str | Path, script_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Evaluate trials with a script: Python, shell, or any executable.
+
+        It finds its parameters in the JSON file that ``$AXSCHED_PARAMS_FILE`` names and writes
+        its metrics, as JSON, to ``$AXSCHED_RESULT_FILE`` (or to ``result.json`` in its working
+        directory).
+
+        Args:
+            script_path: the script.
+            script_options: see `axsched_core.objectives.ScriptOptions`: ``interpreter``,
+                ``args``, ``timeout`` (s), ``env``, ``working_dir``.
+
+        Raises:
+            InvalidInput: the script is missing or cannot be run, or an option is wrong.
+            UnsupportedObjective: the runner takes no scripts.
+        """
+        objective: ScriptObjective = objectives.script_objective(script_path, script_options)
+        with self._call("set_script_objective"):
+            self._require(Capability.SCRIPT)
+            self._set_objective(objective)
+
+    def set_container_objective(
+        self,
+        container_image: str,
+        container_command: str | Sequence[str] | None = None,
+        container_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Evaluate trials with a container image that follows the job folder's protocol.
+
+        Args:
+            container_image: the image's name.
+            container_command: what to run in it; None: the image's own command.
+            container_options: for the runner.
+
+        Raises:
+            InvalidInput: the image or command is empty.
+            UnsupportedObjective: the runner runs no containers; names those that do.
+        """
+        objective = objectives.container_objective(
+            container_image, container_command, container_options
+        )
+        with self._call("set_container_objective"):
+            self._require(Capability.CONTAINER)
+            self._set_objective(objective)
+
+    def _set_objective(self, objective: Objective, function: bytes | None = None) -> None:
+        self._objective, self._has_objective = objective, True
+        self._engine.dispatch.set_objective(objective, function)
+
+    def _require(self, capability: Capability) -> None:
+        if self._session.can(capability):
+            return
+        name, able = self._session.info.name, _runners_with(capability)
+        taken = sorted(self._session.info.capabilities & OBJECTIVE_CAPABILITIES)
+        hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
+        raise UnsupportedObjective(
+            f"The runner {name!r} takes no {capability.value} objective "
+            f"(it takes: {', '.join(taken) or 'none'}). {hint}"
+        )
+
+    # ---- running ---------------------------------------------------------------------------
+
+    def run_optimization(
+        self,
+        max_trials: int = 10,
+        timeout: float | None = None,
+        synchronous: bool | None = None,
+    ) -> Any:
+        """Have the optimizer make ``max_trials`` more trials, run them, and wait for them.
+
+        Args:
+            max_trials: trials to add; those that were added by hand are not counted, nor
+                those that an earlier Ctrl-C left open, which are taken up first.
+            timeout: seconds; then nothing more starts, running jobs are cancelled and their
+                trials abandoned.
+            synchronous: True: one trial at a time; None: as the config says.
+
+        Returns:
+            Ax's own best parameters; with several objectives its own Pareto set.
+
+        Raises:
+            AllTrialsFailed: not one trial of this run has a result; says the first causes.
+            OptimizationStuck: the optimizer waits for trials that nobody runs.
+            OptimizationInterrupted: Ctrl-C; the message says how to go on.
+            OptimizerError, RunnerError: one of the two is broken or used wrongly.
+        """
+        _whole(max_trials, "max_trials")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
+        with self._call("run_optimization"):
+            self._ready()
+            self._warn_of_small_budget(max_trials)
+            engine = self._engine
+            again = self._interrupted_before()
+
+            def begin() -> None:
+                engine.announce("run_started", trials=max_trials + len(again))
+                engine.made.clear()
+                engine.to_make = max_trials
+                engine.deadline = None if timeout is None else time.monotonic() + timeout
+                engine.dispatch.synchronous = bool(
+                    self.config.synchronous if synchronous is None else synchronous
+                )
+                engine.dispatch.want(again)
+
+            self._long(begin, lambda: engine.idle, lambda: max_trials - len(engine.made))
+            ran = [engine.records[index] for index in engine.made] + again
+            if (error := all_failed(ran)) is not None:
+                raise error
+            return engine.owner.call(self._optimizer.best)
+
+    def get_next_trial(self) -> int | None:
+        """Have the optimizer make one trial; never waits for a job.
+
+        Returns:
+            Its index, for `run_trial`; None where nothing can be made now (the optimizer needs
+            results first, or is at its end).
+        """
+        with self._call("get_next_trial"):
+            self._optimizer.check()
+            asked = self._engine.owner.call(lambda: self._optimizer.ask(1))
+            if not asked.candidates:
+                log.info("Nothing to propose now: %s", asked.reason)
+                return None
+            candidate = asked.candidates[0]
+            self._engine.record(candidate.index, candidate.parameters)
+            return candidate.index
+
+    def run_trial(self, trial_index: int) -> Trial:
+        """Submit the job of a trial (from `get_next_trial`, or from the client's own).
+
+        Returns at once, unless the config says ``synchronous=True``; `monitor_trials` and
+        `wait_for_completed_trials` move it on.
+
+        Raises:
+            InvalidInput: there is no such trial, or it is not open, or is on the way already.
+        """
+        with self._call("run_trial"):
+            self._ready()
+            record = self._open_record(trial_index)
+            engine = self._engine
+
+            def begin() -> None:
+                engine.dispatch.synchronous = bool(self.config.synchronous)
+                engine.dispatch.want([record])
+
+            if self.config.synchronous:
+                self._long(begin, lambda: record.index not in engine.dispatch.active)
+            else:
+                self._perform(begin)
+            return record.snapshot()
+
+    def complete_trial(self, trial_index: int, raw_data: Any = None) -> Trial:
+        """Give a trial its result.
+
+        Args:
+            trial_index: the trial.
+            raw_data: as an objective returns it; then a job that still runs is cancelled. None:
+                the result of its job, which was told to the optimizer when it came.
+
+        Raises:
+            TrialNotFinished: None was given, and its job has no result (yet); says why.
+            InvalidInput: there is no such open trial, or the data is not valid.
+        """
+        with self._call("complete_trial"):
+            self._ready(objective=False)
+            if raw_data is None:
+                if trial_index in self._engine.dispatch.active:
+                    self._perform(lambda: None)
+                return self._completed_by_its_job(trial_index)
+            record = self._open_record(trial_index, on_the_way=True)
+            try:
+                metrics = metrics_of(
+                    JobResult(metrics=raw_data),
+                    objectives=self._optimizer.objective_names,
+                    required=self._optimizer.required_metrics,
+                    limit=self.config.max_result_bytes,
+                )
+            except InvalidResult as error:
+                raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
+            outcome = Outcome(record.index, OutcomeKind.COMPLETED, metrics)
+            self._settle_by_hand(record, outcome, TrialState.SUCCEEDED)
+            record.results = metrics
+            return record.snapshot()
+
+    def abandon_trial(self, trial_index: int, reason: str = "abandoned by the user") -> Trial:
+        """Give a trial up: it will have no result, and is not proposed again."""
+        with self._call("abandon_trial"):
+            self._ready(objective=False)
+            record = self._open_record(trial_index, on_the_way=True)
+            outcome = Outcome(record.index, OutcomeKind.ABANDONED, reason=reason)
+            self._settle_by_hand(record, outcome, TrialState.CANCELLED)
+            return record.snapshot()
+
+    def monitor_trials(self) -> dict[int, Trial]:
+        """Take one look and move everything on that can be; does not wait for jobs.
+
+        The backend is asked at most every ``monitoring_interval`` seconds; a runner's push and
+        files in the jobs' folders are noticed at every look.
+        """
+        with self._call("monitor_trials"):
+            if self._engine.dispatch.active or self._engine.to_make:
+                self._perform(lambda: None)
+            return self._snapshots()
+
+    def wait_for_completed_trials(self) -> dict[int, Trial]:
+        """Wait until every trial that is on the way has ended; returns all trials by index."""
+        with self._call("wait_for_completed_trials"):
+            engine = self._engine
+
+            def begin() -> None:
+                engine.announce("run_started", trials=len(engine.dispatch.active) + engine.to_make)
+
+            if not engine.idle:
+                self._long(begin, lambda: engine.idle)
+            return self._snapshots()
+
+    def cancel(self) -> None:
+        """Cancel all jobs that are on the way and abandon their trials.
+
+        May be called from any thread: a call that is on the stack then ends in good order.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._alive()
+                engine = self._engine
+                if engine.dispatch.active or engine.to_make:
+                    engine.perform(
+                        lambda: engine.halt(Purpose.ABANDON), lambda: not engine.dispatch.busy
+                    )
+            finally:
+                self._lock.release()
+        else:
+            self._engine.cancel()
+
+    @contextlib.contextmanager
+    def batch_trial_context(self, synchronous: bool | None = None) -> Iterator[Batch]:
+        """Collect trials, and run them side by side when the context is left.
+
+        Args:
+            synchronous: False: leaving returns at once, and `wait_for_completed_trials` waits.
+                None: as the config says, if it says so explicitly; else leaving waits.
+
+        A body that raises runs nothing. After an explicit ``batch.run()`` leaving does nothing.
+
+        Example:
+            >>> with scheduler.batch_trial_context() as batch:
+            ...     batch.add_trial({"x": 0.5, "y": 1.0})
+            ...     batch.add_generated(3)
+        """
+        chosen = self.config.synchronous if synchronous is None else synchronous
+        batch = Batch(self, chosen is not False)
+        yield batch
+        if not batch._indices and (batch._entries or batch._generated):
+            batch.run()
+
+    # ---- looking, saving, ending -----------------------------------------------------------
+
+    @property
+    def trials(self) -> dict[int, Trial]:
+        """The trials that this scheduler has to do with, by index, as they are now."""
+        return self._snapshots()
+
+    @property
+    def experiment(self) -> Any:
+        """The Ax ``Experiment``."""
+        return self._optimizer.experiment
+
+    @property
+    def client(self) -> Any:
+        """The user's own object; after `load_experiment` the one that was loaded."""
+        return self._optimizer.native
+
+    @property
+    def run_directory(self) -> Path:
+        """Where this run's files lie; made when the first job is submitted."""
+        return self._rundir.path
+
+    def preview(self, parameters: Parameters | None = None) -> str:
+        """Say exactly what would be submitted for a trial, without submitting anything.
+
+        Args:
+            parameters: the trial's; None: those of the oldest trial without a job, or else
+                place holders.
+        """
+        with self._call("preview"):
+            self._ready()
+            records = self._engine.records.values()
+            index, attempt = max(self._engine.records, default=-1) + 1, 1
+            if parameters is not None:
+                self._optimizer.validate(parameters)
+            else:
+                parameters = {name: f"<{name}>" for name in self._optimizer.parameter_names}
+                for record in records:
+                    if record.state is TrialState.CANDIDATE:
+                        index, attempt = record.index, record.attempts + 1
+                        parameters = record.parameters
+                        break
+            request = self._engine.dispatch.make_request(index, attempt, parameters)
+            text = self._session.preview([request]).get(request.key)
+            return text if text is not None else f"{self._session.info.name}: {request}"
+
+    def save_experiment(self, path: str | Path) -> None:
+        """Write the experiment to a file, replacing an old one atomically.
+
+        Ax's own ``load_from_json_file`` reads it, where a client was used.
+        """
+        with self._call("save_experiment"):
+            self._engine.owner.call(lambda: self._optimizer.save(Path(path)))
+
+    def load_experiment(self, path: str | Path) -> AxScheduler:
+        """Go on with an experiment that `save_experiment` has written; returns the scheduler.
+
+        The object that was given at construction is left as it is; see `client`.
+
+        Raises:
+            InvalidInput: the file is missing, torn or of another kind; jobs are on the way.
+        """
+        with self._call("load_experiment"):
+            if not self._engine.idle:
+                raise InvalidInput(
+                    "load_experiment: jobs are on the way; wait_for_completed_trials() or "
+                    "cancel() first."
+                )
+            loaded = self._engine.owner.call(lambda: self._optimizer.load(Path(path)))
+            self._optimizer = self._engine.optimizer = loaded
+            self._engine.records.clear()
+            self._taken_up = False
+        return self
+
+    def close(self) -> None:
+        """Cancel what runs (the trials stay open), and let the runner go. May be called twice."""
+        if not self._finalizer.alive:
+            return
+        with self._call("close"):
+            self._finalizer.detach()
+            _open_engines.discard(self._engine)
+            self._engine.shut_down()
+
+    def __enter__(self) -> AxScheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- for Batch -------------------------------------------------------------------------
+
+    def _batch_entry(self, parameters: Mapping[str, Any], trial_index: int | None) -> Entry:
+        with self._call("add_trial"):
+            self._ready(objective=False)
+            if not isinstance(parameters, Mapping):
+                raise InvalidInput(
+                    f"add_trial: parameters must be a mapping, got {type(parameters).__name__}."
+                )
+            self._optimizer.validate(parameters)
+            if trial_index is not None:
+                record = self._open_record(trial_index)
+                if dict(record.parameters) != dict(parameters):
+                    raise InvalidInput(
+                        f"Trial {trial_index} has the parameters {dict(record.parameters)}, not "
+                        f"{dict(parameters)}. Leave out trial_index to add a new trial."
+                    )
+            return Entry(dict(parameters), trial_index)
+
+    def _run_batch(self, entries: Sequence[Entry], generated: int, *, wait: bool) -> list[int]:
+        with self._call("batch.run"):
+            self._ready()
+            engine = self._engine
+            records = [self._adopt_or_attach(entry, entries) for entry in entries]
+
+            def begin() -> None:
+                engine.announce("run_started", trials=len(records) + generated)
+                engine.made.clear()
+                engine.to_make += generated
+                engine.dispatch.synchronous = bool(self.config.synchronous)
+                engine.dispatch.want(records)
+
+            if wait:
+                self._long(begin, lambda: engine.idle)
+            else:
+                self._perform(begin)
+            return [record.index for record in records] + engine.made
+
+    def _adopt_or_attach(self, entry: Entry, entries: Sequence[Entry]) -> Record:
+        owner, index = self._engine.owner, entry.index
+        if index is None:
+            named = {other.index for other in entries}
+            index = next(
+                (
+                    view.index
+                    for view in owner.call(self._optimizer.trials).values()
+                    if view.index not in named
+                    and self._is_free(view)
+                    and dict(view.parameters) == dict(entry.parameters)
+                ),
+                None,
+            )
+        if index is None:
+            index = owner.call(lambda: self._optimizer.attach(entry.parameters))
+        record = self._engine.record(index, entry.parameters)
+        record.state = TrialState.QUEUED  # so that an equal entry does not take it too
+        return record
+
+    def _is_free(self, view: TrialView) -> bool:
+        record = self._engine.records.get(view.index)
+        unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
+        return view.open and not view.has_data and unused
+
+    # ---- small things ----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _call(self, name: str) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise SchedulerBusy(
+                f"{name}: another call to this scheduler is on the stack (in another thread, or "
+                "this is called by an observer). Only cancel() may be called meanwhile."
+            )
+        try:
+            if name != "close":
+                self._alive()
+            yield
+        finally:
+            self._lock.release()
+
+    def _alive(self) -> None:
+        if not self._finalizer.alive:
+            raise SchedulerClosed("This scheduler has been closed; make another.")
+
+    def _ready(self, *, objective: bool = True) -> None:
+        self._optimizer.check()
+        if objective and not self._has_objective:
+            raise InvalidInput(
+                "No objective is set: call set_objective_function(f), "
+                "set_script_objective(path) or set_container_objective(image) first."
+            )
+        self._engine.dispatch.objective_names = self._optimizer.objective_names
+        self._engine.dispatch.required_metrics = self._optimizer.required_metrics
+
+    def _perform(self, begin: Callable[[], None]) -> None:
+        if self._engine.perform(begin):
+            raise self._interrupted(0)
+
+    def _long(
+        self,
+        begin: Callable[[], None],
+        until: Callable[[], bool],
+        missing: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Wait for trials, with a progress line; turn Ctrl-C into words."""
+        try:
+            interrupted = self._engine.perform(begin, until)
+        finally:
+            self._engine.notify("run_ended")
+        if interrupted:
+            raise self._interrupted(missing())
+
+    def _interrupted(self, missing: int) -> OptimizationInterrupted:
+        states = [record.state for record in self._engine.records.values()]
+        opened = sum(record.reopened for record in self._engine.records.values())
+        words = (
+            f"Interrupted: {states.count(TrialState.SUCCEEDED)} trials have results, {opened} "
+            "were cancelled and stay open"
+        )
+        if self._rundir.path.exists():
+            path = self._rundir.path / "experiment.json"
+            try:
+                self._engine.owner.call(lambda: self._optimizer.save(path))
+            except (AxschedError, OSError) as error:
+                log.error("The experiment could not be saved to %s: %s", path, error)
+            else:
+                words += f"; the experiment is saved in {path}"
+        go_on = (
+            f"run_optimization(max_trials={missing}) takes the open trials up and makes "
+            f"{missing} more"
+            if missing
+            else "run_optimization or run_trial takes the open trials up"
+        )
+        return OptimizationInterrupted(
+            f"{words}. To go on: {go_on} (in a new session after load_experiment)."
+        )
+
+    def _interrupted_before(self) -> list[Record]:
+        """Trials that Ctrl-C left open, in this session or in the one that was loaded."""
+        if not self._taken_up:
+            self._taken_up = True
+            for index, view in self._engine.owner.call(self._optimizer.trials).items():
+                mark = view.metadata.get("axsched")
+                if view.open and isinstance(mark, Mapping) and mark.get("interrupted"):
+                    self._engine.record(index, view.parameters).reopened = True
+        found = [r for r in self._engine.records.values() if r.reopened]
+        views = self._engine.owner.call(lambda: self._optimizer.trials([r.index for r in found]))
+        for record in found:
+            record.reopened = False
+        return [r for r in found if r.state is TrialState.CANDIDATE and views[r.index].open]
+
+    def _warn_of_small_budget(self, max_trials: int) -> None:
+        left = self._engine.owner.call(self._optimizer.initial_trials_left)
+        if max_trials <= left:
+            log.warning(
+                "max_trials=%d leaves the optimizer no model-based trial: its initial phase takes "
+                "%d more. Ask for more trials to get more than a space-filling design.",
+                max_trials,
+                left,
+            )
+
+    def _open_record(self, trial_index: int, *, on_the_way: bool = False) -> Record:
+        _whole(trial_index, "trial_index", least=0)
+        view = self._engine.owner.call(lambda: self._optimizer.trials([trial_index])).get(
+            trial_index
+        )
+        if view is None:
+            raise InvalidInput(f"The experiment has no trial {trial_index}.")
+        if not view.open:
+            raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
+        record = self._engine.record(trial_index, view.parameters)
+        if not on_the_way and trial_index in self._engine.dispatch.active:
+            raise InvalidInput(f"Trial {trial_index} is on the way already: {record.state.value}.")
+        return record
+
+    def _settle_by_hand(self, record: Record, outcome: Outcome, state: TrialState) -> None:
+        self._engine.owner.call(lambda: self._optimizer.tell([outcome]))
+        if record.index in self._engine.dispatch.active:
+            dispatch = self._engine.dispatch
+            self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))
+        else:
+            record.state, record.message = state, outcome.reason
+
+    def _completed_by_its_job(self, trial_index: int) -> Trial:
+        record = self._engine.records.get(trial_index)
+        if record is None:
+            raise InvalidInput(
+                f"Trial {trial_index} has had no job of this scheduler: run_trial({trial_index}) "
+                "first, or give raw_data."
+            )
+        if record.state is TrialState.SUCCEEDED:
+            return record.snapshot()
+        if record.state.ended:
+            why = f"it is {record.state.value}: {record.message}"
+        else:
+            why = f"its job is {record.state.value}: wait_for_completed_trials(), or give raw_data"
+        raise TrialNotFinished(f"Trial {trial_index} has no result; {why}.")
+
+    def _snapshots(self) -> dict[int, Trial]:
+        records = self._engine.records
+        return {index: records[index].snapshot() for index in sorted(records)}
+
+
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+_WHERE = {
+    Capability.CONTAINER: "To run containers: pip install axsched-docker",
+    Capability.FUNCTION: "To run functions: pip install axsched-joblib",
+    Capability.SCRIPT: "To run scripts: pip install axsched-joblib",
+}
+
+
+@atexit.register
+def _close_all() -> None:
+    """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
+    for engine in list(_open_engines):
+        engine.shut_down()
+
+
+def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:
+    if isinstance(runner, str):
+        return plugins.load(runner).make_runner(runner_options)
+    if runner_options:
+        raise InvalidInput(
+            "runner_options go with a runner's name; the runner given here is an instance "
+            f"({type(runner).__name__}), which takes its options when it is made."
+        )
+    return runner
+
+
+def _runners_with(capability: Capability) -> list[str]:
+    able = []
+    for one in plugins.installed():
+        with contextlib.suppress(AxschedError):
+            if capability in plugins.check(one).info.capabilities:
+                able.append(one.name)
+    return sorted(set(able))
+
+
+def _whole(value: Any, name: str, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}.")

@@ -1,0 +1,229 @@
+"""One scheduler's typed view of its runner: a plugin manager of its own, one method a hook.
+
+pluggy returns whatever a plugin returned; here it is checked against the contract, so that
+the engine can rely on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import pluggy
+
+from axsched_core import plugins
+from axsched_core.errors import ContractError, RunnerError
+from axsched_core.hookspecs import PROJECT, REQUIRED_HOOKS, ObserverSpec, RunnerSpec, hook_names
+from axsched_core.jobs import (
+    CancelOutcome,
+    Capability,
+    Event,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobStatus,
+    NotReady,
+    RunnerContext,
+    RunnerInfo,
+    SubmitError,
+)
+
+log = logging.getLogger("axsched")
+V = TypeVar("V")
+
+# Runners that an open session holds, by id; a session that is collected lets go of its own.
+_held: weakref.WeakValueDictionary[int, RunnerSession] = weakref.WeakValueDictionary()
+
+
+class RunnerSession:
+    """Exactly one runner, and the wrappers around its hooks.
+
+    Args:
+        runner: an object that implements `RunnerSpec`.
+        wrappers: plugins that wrap hooks (``@hookimpl(wrapper=True)``).
+
+    Raises:
+        ContractError: the runner or a wrapper does not keep to the contract.
+        RunnerError: another open scheduler uses this very runner.
+    """
+
+    def __init__(self, runner: object, wrappers: Sequence[object] = ()) -> None:
+        if isinstance(runner, type):
+            raise RunnerError(
+                f"The runner must be an instance, but {runner.__name__} is a class: "
+                f"write {runner.__name__}(...)."
+            )
+        self._runner = runner
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(RunnerSpec)
+        self._who = f"Runner {type(runner).__module__}.{type(runner).__qualname__}"
+        if not plugins.hookimpl_names(runner):
+            raise ContractError(
+                f"{self._who} implements no hook at all. A runner is a name (installed runners: "
+                f"`axsched runners`) or an object whose methods are marked with "
+                f"axsched_core.hookimpl."
+            )
+        plugins.register(self._manager, runner, self._who, hook_names(RunnerSpec))
+        plugins.require(self._manager, ("axsched_runner_info", *REQUIRED_HOOKS), self._who)
+        info = self._manager.hook.axsched_runner_info()
+        plugins.check_info(info, self._who)
+        self.info: RunnerInfo = info
+        self._who = f"Runner {info.name!r}"
+        for wrapper in wrappers:
+            self.register(wrapper)
+        if id(runner) in _held:
+            raise RunnerError(
+                f"{self._who}: this very instance is in use by another open scheduler. "
+                "Close that one first (scheduler.close()), or make a second runner."
+            )
+        _held[id(runner)] = self
+
+    def release(self) -> None:
+        """Let another scheduler use the runner."""
+        _held.pop(id(self._runner), None)
+
+    def register(self, wrapper: object) -> None:
+        """Add a plugin that wraps hooks; refuse one that would stand in for the runner."""
+        who = f"Plugin {_name(wrapper)}"
+        known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
+        plugins.register(self._manager, wrapper, who, known)
+        for name in hook_names(RunnerSpec):
+            for impl in getattr(self._manager.hook, name).get_hookimpls():
+                if impl.plugin is wrapper and not (impl.wrapper or impl.hookwrapper):
+                    self._manager.unregister(wrapper)
+                    raise ContractError(
+                        f"{who} implements {name} plainly, so it would be called in the runner's "
+                        "place. Make it a wrapper: @hookimpl(wrapper=True)."
+                    )
+
+    def has(self, hook: str) -> bool:
+        """True where the runner implements this optional hook."""
+        impls = getattr(self._manager.hook, hook).get_hookimpls()
+        return any(impl.plugin is self._runner for impl in impls)
+
+    def can(self, capability: Capability) -> bool:
+        """True where the runner says that it can do this."""
+        return capability in self.info.capabilities
+
+    # One method a hook, in the order of the contract.
+
+    def open(self, context: RunnerContext) -> None:
+        """Call ``axsched_open``."""
+        self._manager.hook.axsched_open(context=context)
+
+    def submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        """Call ``axsched_submit``; as many answers as requests, in order, keys checked."""
+        answers = self._required("axsched_submit", requests=requests)
+        if not isinstance(answers, Sequence) or len(answers) != len(requests):
+            raise self._broken("axsched_submit", f"{len(requests)} answers", answers)
+        for request, answer in zip(requests, answers, strict=True):
+            if isinstance(answer, JobHandle):
+                if answer.key != request.key:
+                    raise self._broken("axsched_submit", f"a handle for {request.key}", answer)
+            elif not isinstance(answer, SubmitError):
+                raise self._broken("axsched_submit", "JobHandle or SubmitError", answer)
+        return list(answers)
+
+    def poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        """Call ``axsched_poll``."""
+        return self._by_key("axsched_poll", JobStatus, handles)
+
+    def fetch_results(self, handles: Sequence[JobHandle]) -> dict[str, JobResult | NotReady]:
+        """Call ``axsched_fetch_results``."""
+        kinds = (JobResult, NotReady)
+        return self._by_key("axsched_fetch_results", kinds, handles)
+
+    def cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        """Call ``axsched_cancel``."""
+        return self._by_key("axsched_cancel", CancelOutcome, handles, reason=reason)
+
+    def close(self, wait: bool) -> None:
+        """Call ``axsched_close``, then let go of the runner."""
+        try:
+            self._manager.hook.axsched_close(wait=wait)
+        finally:
+            self.release()
+
+    def capacity(self) -> int | None:
+        """Call ``axsched_capacity``; None where the runner cannot say."""
+        free = self._manager.hook.axsched_capacity()
+        if free is not None and (isinstance(free, bool) or not isinstance(free, int)):
+            raise self._broken("axsched_capacity", "an int or None", free)
+        return None if free is None else max(0, free)
+
+    def preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
+        """Call ``axsched_preview``; empty where the runner has none."""
+        found = self._manager.hook.axsched_preview(requests=requests)
+        return dict(found or {})
+
+    def _required(self, hook: str, **arguments: Any) -> Any:
+        answer = getattr(self._manager.hook, hook)(**arguments)
+        if answer is None:
+            raise self._broken(hook, "an answer", None)
+        return answer
+
+    def _by_key(
+        self, hook: str, kinds: type[V] | tuple[type, ...], handles: Sequence[JobHandle], **kw: Any
+    ) -> dict[str, V]:
+        answer = self._required(hook, handles=handles, **kw)
+        if not isinstance(answer, Mapping):
+            raise self._broken(hook, "a mapping from key", answer)
+        asked = {handle.key for handle in handles}
+        for key, value in answer.items():
+            if not isinstance(value, kinds):
+                raise self._broken(hook, f"{kinds} for {key}", value)
+        # What nobody asked about is none of our business.
+        return {key: value for key, value in answer.items() if key in asked}
+
+    def _broken(self, hook: str, expected: str, got: Any) -> ContractError:
+        return ContractError(
+            f"{self._who}: {hook} must return {expected}, but returned {got!r:.200}. "
+            "This is a fault of the runner; tell its authors."
+        )
+
+
+class Observers:
+    """The plugins that watch; a fault in one of them is logged and goes no further."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(ObserverSpec)
+
+    def register(self, observer: object) -> None:
+        """Add an observer."""
+        known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
+        plugins.register(self._manager, observer, f"Plugin {_name(observer)}", known)
+
+    def notify(self, event: Event) -> None:
+        """Give an event to every observer, the first registered first."""
+        # Called one by one: in one pluggy call, the first that raises would silence the rest.
+        for impl in self._manager.hook.axsched_on_event.get_hookimpls():
+            try:
+                impl.function(event=event)
+            except Exception:
+                log.exception("Observer %s failed on %s.", _name(impl.plugin), event.kind)
+
+
+def split_plugins(given: Sequence[object]) -> tuple[list[object], list[object]]:
+    """Sort the user's plugins into wrappers of runner hooks and observers (one may be both)."""
+    runner_hooks, observer_hooks = set(hook_names(RunnerSpec)), set(hook_names(ObserverSpec))
+    wrappers, observers = [], []
+    for plugin in given:
+        names = set(plugins.hookimpl_names(plugin))
+        if isinstance(plugin, type) or not names:
+            raise ContractError(
+                f"Plugin {_name(plugin)} has no hook: plugins are instances (or modules) whose "
+                "methods are marked with axsched_core.hookimpl."
+            )
+        if names & observer_hooks:
+            observers.append(plugin)
+        if names - observer_hooks or not names & (runner_hooks | observer_hooks):
+            wrappers.append(plugin)
+    return wrappers, observers
+
+
+def _name(plugin: object) -> str:
+    named = getattr(plugin, "__name__", None) or type(plugin).__qualname__
+    return str(named)

@@ -1,0 +1,74 @@
+"""One thread that does what it is asked to, one thing after another."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Actor:
+    """A thread with a letter box; everything that it owns is touched by it alone.
+
+    The thread is a daemon, so that it never keeps a program from ending while it rests;
+    whoever owns an actor sees to it that it rests when the interpreter ends (`rest`).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._box: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._box = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    def post(self, work: Callable[[], T]) -> Future[T]:
+        """Have ``work`` done after everything that was posted before."""
+        future: Future[T] = Future()
+        self._box.put((future, work))
+        return future
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Have ``work`` done and wait. Ctrl-C is honoured when the work in hand is over."""
+        return patiently(self.post(work))
+
+    def rest(self, timeout: float | None = None) -> bool:
+        """Let the thread end after what was posted; True when it has."""
+        self._box.put(None)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        while (letter := self._box.get()) is not None:
+            future, work = letter
+            try:
+                answer = work()
+            except BaseException as error:  # noqa: BLE001 - it is the caller's, in its thread
+                future.set_exception(error)
+            else:
+                future.set_result(answer)
+            del letter, future, work
+
+
+def patiently(future: Future[T], on_interrupt: Callable[[], None] = lambda: None) -> T:
+    """Wait for a future; a Ctrl-C meanwhile is raised when it is done.
+
+    Args:
+        future: what to wait for.
+        on_interrupt: called at each Ctrl-C.
+    """
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            answer = future.result()
+            break
+        except KeyboardInterrupt as interrupt:
+            if future.done() and future.exception() is interrupt:
+                raise
+            interrupted = interrupt
+            on_interrupt()
+    if interrupted is not None:
+        raise interrupted
+    return answer

@@ -1,0 +1,164 @@
+"""The engine's memory of trials and jobs, and the snapshot of a trial that users get."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from axsched_core.errors import AllTrialsFailed
+from axsched_core.jobs import (
+    Cause,
+    JobHandle,
+    JobRequest,
+    JobState,
+    JobStatus,
+    Metrics,
+    Parameters,
+)
+
+
+class TrialState(enum.StrEnum):
+    """Where a trial is: `JobState`'s words, and two for trials without a job."""
+
+    CANDIDATE = "CANDIDATE"
+    """Made, but no job of ours is on the way."""
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    """Cancelled for good; the optimizer holds it as abandoned."""
+    CLOSED = "CLOSED"
+    """Ended by the user in the optimizer itself, without our doing."""
+
+    @property
+    def ended(self) -> bool:
+        """True for the states that a trial never leaves."""
+        return self not in (TrialState.CANDIDATE, TrialState.QUEUED, TrialState.RUNNING)
+
+
+@frozen
+class Trial:
+    """What is known of a trial at one moment."""
+
+    index: int
+    parameters: Parameters
+    state: TrialState
+    cause: Cause | None = None
+    """Why it failed or was cancelled."""
+    message: str = ""
+    """The same in words."""
+    results: Metrics | None = None
+    """Metric -> (mean, sem); None until the result was read and found valid."""
+    folder: Path | None = None
+    """The folder of its last job; None where it never had one."""
+    attempts: int = 0
+    """Jobs that it has had."""
+
+
+class Purpose(enum.Enum):
+    """Why the engine cancels a job, and so what becomes of its trial."""
+
+    ABANDON = "cancelled by the user"
+    TIMEOUT = "the run's timeout"
+    TIME_LIMIT = "the job's time limit"
+    REOPEN = "the driver was interrupted"
+    CLOSED = "the trial was ended in the optimizer"
+
+
+class Stage(enum.Enum):
+    """Where a trial is for the engine."""
+
+    IDLE = "no job, none wanted"
+    WAITING = "a job is to be submitted"
+    SUBMITTED = "the backend has the job"
+    FETCHING = "the process ended well; its result is awaited"
+    TELLING = "the outcome is decided, the optimizer is to hear it"
+    ENDED = "over"
+
+
+@define(eq=False)
+class Job:
+    """One attempt, with what the engine knows of it. Times are `time.monotonic` seconds."""
+
+    request: JobRequest
+    handle: JobHandle | None = None
+    status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
+    running_since: float | None = None
+    result_due: float = 0.0
+    """When a result that stays away is given up."""
+    next_fetch: float = 0.0
+    purpose: Purpose | None = None
+    """Set once it is to be cancelled."""
+    cancel_sent: bool = False
+    cancel_due: float = 0.0
+    """When the engine stops waiting for a cancelled job to end."""
+
+
+@define(eq=False)
+class Record:
+    """One trial in the engine's memory."""
+
+    index: int
+    parameters: Parameters
+    stage: Stage = Stage.IDLE
+    latest: Job | None = None
+    """Its last job; None where it never had one."""
+    attempts: int = 0
+    not_before: float = 0.0
+    """The next job is not submitted before this moment."""
+    state: TrialState = TrialState.CANDIDATE
+    cause: Cause | None = None
+    message: str = ""
+    results: Metrics | None = None
+    reopened: bool = False
+    """Ctrl-C took its job away; the next run takes it up again."""
+
+    @property
+    def job(self) -> Job:
+        """Its last job; only for trials that have had one."""
+        assert self.latest is not None
+        return self.latest
+
+    @property
+    def in_doubt(self) -> bool:
+        """True where a job was submitted and nobody knows whether the backend took it."""
+        return self.latest is not None and self.latest.handle is None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of its last job."""
+        return self.latest.request.folder if self.latest else None
+
+    def snapshot(self) -> Trial:
+        """What users see."""
+        return Trial(
+            index=self.index,
+            parameters=dict(self.parameters),
+            state=self.state,
+            cause=self.cause,
+            message=self.message,
+            results=self.results,
+            folder=self.folder,
+            attempts=self.attempts,
+        )
+
+
+def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
+    """The error that says why nothing succeeded; None where something did, or nothing ran."""
+    ended = [r for r in records if r.state in (TrialState.FAILED, TrialState.SUCCEEDED)]
+    if not ended or any(r.state is TrialState.SUCCEEDED for r in ended):
+        return None
+    lines = []
+    for record in ended[:3]:
+        cause = record.cause.value if record.cause else "FAILED"
+        lines.append(f"  trial {record.index}: {cause}: {record.message} ({record.folder})")
+    more = f"\n  ... and {len(ended) - 3} more" if len(ended) > 3 else ""
+    return AllTrialsFailed(
+        f"All {len(ended)} trials failed, so there are no best parameters. The first causes:\n"
+        + "\n".join(lines)
+        + more
+    )
