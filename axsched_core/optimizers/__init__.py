@@ -1,0 +1,105 @@
+"""What proposes the trials, behind one small protocol.
+
+`adapt` finds the adapter for an Ax ``Client``, ``AxClient`` or ``Experiment``. Importing this
+package does not import Ax, which takes seconds; an adapter's module is imported when it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axsched_core.errors import InvalidInput
+from axsched_core.optimizers.base import (
+    Asked,
+    Candidate,
+    Optimizer,
+    Outcome,
+    OutcomeKind,
+    TrialView,
+)
+
+__all__ = [
+    "Asked",
+    "Candidate",
+    "Optimizer",
+    "Outcome",
+    "OutcomeKind",
+    "TrialView",
+    "adapt",
+]
+
+CLIENT = "ax.api.client.Client"
+AX_CLIENT = "ax.service.ax_client.AxClient"
+EXPERIMENT = "ax.core.experiment.Experiment"
+STRATEGY = "ax.generation_strategy.generation_strategy.GenerationStrategy"
+
+_ACCEPTED = (
+    "an ax.Client, an AxClient, an ax Experiment (with or without generation_strategy=...) "
+    "or an axsched Optimizer"
+)
+
+
+def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
+    """Return the `Optimizer` for ``obj``; an `Optimizer` is returned as it is.
+
+    Args:
+        obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, or an `Optimizer`.
+        generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
+            one, the strategy that Ax itself would choose is used.
+
+    Raises:
+        InvalidInput: for anything else.
+    """
+    kinds = _kinds(obj)
+    if generation_strategy is not None:
+        if EXPERIMENT not in kinds:
+            raise InvalidInput(
+                "generation_strategy goes with an ax Experiment only; a client has its own "
+                "(client.set_generation_strategy(...), or "
+                f"AxClient(generation_strategy=...)). Got {_describe(obj)}."
+            )
+        if STRATEGY not in _kinds(generation_strategy):
+            raise InvalidInput(
+                "generation_strategy must be an ax GenerationStrategy, "
+                f"got {_describe(generation_strategy)}."
+            )
+    if isinstance(obj, Optimizer):
+        return obj
+    if CLIENT in kinds:
+        from axsched_core.optimizers.client import ClientOptimizer
+
+        return ClientOptimizer(obj)
+    if AX_CLIENT in kinds:
+        from axsched_core.optimizers.ax_client import AxClientOptimizer
+
+        return AxClientOptimizer(obj)
+    if EXPERIMENT in kinds:
+        from axsched_core.optimizers.experiment import ExperimentOptimizer
+
+        return ExperimentOptimizer(obj, generation_strategy)
+    raise InvalidInput(f"Expected {_ACCEPTED}, got {_describe(obj)}.{_hint(obj, kinds)}")
+
+
+def _kinds(obj: Any) -> set[str]:
+    """Name the classes of ``obj``, so that neither Ax nor a class that it dropped is imported."""
+    return _names(type(obj))
+
+
+def _names(cls: type) -> set[str]:
+    return {f"{base.__module__}.{base.__qualname__}" for base in type.mro(cls)}
+
+
+def _describe(obj: Any) -> str:
+    if isinstance(obj, type):
+        return f"the class {obj.__qualname__}"
+    return f"{type(obj).__module__}.{type(obj).__qualname__}: {obj!r:.80}"
+
+
+def _hint(obj: Any, kinds: set[str]) -> str:
+    if STRATEGY in kinds:
+        return " Pass the Experiment, and this one as generation_strategy=... beside it."
+    if isinstance(obj, type) and _names(obj) & {CLIENT, AX_CLIENT, EXPERIMENT}:
+        return f" Pass an instance of it: {obj.__name__}(...)."
+    if callable(obj):
+        return " The objective is passed on its own, after the optimizer."
+    return ""

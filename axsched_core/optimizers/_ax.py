@@ -1,0 +1,414 @@
+"""What the adapters share: everything is said over an Ax experiment and generation strategy."""
+
+from __future__ import annotations
+
+import abc
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ax.core.data import Data, DataRow
+from ax.core.metric import Metric
+from ax.core.trial import Trial
+from ax.core.trial_status import TrialStatus
+from ax.exceptions.core import DataRequiredError, OptimizationComplete
+from ax.exceptions.generation_strategy import MaxParallelismReachedException
+from ax.exceptions.storage import JSONEncodeError
+from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen, MinTrials
+from ax.generators.random.base import RandomGenerator
+
+from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.jobs import Parameters
+from axsched_core.optimizers._search_space import checked
+from axsched_core.optimizers.base import (
+    Asked,
+    Candidate,
+    Optimizer,
+    Outcome,
+    OutcomeKind,
+    TrialView,
+)
+
+_log = logging.getLogger(__name__)
+
+_NOT_NOW = (DataRequiredError, MaxParallelismReachedException)
+_STRATEGY_COMPLETED = "the generation strategy has made all the trials that it is to make"
+_WAITS = "the optimizer proposes nothing more until trials that are under way have ended"
+
+
+class AxOptimizer(Optimizer):
+    """An `Optimizer` over anything that has an Ax experiment and a generation strategy."""
+
+    kind: str
+    """Which of the three it is; a file's kind must be the same to be loaded."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+
+    # What the three kinds differ in.
+
+    @property
+    @abc.abstractmethod
+    def strategy(self) -> Any:
+        """The Ax generation strategy; chosen now, if the user has not."""
+
+    @abc.abstractmethod
+    def _generate(self, n: int) -> bool:
+        """Make ``n`` trials and mark them running; True: there will be no more, ever."""
+
+    @abc.abstractmethod
+    def _attach(self, parameters: dict[str, Any]) -> int: ...
+
+    @abc.abstractmethod
+    def _best(self) -> Any: ...
+
+    @abc.abstractmethod
+    def _pareto(self) -> Any: ...
+
+    @abc.abstractmethod
+    def _write(self, path: Path) -> None: ...
+
+    @abc.abstractmethod
+    def _read(self, path: Path, content: Any) -> AxOptimizer: ...
+
+    _remedy = ""
+    """The call that sets what is to be optimized."""
+
+    _step: float | None = None
+    """What this kind's own ``complete_trial`` writes as the step of a final result."""
+
+    def _track(self, names: list[str]) -> None:
+        """Register tracking metrics."""
+        self.experiment.add_tracking_metrics([Metric(name=name) for name in names])
+
+    def _store(self, trials: list[Any]) -> None:
+        """Save trials where the native object has a database."""
+
+    # What they share.
+
+    @property
+    def native(self) -> Any:
+        return self._native
+
+    @property
+    def name(self) -> str:
+        return str(self.experiment._name or "")
+
+    def check(self) -> None:
+        self._config()
+
+    def _config(self) -> Any:
+        config = self.experiment.optimization_config
+        if config is None:
+            raise OptimizerError(
+                f"Nothing is to be optimized yet: the experiment has no objective. {self._remedy}"
+            )
+        return config
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        return tuple(self._config().objective.metric_names)
+
+    @property
+    def required_metrics(self) -> frozenset[str]:
+        return frozenset(self._config().metric_names)
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        return tuple(self.experiment.search_space.parameters)
+
+    def ask(self, n: int) -> Asked:
+        self.check()
+        # Whatever becomes of a call to Ax, a trial that it has made is never lost: what counts
+        # are the experiment's trials, not what the call returned.
+        before = frozenset(self.experiment.trials)
+        made: tuple[Candidate, ...] = ()
+        at_once, complete, reason = n, False, ""
+        while len(made) < n and not complete and not reason:
+            size = 0
+            try:
+                size, complete, reason = self._room(min(n - len(made), at_once))
+                if size > 0:
+                    complete = self._generate(size)
+                    reason = self._why_complete() if complete else ""
+            except OptimizationComplete as error:
+                if size > 1:
+                    # Ax throws a whole batch away when not all of it can be made.
+                    at_once = 1
+                    continue
+                complete, reason = True, _words(error)
+            except _NOT_NOW as error:
+                reason = _words(error)
+            except Exception as error:
+                if frozenset(self.experiment.trials) == before:
+                    raise OptimizerError(
+                        f"Ax could not propose a trial: {_words(error)}"
+                    ) from error
+                reason = f"Ax could not propose more trials: {_words(error)}"
+            so_far = len(made)
+            made = self._candidates(before)
+            if len(made) == so_far:
+                reason = reason or _WAITS
+        return Asked(made, complete, reason)
+
+    def _room(self, wanted: int) -> tuple[int, bool, str]:
+        """How many of ``wanted`` trials may be made in one go: (number, complete, reason).
+
+        Ax counts only what is on the experiment, so that one large call would run past the end
+        of the initial phase (a fresh ``Client`` makes 20 initial points if asked for 20).
+        """
+        strategy = self._placed_strategy()
+        limit, complete = strategy.current_generator_run_limit()  # moves to the next node, too
+        if complete:
+            return 0, True, self._why_complete() or _STRATEGY_COMPLETED
+        node = strategy.current_node
+        if limit == 0:
+            try:
+                node.new_trial_limit(raise_generation_errors=True)
+            except ExceptionGroup as errors:
+                return 0, False, "; ".join(map(_words, errors.exceptions))
+            return 0, False, _WAITS
+        # Ax says -1 for 'no limit', and also where more are under way than allowed; there,
+        # generating raises one of _NOT_NOW.
+        room = limit if limit > 0 else sys.maxsize
+        still_wanted = self._still_wanted(node) or sys.maxsize
+        return min(wanted, room, still_wanted, self._points_left()), False, ""
+
+    def _placed_strategy(self) -> Any:
+        strategy = self.strategy
+        if strategy._experiment is None:
+            strategy.experiment = self.experiment
+        return strategy
+
+    def _points_left(self) -> int:
+        """At most how many points a finite search space still has, but 1 at least.
+
+        Ax searches for seconds before it says that a batch is more than there is.
+        """
+        tunable = self.experiment.search_space.tunable_parameters
+        points = math.prod(parameter.cardinality() for parameter in tunable.values())
+        if not points < math.inf:
+            return sys.maxsize
+        return max(1, int(points) - len(self.experiment.arms_by_signature_for_deduplication))
+
+    def _still_wanted(self, node: Any, planned: int = 0) -> int:
+        """How many trials ``node`` is to make before the strategy may leave it.
+
+        ``planned`` trials will have been made by then, by the nodes before it.
+        """
+        wanted = 0
+        for criterion in node.transition_criteria:
+            if isinstance(criterion, AutoTransitionAfterGen):  # the centre of the search space
+                wanted = max(wanted, 1)
+            elif (
+                isinstance(criterion, MinTrials)
+                # The others wait for results, which more trials do not bring.
+                and criterion.only_in_statuses is None
+                and not criterion.count_only_trials_with_data
+            ):
+                missing = criterion.num_till_threshold(
+                    experiment=self.experiment, trials_from_node=node.trials_from_node
+                )
+                wanted = max(wanted, missing - planned * bool(criterion.use_all_trials_in_exp))
+        return wanted
+
+    def _why_complete(self) -> str:
+        """The optimizer's own words for why it is complete, if it has any."""
+        return ""
+
+    def _candidates(self, before: frozenset[int]) -> tuple[Candidate, ...]:
+        return tuple(
+            Candidate(index, dict(trial.arm.parameters))
+            for index, trial in self.experiment.trials.items()
+            if index not in before and _ours(trial) and trial.status.is_running
+        )
+
+    def initial_trials_left(self) -> int:
+        strategy = self._placed_strategy()
+        if strategy.current_generator_run_limit()[1]:
+            return 0
+        node, total, seen = strategy.current_node, 0, set[str]()
+        while _is_initial(node) and node.name not in seen:
+            seen.add(node.name)
+            total += self._still_wanted(node, planned=total)
+            onward = [name for name in node.transition_edges if name != node.name]
+            if not onward:
+                return 0  # random search to the end: there is no model to wait for
+            node = strategy.nodes_by_name[onward[0]]
+        return total
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        trials = self.experiment.trials
+        for outcome in outcomes:
+            if not _ours(trials.get(outcome.index)):
+                raise OptimizerError(
+                    f"Experiment {self.name!r} has no trial {outcome.index} with one arm, "
+                    "so its outcome cannot be told."
+                )
+        # A trial that the user has ended meanwhile stays as they left it.
+        told = [(o, trials[o.index]) for o in outcomes if not trials[o.index].status.is_terminal]
+        completed = [(o, trial) for o, trial in told if o.kind is OutcomeKind.COMPLETED]
+        self._attach_data(completed)
+        for outcome, trial in told:
+            if trial.status in (TrialStatus.CANDIDATE, TrialStatus.STAGED):
+                # unsafe: whether it is to be staged first is its Ax runner's affair, not ours.
+                trial.mark_running(no_runner_required=True, unsafe=True)
+            if outcome.kind is OutcomeKind.COMPLETED:
+                trial.mark_completed()
+            elif outcome.kind is OutcomeKind.FAILED:
+                trial.mark_failed(reason=outcome.reason or None)
+            else:
+                trial.mark_abandoned(reason=outcome.reason or None)
+        if told:
+            self._store([trial for _, trial in told])
+
+    def _attach_data(self, completed: Sequence[tuple[Outcome, Any]]) -> None:
+        metrics = {name: None for outcome, _ in completed for name in outcome.metrics}
+        unknown = [name for name in metrics if name not in self.experiment.metrics]
+        if unknown:
+            self._track(unknown)
+        signatures = {name: metric.signature for name, metric in self.experiment.metrics.items()}
+        rows = [
+            DataRow(
+                trial_index=trial.index,
+                arm_name=trial.arm.name,  # Ax accepts a wrong one without a word
+                metric_name=metric,
+                metric_signature=signatures[metric],
+                mean=float(mean),
+                se=math.nan if sem is None else float(sem),  # Ax's NaN: unknown
+                step=self._step,
+            )
+            for outcome, trial in completed
+            for metric, (mean, sem) in outcome.metrics.items()
+        ]
+        if rows:
+            self.experiment.attach_data(Data(data_rows=rows))
+
+    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+        trials = self.experiment.trials
+        for index, data in metadata.items():
+            if index not in trials:
+                raise OptimizerError(f"Experiment {self.name!r} has no trial {index}.")
+            trials[index].update_run_metadata(dict(data))
+
+    def attach(self, parameters: Parameters) -> int:
+        return self._attach(checked(self.experiment.search_space, parameters))
+
+    def validate(self, parameters: Parameters) -> None:
+        checked(self.experiment.search_space, parameters)
+
+    def trials(self, indices: Sequence[int] | None = None) -> Mapping[int, TrialView]:
+        trials = self.experiment.trials
+        wanted = sorted(trials if indices is None else {i for i in indices if i in trials})
+        with_data = self.experiment.lookup_data().trial_indices
+        return {
+            index: TrialView(
+                index=index,
+                # A batch trial (several arms) is the user's own affair: nothing to run in it.
+                parameters=dict(trials[index].arm.parameters) if _ours(trials[index]) else {},
+                status=trials[index].status.name,
+                open=_ours(trials[index]) and not trials[index].status.is_terminal,
+                has_data=index in with_data,
+                metadata=dict(trials[index].run_metadata),
+            )
+            for index in wanted
+        }
+
+    def best(self) -> Any:
+        several = self._config().is_moo_problem
+        if not self.experiment.trial_indices_by_status[TrialStatus.COMPLETED]:
+            raise OptimizerError("No trial has been completed yet, so there is no best one.")
+        try:
+            best = self._pareto() if several else self._best()
+        except Exception as error:
+            raise OptimizerError(f"Ax cannot say which trial is best: {_words(error)}") from error
+        if best is None:
+            raise OptimizerError(
+                "Ax names no best trial: none that is completed has all the metrics, "
+                "satisfies all outcome constraints and lies in the search space."
+            )
+        return best
+
+    def save(self, path: Path) -> None:
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            self._write(beside)
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except JSONEncodeError as error:
+            raise OptimizerError(
+                f"Ax cannot write the {self.kind} as JSON: {_words(error)} "
+                "Register that class with Ax (CORE_ENCODER_REGISTRY), or leave it away."
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def load(self, path: Path) -> AxOptimizer:
+        try:
+            content = json.loads(path.read_bytes())
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise InvalidInput(
+                f"{path} is not a complete JSON file: it is torn, or not a saved {self.kind}."
+            ) from error
+        kind = _kind_of(content)
+        if kind != self.kind:
+            raise InvalidInput(
+                f"{path} holds {f'an Ax {kind}' if kind else 'nothing of Ax'}, not the "
+                f"{self.kind} that is to be loaded."
+            )
+        try:
+            return self._read(path, content)
+        except Exception as error:
+            raise InvalidInput(
+                f"{path} holds no {self.kind} that Ax can load: {_words(error)}"
+            ) from error
+
+
+def warn_of_database(path: Path) -> None:
+    # Ax's JSON has no database ids, and Ax refuses to save an experiment a second time.
+    _log.warning(
+        "The client read from %s is not connected to the database any more: Ax cannot store what "
+        "comes from a file. Pass a client from load_from_database(...) to go on there.",
+        path,
+    )
+
+
+def _ours(trial: Any) -> bool:
+    """True for a trial of one arm; False for a batch trial, and for none."""
+    return isinstance(trial, Trial) and trial.arm is not None
+
+
+def _is_initial(node: Any) -> bool:
+    """True for a node that looks at no results: random points, or the centre."""
+    if any(isinstance(c, AutoTransitionAfterGen) for c in node.transition_criteria):
+        return True
+    classes = [spec.generator_enum.generator_class for spec in node.generator_specs]
+    return bool(classes) and all(issubclass(cls, RandomGenerator) for cls in classes)
+
+
+def _kind_of(content: Any) -> str:
+    """Which kind of object a file holds; "" for none that is known."""
+    if not isinstance(content, dict) or "experiment" not in content:
+        return ""
+    if content.get("kind") == "axsched-experiment":
+        return "Experiment"
+    if "_enforce_sequential_optimization" in content:
+        return "AxClient"
+    return "Client" if "_type" in content else ""
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if not _speaks(error) else str(error)
+
+
+def _speaks(error: BaseException) -> bool:
+    """True for Ax's own exceptions, whose messages are sentences."""
+    return type(error).__module__.startswith("ax.") and bool(str(error))

@@ -1,0 +1,81 @@
+"""Ax's ``AxClient``, which Ax 1.4 removes: nothing here imports it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from axsched_core.errors import OptimizerError
+from axsched_core.optimizers._ax import AxOptimizer, warn_of_database
+
+
+class AxClientOptimizer(AxOptimizer):
+    """An `Optimizer` over ``ax.service.ax_client.AxClient``."""
+
+    kind = "AxClient"
+    _remedy = (
+        "Pass objectives={'loss': ObjectiveProperties(minimize=True)} to "
+        "ax_client.create_experiment(...)."
+    )
+
+    @property
+    def experiment(self) -> Any:
+        if self.native._experiment is None:
+            raise OptimizerError(
+                "The AxClient has no experiment yet. Call ax_client.create_experiment("
+                "parameters=[...], objectives={'loss': ObjectiveProperties(minimize=True)}) first."
+            )
+        return self.native._experiment
+
+    @property
+    def strategy(self) -> Any:
+        return self.native.generation_strategy
+
+    def _generate(self, n: int) -> bool:
+        _, complete = self.native.get_next_trials(max_trials=n)
+        return bool(complete)
+
+    def _why_complete(self) -> str:
+        # get_next_trials swallows the reason.
+        stopping = self.native.global_stopping_strategy
+        if stopping is not None:
+            stop, why = stopping.should_stop_optimization(experiment=self.experiment)
+            if stop:
+                return str(why)
+        return "Ax says that no more trials can be generated"
+
+    def _attach(self, parameters: dict[str, Any]) -> int:
+        _, index = self.native.attach_trial(parameters=parameters)
+        return int(index)
+
+    def _track(self, names: list[str]) -> None:
+        self.native.add_tracking_metrics(names)
+        self.native._save_experiment_to_db_if_possible(experiment=self.experiment)
+
+    def _store(self, trials: list[Any]) -> None:
+        self.native._save_or_update_trials_in_db_if_possible(
+            experiment=self.experiment, trials=trials
+        )
+
+    def _best(self) -> Any:
+        best = self.native.get_best_parameters()
+        return None if best is None else best[0]
+
+    def _pareto(self) -> Any:
+        return self.native.get_pareto_optimal_parameters()
+
+    def _write(self, path: Path) -> None:
+        self.native.save_to_json_file(str(path))
+
+    def _read(self, path: Path, content: Any) -> AxClientOptimizer:
+        native = self.native
+        if native.db_settings_set:
+            warn_of_database(path)
+        loaded = type(native).load_from_json_file(
+            str(path),
+            # Ax's file does not hold these.
+            random_seed=native._random_seed,
+            early_stopping_strategy=native._early_stopping_strategy,
+            global_stopping_strategy=native._global_stopping_strategy,
+        )
+        return type(self)(loaded)
