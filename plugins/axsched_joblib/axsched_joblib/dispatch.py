@@ -1,0 +1,240 @@
+"""Brings jobs to the pool's workers, at most as many at a time as it has slots.
+
+One thread owns the pool; everybody else sends it messages. So a callback that comes from
+inside a dying pool never makes, uses or closes a pool itself.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from attrs import define, frozen
+
+from axsched_joblib import warm
+from axsched_joblib.options import Settings
+from axsched_joblib.pools import Pool, open_pool
+
+ATTEMPTS = 3
+"""How often a job is brought to a worker before it is given up. Once it has begun, it is
+brought to one again as often as workers die, only to be waited for."""
+TICK = 1.0
+"""Seconds between two looks for what no callback tells."""
+CLOSE_LIMIT = 10.0
+"""Seconds that `Dispatcher.close` waits for the pool."""
+
+_log = logging.getLogger(__name__)
+
+
+class Phase(enum.Enum):
+    """How far the dispatcher is with a job."""
+
+    ACTIVE = "active"
+    """It waits for a slot, or has one."""
+    ELSEWHERE = "elsewhere"
+    """It runs where nobody can be waited for."""
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    """It is not one of ours (an earlier driver's)."""
+
+
+@frozen
+class Progress:
+    """What `Dispatcher.progress` says."""
+
+    phase: Phase
+    isolation: str | None = None
+    words: str = ""
+    """Why the job was not brought to a worker, the last time that it was not."""
+    age: float = 0.0
+    """Seconds since the job has left the phase `ACTIVE`."""
+
+
+@define(eq=False)
+class _Job:
+    key: str
+    folder: str
+    isolation: str
+    phase: Phase = Phase.ACTIVE
+    attempts: int = 0
+    words: str = ""
+    """Why it could not be brought to a worker."""
+    settled_at: float = 0.0
+    """By the monotonic clock, s."""
+
+    def has(self, name: str) -> bool:
+        return os.path.exists(os.path.join(self.folder, name))
+
+
+class Dispatcher:
+    """The waiting queue, the pool, and the thread between them.
+
+    Args:
+        settings: which pool.
+        wake: called with a job's key when there is news of it, from the dispatcher's thread.
+
+    Raises:
+        RunnerError: the backend cannot be used.
+    """
+
+    def __init__(self, settings: Settings, wake: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._wake = wake
+        self._jobs: dict[str, _Job] = {}
+        self._waiting: deque[_Job] = deque()
+        self._in_flight: dict[str, tuple[_Job, int]] = {}
+        self._active = 0
+        self._lock = threading.Lock()  # for _active and the jobs' phases
+        self._messages: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pool: Pool | None = None
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._next_look = time.monotonic() + TICK
+        self.slots = 0
+        ready = threading.Event()
+        # A daemon, so that a driver which forgets to close can end; `_run` sees to the pool.
+        self._thread = threading.Thread(
+            target=self._run, args=(ready,), name="axsched-joblib", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    # ------------------------------------------------------------ for other threads
+
+    def add(self, key: str, folder: str, isolation: str) -> None:
+        """Take a job."""
+        job = _Job(key, folder, isolation)
+        self._jobs[key] = job
+        with self._lock:
+            self._active += 1
+        self._messages.put(partial(self._waiting.append, job))
+
+    def forget(self, key: str) -> None:
+        """A job was cancelled that has not begun: let go of it as soon as may be."""
+        job = self._jobs.get(key)
+        if job is not None:
+            self._messages.put(partial(self._drop, job))
+
+    def progress(self, key: str) -> Progress:
+        """How far the dispatcher is with a job."""
+        job = self._jobs.get(key)
+        if job is None:
+            return Progress(Phase.UNKNOWN)
+        with self._lock:
+            return Progress(job.phase, job.isolation, job.words, time.monotonic() - job.settled_at)
+
+    def free_slots(self) -> int:
+        """How many more jobs could start now."""
+        with self._lock:
+            return max(0, self.slots - self._active)
+
+    def close(self) -> None:
+        """Let go of the pool. Supervised jobs go on; others never start."""
+        self._messages.put(self._stop)
+        self._thread.join(CLOSE_LIMIT)
+        if self._thread.is_alive():
+            _log.warning("the joblib backend has not let go of its workers in %g s", CLOSE_LIMIT)
+
+    # ------------------------------------------------------------ the thread
+
+    def _run(self, ready: threading.Event) -> None:
+        # Workers inherit this until they have set up themselves: a Ctrl-C may come earlier.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._pool = open_pool(self._settings)
+            self.slots = self._pool.size
+        except BaseException as error:  # noqa: BLE001 - raised in the opening thread
+            self._failure = error
+            return
+        finally:
+            ready.set()
+        while not self._closing:
+            self._take_message()
+            self._fill_slots()
+        self._pool.close()
+
+    def _take_message(self) -> None:
+        try:
+            self._messages.get(timeout=max(0.0, self._next_look - time.monotonic()))()
+        except queue.Empty:
+            self._look_around()
+            self._next_look = time.monotonic() + TICK
+
+    def _fill_slots(self) -> None:
+        while self._waiting and len(self._in_flight) < self.slots and not self._closing:
+            job = self._waiting.popleft()
+            if job.phase is Phase.ACTIVE:
+                self._dispatch(job)
+
+    def _dispatch(self, job: _Job) -> None:
+        assert self._pool is not None
+        job.attempts += 1
+        attempt = job.attempts
+        self._in_flight[job.key] = (job, attempt)
+
+        def done(answer: str) -> None:
+            self._messages.put(partial(self._done, job, attempt, answer))
+
+        try:
+            self._pool.submit(job.folder, job.isolation, done)
+        except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
+            self._done(job, attempt, f"{type(error).__name__}: {error}")
+
+    def _done(self, job: _Job, attempt: int, answer: str) -> None:
+        if self._in_flight.get(job.key) != (job, attempt):
+            return  # told twice
+        del self._in_flight[job.key]
+        if answer == warm.ENDED or job.has("exit.json"):
+            self._settle(job, Phase.ENDED)
+        elif answer == warm.ELSEWHERE:
+            self._settle(job, Phase.ELSEWHERE)
+        else:
+            self._try_again(job, answer)
+
+    def _try_again(self, job: _Job, words: str) -> None:
+        _log.warning("job %s was not brought to a worker: %s", job.key, words)
+        job.words = words
+        if job.attempts >= ATTEMPTS and not job.has("claim"):
+            self._settle(job, Phase.ENDED)
+        else:
+            # First in the queue, for it may well run already and fill its slot. The claim
+            # keeps it from running twice: a worker that finds it taken waits for its end.
+            self._waiting.appendleft(job)
+
+    def _drop(self, job: _Job) -> None:
+        if job.key not in self._in_flight:
+            self._settle(job, Phase.ENDED)
+
+    def _settle(self, job: _Job, phase: Phase) -> None:
+        with self._lock:
+            if job.phase is Phase.ACTIVE:
+                self._active -= 1
+            job.phase = phase
+            job.settled_at = time.monotonic()
+        self._wake(job.key)
+
+    def _look_around(self) -> None:
+        """Once a tick: what no callback tells."""
+        assert self._pool is not None
+        if not threading.main_thread().is_alive():
+            self._stop()  # the driver ends and has not closed us: no pool may hold it up
+            return
+        lost = self._pool.lost_workers()
+        for job, attempt in list(self._in_flight.values()):
+            if job.has("exit.json"):
+                self._done(job, attempt, warm.ENDED)
+            elif lost and not job.has("claim"):
+                self._done(job, attempt, "a worker of the pool has died")
+
+    def _stop(self) -> None:
+        self._closing = True

@@ -1,0 +1,190 @@
+"""The runner's options, and what they mean on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from attrs import Attribute, field, frozen
+
+from axsched_core.errors import InvalidInput, RunnerError, did_you_mean
+
+FORKING = ("loky", "multiprocessing")
+"""Backends whose workers are processes of ours, which never run user code: safe to fork."""
+ISOLATIONS = ("fork", "spawn", "none")
+
+
+def _count(words: str, negative: bool) -> Callable[[object, Attribute[Any], object], None]:
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidInput(
+                f"{attribute.name} must be an int, not {type(value).__name__} ({value!r})."
+            )
+        if value == 0 or (value < 0 and not negative):
+            raise InvalidInput(f"{attribute.name}={value} has no meaning: {words}.")
+
+    return check
+
+
+def _isolation(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and value not in ISOLATIONS:
+        raise InvalidInput(
+            f"{attribute.name}={value!r} is not known: take one of {', '.join(ISOLATIONS)}, "
+            f"or None.{did_you_mean(str(value), ISOLATIONS)}"
+        )
+
+
+def _name(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidInput(
+            f"{attribute.name} must be the name of a joblib backend ('loky', 'threading', "
+            f"'dask', ...), not {value!r}. A backend object is set by joblib.parallel_config."
+        )
+
+
+def _mapping(_: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise InvalidInput(
+            f"{attribute.name} must be a mapping from names to values, not {value!r}."
+        )
+
+
+@frozen
+class JobLibOptions:
+    """Options of the joblib runner; every one has a default.
+
+    Raises:
+        InvalidInput: a value that has no meaning.
+    """
+
+    n_jobs: int | None = field(
+        default=None,
+        validator=_count(
+            "1 is one job at a time, -1 all cores (None: as joblib.parallel_config says, "
+            "else all cores)",
+            negative=True,
+        ),
+    )
+    """How many jobs run at a time; -1: as many as there are cores, -2: one fewer, ...
+
+    None: as the caller's `joblib.parallel_config` says, else all cores."""
+    backend: str | None = field(default=None, validator=_name)
+    """The name of a joblib backend. None: as `joblib.parallel_config` says, else loky."""
+    isolation: str | None = field(default=None, validator=_isolation)
+    """How a job is kept apart from the worker that starts it.
+
+    ``fork``: a process forked from a warm worker; ``spawn``: a fresh interpreter; ``none``: a
+    call in the worker itself. None: fork for loky and multiprocessing on Linux, none for
+    threading, spawn for everything else."""
+    threads_per_job: int | None = field(
+        default=None, validator=_count("a job needs at least 1 thread", negative=False)
+    )
+    """Limit for OpenMP, OpenBLAS, MKL, ... in a job. None: cores / n_jobs, at least 1."""
+    backend_options: Mapping[str, Any] = field(factory=dict, validator=_mapping)
+    """Passed to the joblib backend (``{"scheduler_host": "..."}`` for dask). loky takes none."""
+
+
+@frozen
+class Settings:
+    """What the options and the caller's `joblib.parallel_config` come to."""
+
+    n_jobs: int
+    backend: str
+    isolation: str
+    threads: int
+    backend_object: Any = None
+    """The backend that `joblib.parallel_config` has made, where it has."""
+    backend_options: Mapping[str, Any] = MappingProxyType({})
+
+
+def capture_parallel_config() -> tuple[Any, int | None]:
+    """Return the backend and n_jobs that this thread's `joblib.parallel_config` has set.
+
+    None for what it has not set. Where joblib was never imported it cannot have set anything,
+    and is not imported for the asking.
+    """
+    if "joblib" not in sys.modules:
+        return None, None
+    from joblib.parallel import get_active_backend
+
+    backend, n_jobs = get_active_backend()
+    return backend, n_jobs
+
+
+def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Settings:
+    """Fill in the defaults, for this machine.
+
+    Raises:
+        InvalidInput: the options do not fit each other.
+        RunnerError: joblib knows no backend of that name.
+    """
+    backend_object, configured_n_jobs = captured
+    if options.backend is not None:
+        backend, backend_object = options.backend, None
+    elif backend_object is not None:
+        backend = _name_of(backend_object)
+    else:
+        backend = "loky"
+    _check_known(backend, backend_object)
+    if options.backend_options and backend == "loky":
+        raise InvalidInput(f"backend_options={options.backend_options!r}: loky takes none here.")
+    isolation = _resolve_isolation(options.isolation, backend)
+
+    import joblib
+
+    cores = joblib.cpu_count()
+    wanted = options.n_jobs or configured_n_jobs or -1
+    n_jobs = wanted if wanted > 0 else max(1, cores + 1 + wanted)
+    limit = getattr(backend_object, "inner_max_num_threads", None)
+    local = backend in (*FORKING, "threading", "sequential")
+    threads = options.threads_per_job or limit or (max(1, cores // n_jobs) if local else 1)
+    return Settings(
+        n_jobs=1 if backend == "sequential" else n_jobs,
+        backend=backend,
+        isolation=isolation,
+        threads=threads,
+        backend_object=backend_object,
+        backend_options=options.backend_options,
+    )
+
+
+def _name_of(backend: Any) -> str:
+    """The name of one of joblib's own backends, else of its class."""
+    from joblib.parallel import BACKENDS
+
+    for name, factory in BACKENDS.items():
+        if type(backend) is factory:
+            return str(name)
+    return type(backend).__name__
+
+
+def _check_known(backend: str, backend_object: Any) -> None:
+    from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
+
+    known = sorted({*BACKENDS, *EXTERNAL_BACKENDS})
+    if backend_object is None and backend not in known:
+        raise RunnerError(
+            f"joblib has no backend {backend!r}.{did_you_mean(backend, known)} It has: "
+            f"{', '.join(known)}; others are added by joblib.register_parallel_backend."
+        )
+
+
+def _resolve_isolation(isolation: str | None, backend: str) -> str:
+    if isolation is None:
+        if backend in FORKING:
+            return "fork" if sys.platform.startswith("linux") else "spawn"
+        return "none" if backend == "threading" else "spawn"
+    if isolation == "fork" and backend not in FORKING:
+        raise InvalidInput(
+            f"isolation='fork' with backend={backend!r} would fork a process that may have run "
+            f"OpenMP (torch, scikit-learn), and such children hang. Use 'spawn', or one of "
+            f"the backends {', '.join(FORKING)}."
+        )
+    if isolation == "fork" and not hasattr(os, "fork"):
+        raise InvalidInput("isolation='fork': this system cannot fork. Use 'spawn'.")
+    return isolation

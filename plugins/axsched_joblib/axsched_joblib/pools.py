@@ -1,0 +1,216 @@
+"""Pools: each takes a job's folder to a warm worker, whatever joblib calls that.
+
+A pool belongs to one thread, the runner's dispatcher: it alone makes, uses and closes it.
+``done`` may be called from any thread, more than once, with `warm.ENDED`, `warm.ELSEWHERE`
+or why the job could not be brought to a worker, in words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from axsched_core.errors import RunnerError
+from axsched_core.worker.axsched_worker import THREAD_VARIABLES
+from axsched_joblib import warm
+from axsched_joblib.options import Settings
+
+Done = Callable[[str], None]
+
+
+class Pool(Protocol):
+    """What the dispatcher needs of a pool."""
+
+    size: int
+    """How many jobs run at a time."""
+
+    def submit(self, folder: str, isolation: str, done: Done) -> None:
+        """Start the job as soon as a worker is free. Any exception: it will not."""
+
+    def lost_workers(self) -> bool:
+        """True: a worker has died since the last call, and its job may be lost without a word."""
+
+    def close(self) -> None:
+        """Let go of the workers at once. Supervised jobs go on."""
+
+
+def open_pool(settings: Settings) -> Pool:
+    """Make the pool that the settings ask for.
+
+    Raises:
+        RunnerError: the backend cannot be used; the message has its own words.
+    """
+    if settings.backend == "loky":
+        return LokyPool(settings)
+    if settings.backend == "multiprocessing" and settings.n_jobs == 1:
+        return LokyPool(settings)  # joblib has no pool of one; loky's is as good
+    from joblib.parallel import SequentialBackend
+
+    backend, workers = _initialize_backend(settings)
+    if isinstance(backend, SequentialBackend):  # which most backends turn into for n_jobs=1
+        return ThreadPool()
+    return BackendPool(backend, workers)
+
+
+def _worker_environment(threads: int) -> dict[str, str]:
+    # NumPy is imported by joblib itself, and its BLAS reads these while it is loaded.
+    return {name: os.environ.get(name, str(threads)) for name in THREAD_VARIABLES}
+
+
+class LokyPool:
+    """Processes of ours. A private executor: joblib's reusable one is the user's."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.size = settings.n_jobs
+        self._settings = settings
+        self._executor = self._make()
+
+    def submit(self, folder: str, isolation: str, done: Done) -> None:
+        from joblib.externals.loky import BrokenProcessPool
+
+        try:
+            future = self._executor.submit(warm.run_job, folder, isolation)
+        except BrokenProcessPool:
+            # One dead worker takes all its siblings with it; their supervised jobs go on.
+            self._executor = self._make()
+            future = self._executor.submit(warm.run_job, folder, isolation)
+        future.add_done_callback(functools.partial(_tell_future, done))
+
+    def lost_workers(self) -> bool:
+        return False  # loky tells: every future of a broken pool fails
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+    def _make(self) -> Any:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(
+            max_workers=self.size,
+            timeout=None,
+            initializer=warm.initialize,
+            initargs=(os.getpid(),),
+            env=_worker_environment(self._settings.threads),
+        )
+
+
+class BackendPool:
+    """Any other joblib backend, through what `joblib.Parallel` itself does with it."""
+
+    def __init__(self, backend: Any, size: int) -> None:
+        self.size = size
+        self._backend = backend
+        # Newer joblib has submit, older the same under another name.
+        self._submit = getattr(self._backend, "submit", None) or self._backend.apply_async
+        self._pids = self._worker_pids()
+
+    def submit(self, folder: str, isolation: str, done: Done) -> None:
+        tell = functools.partial(_tell_backend, self._backend, done)
+        future = self._submit(warm.Task(folder, isolation), tell)
+        # dask calls back only where all went well, but returns a future that tells everything.
+        if hasattr(future, "add_done_callback"):
+            future.add_done_callback(functools.partial(_tell_future, done))
+
+    def lost_workers(self) -> bool:
+        """multiprocessing replaces a dead worker, and forgets the job that it was at."""
+        before, self._pids = self._pids, self._worker_pids()
+        return not before <= self._pids
+
+    def close(self) -> None:
+        # What is queued on a cluster has lost its claim to the driver, and will not start.
+        if hasattr(self._backend, "stop_call"):
+            self._backend.stop_call()
+        self._backend.terminate()
+
+    def _worker_pids(self) -> frozenset[int]:
+        pool = getattr(getattr(self._backend, "_pool", None), "_pool", ())
+        return frozenset(process.pid for process in pool if hasattr(process, "sentinel"))
+
+
+class ThreadPool:
+    """One slot, a thread for each job: joblib has no workers at all for n_jobs=1."""
+
+    size = 1
+
+    def submit(self, folder: str, isolation: str, done: Done) -> None:
+        def work() -> None:
+            done(warm.run_job(folder, isolation))
+
+        # A daemon: an in-process function that never returns must not keep the driver alive.
+        threading.Thread(target=work, name="axsched-joblib-job", daemon=True).start()
+
+    def lost_workers(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        return
+
+
+def _initialize_backend(settings: Settings) -> tuple[Any, int]:
+    """Return a ready joblib backend and the number of its workers."""
+    from joblib import Parallel, parallel_config
+
+    try:
+        with contextlib.ExitStack() as stack:
+            if settings.backend == "multiprocessing":
+                # Its own contexts fork the driver, where torch may have run, or import the
+                # user's __main__ again; loky's does neither.
+                parallel = Parallel(
+                    n_jobs=settings.n_jobs,
+                    backend=_loky_context(settings.threads),
+                    initializer=warm.initialize,
+                    initargs=(os.getpid(),),
+                    **settings.backend_options,
+                )
+            else:
+                # Only parallel_config knows the backends that come from elsewhere (dask).
+                backend = settings.backend_object or settings.backend
+                stack.enter_context(parallel_config(backend=backend, **settings.backend_options))
+                parallel = Parallel(n_jobs=settings.n_jobs)
+            workers = parallel._initialize_backend()
+    except Exception as error:
+        raise RunnerError(
+            f"joblib's backend {settings.backend!r} cannot be used: {error}"
+        ) from error
+    backend = parallel._backend
+    if hasattr(backend, "start_call"):
+        backend.start_call()
+    # A cluster may ignore n_jobs and name all its cores.
+    return backend, max(1, min(workers, settings.n_jobs))
+
+
+def _loky_context(threads: int) -> Any:
+    """A multiprocessing context that starts fresh interpreters and leaves __main__ alone."""
+    from joblib.externals.loky.backend.context import LokyContext
+    from joblib.externals.loky.backend.process import LokyProcess
+
+    context = LokyContext()
+    context.Process = functools.partial(LokyProcess, env=_worker_environment(threads))
+    return context
+
+
+def _tell_future(done: Done, future: Any) -> None:
+    """Pass on what a future holds: what `warm.run_job` returned, or the pool's error."""
+    error = future.exception()
+    done(_words(error) if error is not None else _answer(future.result()))
+
+
+def _tell_backend(backend: Any, done: Done, out: Any) -> None:
+    """The same for what joblib's backends give to a callback."""
+    try:
+        answer = _answer(backend.retrieve_result_callback(out))
+    except Exception as error:  # noqa: BLE001 - the worker's error, whatever it is
+        answer = _words(error)
+    done(answer)
+
+
+def _answer(result: Any) -> str:
+    return str(result[0] if isinstance(result, list) else result)
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,331 @@
+"""The runner: what the hooks say of jobs is read from the jobs' folders.
+
+Memory serves only to bring each job to a worker, through the `Dispatcher`. Hence it does not
+matter which worker, pool or driver has started a job, or whether that still lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axsched_core import jobfolder
+from axsched_core.errors import InvalidInput
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    FunctionObjective,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    RunnerContext,
+    RunnerInfo,
+    ScriptObjective,
+    SubmitError,
+)
+from axsched_core.worker import axsched_worker as worker
+from axsched_joblib.dispatch import Dispatcher, Phase, Progress
+from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
+from axsched_joblib.plugin import INFO
+
+CLOSE_LIMIT = 10.0
+"""Seconds that `JobLibRunner.axsched_close` waits for cancelled jobs."""
+FOLDER_LAG = 30.0
+"""Seconds in which the files of a job that ran elsewhere must have become visible here."""
+CANCELLED_BY = "cancelled before it ran"
+WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
+NEVER_STARTED_BY = "given up: it could not be started"
+ORPHAN_BY = "given up: the driver that submitted it has ended before it ran"
+
+_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
+
+
+class JobLibRunner:
+    """Runs jobs on this machine's cores, or wherever a joblib backend brings them.
+
+    Args:
+        n_jobs, backend, isolation, threads_per_job, backend_options: see `JobLibOptions`.
+
+    Raises:
+        InvalidInput: an option that has no meaning.
+        RunnerError: joblib has no such backend.
+    """
+
+    def __init__(
+        self,
+        n_jobs: int | None = None,
+        *,
+        backend: str | None = None,
+        isolation: str | None = None,
+        threads_per_job: int | None = None,
+        backend_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._set_up(
+            JobLibOptions(n_jobs, backend, isolation, threads_per_job, backend_options or {})
+        )
+
+    @classmethod
+    def from_options(cls, options: JobLibOptions) -> JobLibRunner:
+        """Make a runner from options that are checked already."""
+        runner = cls.__new__(cls)
+        runner._set_up(options)
+        return runner
+
+    def _set_up(self, options: JobLibOptions) -> None:
+        # In the caller's thread, because joblib.parallel_config is thread-local.
+        self._settings = resolve(options, capture_parallel_config())
+        self._context: RunnerContext | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._handles: dict[str, JobHandle] = {}
+
+    def __repr__(self) -> str:
+        s = self._settings
+        return (
+            f"JobLibRunner(n_jobs={s.n_jobs}, backend={s.backend!r}, "
+            f"isolation={s.isolation!r}, threads_per_job={s.threads})"
+        )
+
+    # ------------------------------------------------------------ opening and closing
+
+    @hookimpl
+    def axsched_runner_info(self) -> RunnerInfo:
+        """See `axsched_core.hookspecs.RunnerSpec`, here and below."""
+        return INFO
+
+    @hookimpl
+    def axsched_open(self, context: RunnerContext) -> None:
+        self._context = context
+        self._handles = {}
+        self._dispatcher = Dispatcher(self._settings, context.wake)
+
+    @hookimpl
+    def axsched_close(self, wait: bool) -> None:
+        dispatcher, self._dispatcher = self._dispatcher, None
+        if dispatcher is None:
+            return
+        # Whoever wins a claim here has the certainty that the job never runs, even if a
+        # cluster should still have it in its queue.
+        for handle in self._handles.values():
+            folder = _folder(handle)
+            if not (folder / jobfolder.CLAIM).exists():
+                with contextlib.suppress(FileNotFoundError):  # the folder itself may be gone
+                    jobfolder.try_claim(folder, WITHDRAWN_BY)
+        if wait:
+            self._wait_for_cancelled()
+        dispatcher.close()
+
+    def _wait_for_cancelled(self) -> None:
+        deadline = time.monotonic() + CLOSE_LIMIT
+        for handle in self._handles.values():
+            folder = _folder(handle)
+            if not (folder / jobfolder.CANCEL).exists():
+                continue
+            while (
+                jobfolder.read_exit(folder) is None
+                and worker.owner_is_alive(str(folder))
+                and time.monotonic() < deadline
+            ):
+                time.sleep(0.02)
+
+    # ------------------------------------------------------------ jobs
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        return [self._submit(request) for request in requests]
+
+    def _submit(self, request: JobRequest) -> JobHandle | SubmitError:
+        if request.key in self._handles:
+            return self._handles[request.key]
+        try:
+            isolation = self._isolation_for(request)
+            self._complete_job_file(request)
+        except InvalidInput as error:
+            return SubmitError(str(error))
+        except OSError as error:
+            return SubmitError(str(error), transient=True)
+        handle = JobHandle(request.key, data={"folder": str(request.folder)})
+        self._handles[request.key] = handle
+        self._open_dispatcher().add(request.key, str(request.folder), isolation)
+        return handle
+
+    def _isolation_for(self, request: JobRequest) -> str:
+        objective, isolation = request.objective, self._settings.isolation
+        if isinstance(objective, ScriptObjective):
+            # A script is a process of its own anyway, and is supervised like any other.
+            return "spawn" if isolation == "none" else isolation
+        if not isinstance(objective, FunctionObjective):
+            kind = objective.capability.value if objective is not None else "no objective"
+            raise InvalidInput(
+                f"job {request.key}: the joblib runner takes functions and scripts, not {kind}."
+            )
+        if isolation == "none" and request.resources.time_limit is not None:
+            raise InvalidInput(
+                f"job {request.key}: isolation='none' cannot keep a time limit, because it calls "
+                "the function in the worker itself. Use isolation='spawn', or no limit."
+            )
+        return isolation
+
+    def _complete_job_file(self, request: JobRequest) -> None:
+        """Add to ``job.json`` what only this runner knows of the place where the job will run."""
+        path = request.folder / jobfolder.JOB
+        job = jobfolder.read_json(path)
+        if not isinstance(job, dict):
+            raise InvalidInput(f"job {request.key}: there is no usable {path}.")
+        if (request.folder / jobfolder.CLAIM).exists():
+            return  # submitted before; somebody may be reading the file
+        job["threads"] = self._settings.threads
+        job["sys_path"] = [entry for entry in sys.path if entry]
+        jobfolder.write_atomically(path, json.dumps(job).encode())
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        return {handle.key: self._status(handle) for handle in handles}
+
+    def _status(self, handle: JobHandle) -> JobStatus:
+        folder = _folder(handle)
+        status = jobfolder.read_exit(folder)
+        if status is not None:
+            return status
+        progress = self._open_dispatcher().progress(handle.key)
+        if not (folder / jobfolder.CLAIM).exists():
+            if progress.phase is Phase.ACTIVE:
+                return JobStatus(JobState.QUEUED)
+            # Nobody will start it; make sure of that before it is tried again.
+            words = f"{NEVER_STARTED_BY}: {progress.words}" if progress.words else ORPHAN_BY
+            with contextlib.suppress(FileNotFoundError):  # not even its folder is left
+                jobfolder.try_claim(folder, words)
+        taken_by = _taken_back_by(folder)
+        if taken_by == CANCELLED_BY:
+            return JobStatus(JobState.CANCELLED, Cause.CANCELLED, message=CANCELLED_BY)
+        if taken_by:
+            return _lost(taken_by)
+        if self._may_still_run(folder, progress):
+            return JobStatus(JobState.RUNNING)
+        # It may have written its last file and ended since we looked.
+        return jobfolder.read_exit(folder) or _lost(
+            "the process that ran the job has vanished and has left no exit file; it was "
+            "killed, or the machine was restarted"
+        )
+
+    def _may_still_run(self, folder: Path, progress: Progress) -> bool:
+        ended = progress.phase is Phase.ENDED
+        if ended and progress.isolation == "none":
+            return False  # the process that owns it is a worker, and lives on
+        alive = worker.owner_is_alive(str(folder))
+        if alive is None:  # it runs elsewhere; the network's file system may lag behind
+            return not ended or progress.age < FOLDER_LAG
+        return alive
+
+    @hookimpl
+    def axsched_fetch_results(
+        self, handles: Sequence[JobHandle]
+    ) -> dict[str, JobResult | NotReady]:
+        limit = self._context.max_result_bytes if self._context is not None else 1_000_000
+        return {handle.key: jobfolder.read_result(_folder(handle), limit) for handle in handles}
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        return {handle.key: self._cancel(handle, reason) for handle in handles}
+
+    def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
+        folder = _folder(handle)
+        if not folder.is_dir():
+            return CancelOutcome.UNKNOWN_JOB
+        if jobfolder.read_exit(folder) is not None:
+            return CancelOutcome.ALREADY_ENDED
+        if jobfolder.try_claim(folder, CANCELLED_BY):
+            self._open_dispatcher().forget(handle.key)
+            return CancelOutcome.REQUESTED
+        taken_by = _taken_back_by(folder)
+        if taken_by:
+            cancelled = taken_by == CANCELLED_BY
+            return CancelOutcome.REQUESTED if cancelled else CancelOutcome.ALREADY_ENDED
+        if self._open_dispatcher().progress(handle.key).isolation == "none":
+            return CancelOutcome.NOT_POSSIBLE
+        jobfolder.request_cancel(folder, reason)
+        return CancelOutcome.REQUESTED
+
+    @hookimpl
+    def axsched_capacity(self) -> int:
+        return self._open_dispatcher().free_slots()
+
+    # ------------------------------------------------------------ looking at jobs
+
+    @hookimpl
+    def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
+        if stream not in _STREAMS:
+            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
+        return _read(_folder(handle) / _STREAMS[stream], offset, limit)
+
+    @hookimpl
+    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+        found = {}
+        for key, offset in offsets.items():
+            if key in self._handles:
+                data = _read(_folder(self._handles[key]) / jobfolder.PROGRESS, offset, -1)
+                found[key] = data[: data.rfind(b"\n") + 1]
+        return found
+
+    @hookimpl
+    def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
+        return {request.key: self._preview(request) for request in requests}
+
+    def _preview(self, request: JobRequest) -> str:
+        try:
+            isolation = self._isolation_for(request)
+        except InvalidInput as error:
+            return f"refused: {error}"
+        objective, settings = request.objective, self._settings
+        if isinstance(objective, ScriptObjective):
+            where = objective.working_dir or str(request.folder)
+            variables = [f"{name}={value}" for name, value in objective.env.items()]
+            what = f"cd {shlex.quote(where)} && {shlex.join([*variables, *objective.argv])}"
+        else:
+            assert isinstance(objective, FunctionObjective)
+            arguments = "**parameters" if objective.keywords else "parameters"
+            what = f"{objective.name}({arguments})"
+        command = [sys.executable, str(request.folder / jobfolder.WORKER), str(request.folder)]
+        return (
+            f"{what}\n"
+            f"  backend {settings.backend}, {settings.n_jobs} jobs at a time, isolation "
+            f"{isolation}, {settings.threads} threads a job\n"
+            f"  the same by hand: {shlex.join(command)}"
+        )
+
+    def _open_dispatcher(self) -> Dispatcher:
+        if self._dispatcher is None:
+            raise RuntimeError("the joblib runner is not open: axsched_open comes first")
+        return self._dispatcher
+
+
+def _folder(handle: JobHandle) -> Path:
+    return Path(handle.data["folder"])
+
+
+def _taken_back_by(folder: Path) -> str:
+    """The driver's words where it has won the job's claim itself, else ""."""
+    claim = jobfolder.read_json(folder / jobfolder.CLAIM)
+    return str(claim.get("by", "")) if isinstance(claim, dict) else ""
+
+
+def _lost(message: str) -> JobStatus:
+    return JobStatus(JobState.LOST, Cause.LOST, message=message)
+
+
+def _read(path: Path, offset: int, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,107 @@
+"""What runs in a pool's warm worker: standard library only, and never the user's code.
+
+A child that is forked from a process which has *run* OpenMP hangs. Hence the worker of a
+pool loads nothing but the job's worker file; the function, and all that it imports, are
+loaded in the child.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import traceback
+import types
+from pathlib import Path
+
+ENDED = "ended"
+"""The job has ended, or will never run."""
+ELSEWHERE = "elsewhere"
+"""The job runs on another machine; only its folder will say when it has ended."""
+
+DRIVER_CHECK = 0.5
+"""Seconds between two looks for the driver, where the system cannot tell of its end."""
+
+_worker: types.ModuleType | None = None
+
+
+class Task:
+    """One job, as any joblib backend takes it: a picklable callable without arguments."""
+
+    def __init__(self, folder: str, isolation: str) -> None:
+        self.folder = folder
+        self.isolation = isolation
+
+    @property
+    def items(self) -> list[tuple[object, list[str], dict[str, object]]]:
+        """The calls that it consists of: what the dask backend asks for."""
+        return [(run_job, [self.folder, self.isolation], {})]
+
+    def __call__(self) -> list[str]:
+        return [run_job(self.folder, self.isolation)]
+
+
+def run_job(folder: str, isolation: str) -> str:
+    """Start the job unless it was claimed, and wait until it has ended.
+
+    Returns:
+        `ENDED`, `ELSEWHERE`, or why the job could not be started, in words.
+    """
+    try:
+        worker = _load_worker(folder)
+        if isolation == "none":
+            worker.run_here(folder)
+            return ENDED  # the owner is a process that lives on: nothing to wait for
+        if isolation == "fork":
+            worker.wait_for_end(worker.start_detached(folder))
+        else:
+            worker.wait_for_end(worker.start_spawned(folder))
+        # Another worker's supervisor may have had the claim, and may still be at work.
+        return ENDED if worker.wait_for_owner(folder) else ELSEWHERE
+    except Exception:  # noqa: BLE001 - whatever it is, the driver reports it
+        return traceback.format_exc()
+
+
+def _load_worker(folder: str) -> types.ModuleType:
+    """Load the worker file that travels with the job (once a process)."""
+    global _worker
+    if _worker is None:
+        path = Path(folder, "axsched_worker.py")
+        module = types.ModuleType("axsched_worker")
+        module.__file__ = str(path)
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        _worker = module
+    return _worker
+
+
+def initialize(driver: int) -> None:
+    """Make a worker process deaf to Ctrl-C, and let it keep nothing open or outlive its driver.
+
+    Args:
+        driver: process id of the driver, which has started this process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Else a pipe behind the driver (`driver | tee log`) would stay open as long as we live.
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+
+
+def _end_with(driver: int) -> None:
+    """End this process when the driver has ended; a supervised job goes on."""
+    try:
+        descriptor = os.pidfd_open(driver)
+    except (AttributeError, OSError):  # not Linux, an old kernel, or it has ended already
+        ended = threading.Event()
+        while os.getppid() == driver:
+            ended.wait(DRIVER_CHECK)
+    else:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while os.getppid() == driver:
+            poll.poll()
+    os._exit(1)
