@@ -1,0 +1,231 @@
+"""Every check of this repository. `nox` runs all of them, `nox -s tests` only the tests.
+
+The distributions are built once (`build`) and everything else is done with those wheels, never
+with the source tree. Ax is large, so only one environment has it (`full`), which the tests and
+the examples share; all other sessions do without.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True  # a skip is not a pass
+nox.options.download_python = "never"
+nox.options.sessions = [
+    "lint",
+    "typecheck",
+    "build",
+    "only_one",
+    "tests_light",
+    "tests",
+    "examples",
+]
+
+ROOT = Path(__file__).parent
+DIST = ROOT / "dist"
+CONSTRAINTS = ("-c", str(ROOT / "constraints.txt"))
+PYTHONS = ("3.11", "3.12", "3.13")
+CORE = ROOT
+PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+WITHOUT_AX = {"ax-platform", "axsched-core"}
+"""What is left out where Ax is: Ax itself, and the distribution that asks for it."""
+UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style."""
+    session.install(*CONSTRAINTS, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Types, strictly. What Ax and joblib return is not looked at, so Ax is not needed."""
+    session.install(*CONSTRAINTS, "mypy", *_needs(CORE, *PLUGINS))
+    packages = ["axsched_core", *(str((path / path.name).relative_to(ROOT)) for path in PLUGINS)]
+    session.run("mypy", "--strict", *packages)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Sdists, wheels from the sdists, and a look into both."""
+    session.install(*CONSTRAINTS, "build", "hatchling")
+    shutil.rmtree(DIST, ignore_errors=True)
+    for folder in (CORE, *PLUGINS):
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(DIST), str(folder))
+        for problem in [*_wheel_problems(folder), *_sdist_problems(folder)]:
+            session.error(f"{folder.name}: {problem}")
+    session.log("built and checked: %s", ", ".join(sorted(path.name for path in DIST.iterdir())))
+
+
+@nox.session(requires=["build"])
+@nox.parametrize("plugin", PLUGINS, ids=[path.name for path in PLUGINS])
+def only_one(session: nox.Session, plugin: Path) -> None:
+    """Each plugin beside the core alone: what it declares is enough, and it works."""
+    session.install(*CONSTRAINTS, "pytest", "pytest-timeout", *_needs(CORE, plugin))
+    _install_wheels(session, CORE, plugin)
+    session.run("axsched", "runners")
+    env = UNDER_TEST | {"AXSCHED_TEST_ONLY": _only_entry(plugin)}
+    session.run("pytest", "tests/test_installed.py", env=env)
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+def tests_light(session: nox.Session) -> None:
+    """What can be tested without Ax, on every Python."""
+    session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
+    _install_wheels(session, CORE, *PLUGINS)
+    where = session.posargs or ["tests/test_installed.py", "tests/core", "tests/plugins"]
+    session.run("pytest", "-m", "not ax", *where, env=UNDER_TEST)
+
+
+@nox.session(requires=["build"])
+def full(session: nox.Session) -> None:
+    """The environment with Ax: for `tests` and `examples`."""
+    wheels = [f"{_wheel(path)}{_extras(path)}" for path in (CORE, *PLUGINS)]
+    needs = ("-r", "requirements/test.txt", "-r", "requirements/examples.txt")
+    session.install(*CONSTRAINTS, *needs, *wheels)
+    _install_wheels(session, CORE, *PLUGINS)  # also where an older build is in a reused one
+    session.run("python", "-m", "pip", "check")
+
+
+@nox.session(requires=["full"], venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """All tests, with Ax."""
+    session.run(_full("pytest"), *session.posargs, env=UNDER_TEST, external=True)
+
+
+@nox.session(requires=["full"], venv_backend="none")
+def examples(session: nox.Session) -> None:
+    """Every example, as a user runs it."""
+    scripts = sorted(ROOT.glob("examples/*.py"))
+    if not scripts:
+        session.error("there are no examples")
+    folder = ROOT / ".nox" / "outputs-of-examples"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with session.chdir(folder):
+        for script in scripts:
+            session.run(_full("python"), str(script), external=True)
+
+
+def _full(program: str) -> str:
+    return str(ROOT / ".nox" / "full" / "bin" / program)
+
+
+def _project(folder: Path) -> dict[str, object]:
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _needs(*folders: Path) -> list[str]:
+    """What these distributions declare, without Ax."""
+    return sorted(
+        {
+            requirement
+            for folder in folders
+            for requirement in _project(folder)["dependencies"]
+            if re.match(r"[\w.-]+", requirement)[0] not in WITHOUT_AX
+        }
+    )
+
+
+def _extras(folder: Path) -> str:
+    names = sorted(_project(folder).get("optional-dependencies", {}))
+    return f"[{','.join(names)}]" if names else ""
+
+
+def _only_entry(folder: Path) -> str:
+    (name,) = _project(folder)["entry-points"]["axsched.runners"]
+    return name
+
+
+def _stem(folder: Path) -> str:
+    project = _project(folder)
+    return f"{project['name'].replace('-', '_')}-{project['version']}"
+
+
+def _wheel(folder: Path) -> Path:
+    return DIST / f"{_stem(folder)}-py3-none-any.whl"
+
+
+def _install_wheels(session: nox.Session, *folders: Path) -> None:
+    session.install("--no-deps", "--force-reinstall", *(str(_wheel(path)) for path in folders))
+
+
+def _wheel_problems(folder: Path) -> list[str]:
+    """What is wrong with a built wheel."""
+    project, info = _project(folder), f"{_stem(folder)}.dist-info"
+    package = project["name"].replace("-", "_")
+    with zipfile.ZipFile(_wheel(folder)) as wheel:
+        names = wheel.namelist()
+        entries = configparser.ConfigParser(delimiters="=")
+        if f"{info}/entry_points.txt" in names:
+            entries.read_string(wheel.read(f"{info}/entry_points.txt").decode())
+    wanted = dict(project.get("entry-points", {}))
+    if "scripts" in project:
+        wanted["console_scripts"] = project["scripts"]
+    found = {group: dict(entries[group]) for group in entries.sections()}
+    problems = []
+    if found != wanted:
+        problems.append(f"the wheel's entry points are {found}, not {wanted}")
+    for name in (f"{package}/py.typed", f"{package}/__init__.py", f"{info}/licenses/LICENSE"):
+        if name not in names:
+            problems.append(f"the wheel has no {name}")
+    if strangers := sorted({name.split("/")[0] for name in names} - {package, info}):
+        problems.append(f"the wheel has {strangers} beside {package}")
+    if tests := [name for name in names if re.search(r"(^|/)(tests?|conftest\.py)(/|$)", name)]:
+        problems.append(f"the wheel has tests: {tests}")
+    return problems
+
+
+def _sdist_problems(folder: Path) -> list[str]:
+    """What is wrong with an sdist; that a wheel can be made of it was seen when it was built."""
+    stem = _stem(folder)
+    with tarfile.open(DIST / f"{stem}.tar.gz") as sdist:
+        names = {name.removeprefix(f"{stem}/") for name in sdist.getnames()}
+    needed = {"LICENSE", "README.md", "pyproject.toml"} | ({"CHANGELOG.md"} & set(os.listdir(CORE)))
+    problems = [
+        f"the sdist has no {name}"
+        for name in sorted(needed)
+        if name not in names and (name != "CHANGELOG.md" or folder == CORE)
+    ]
+    if tests := sorted(name for name in names if name.split("/")[0] in ("tests", ".ci")):
+        problems.append(f"the sdist has tests: {tests}")
+    return problems
+
+
+def _show_pyenv_pythons() -> None:
+    """Where pyenv hides all Pythons but one behind shims that fail, have it show those we need."""
+    pyenv = shutil.which("pyenv")
+    if pyenv is None or "PYENV_VERSION" in os.environ:
+        return
+
+    def ask(*arguments: str) -> list[str]:
+        return subprocess.run(
+            [pyenv, *arguments], capture_output=True, text=True, check=False
+        ).stdout.split()
+
+    installed = ask("versions", "--bare")
+    shown = ask("version-name")[:1]
+    for python in PYTHONS:
+        patches = [name for name in installed if re.fullmatch(rf"{re.escape(python)}\.\d+", name)]
+        if patches and f"{sys.version_info.major}.{sys.version_info.minor}" != python:
+            shown.append(max(patches, key=lambda name: int(name.rpartition(".")[2])))
+    os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys(shown))
+
+
+_show_pyenv_pythons()
