@@ -144,6 +144,13 @@ def test_the_initial_phase_is_not_exceeded_and_then_the_model_proposes(kind):
     assert len(points) == 7
 
 
+def test_a_fresh_client_is_not_asked_beyond_its_initial_phase():
+    asked = make("client").ask(20)
+    assert [c.index for c in asked.candidates] == [0, 1, 2, 3, 4]
+    assert not asked.complete
+    assert "not enough data" in asked.reason
+
+
 def test_a_fresh_client_itself_exceeds_its_initial_phase():
     # The reason for our cap; when this fails, Ax has mended it.
     assert len(make_client().get_next_trials(20)) == 20
@@ -736,6 +743,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     optimizer.experiment.runner = Mine()
     with pytest.raises(OptimizerError, match="Mine"):
+        optimizer.save(path)
+    optimizer.experiment.runner = None
+
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
         optimizer.save(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
