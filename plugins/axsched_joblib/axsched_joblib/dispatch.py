@@ -225,16 +225,12 @@ class Dispatcher:
 
     def _look_around(self) -> None:
         """Once a tick: what no callback tells."""
-        assert self._pool is not None
         if not threading.main_thread().is_alive():
             self._stop()  # the driver ends and has not closed us: no pool may hold it up
             return
-        lost = self._pool.lost_workers()
         for job, attempt in list(self._in_flight.values()):
             if job.has("exit.json"):
                 self._done(job, attempt, warm.ENDED)
-            elif lost and not job.has("claim"):
-                self._done(job, attempt, "a worker of the pool has died")
 
     def _stop(self) -> None:
         self._closing = True

@@ -12,7 +12,7 @@ from attrs import Attribute, field, frozen
 
 from axsched_core.errors import InvalidInput, RunnerError, did_you_mean
 
-FORKING = ("loky", "multiprocessing")
+PROCESSES = ("loky", "multiprocessing")
 """Backends whose workers are processes of ours, which never run user code: safe to fork."""
 ISOLATIONS = ("fork", "spawn", "none")
 
@@ -86,7 +86,9 @@ class JobLibOptions:
     )
     """Limit for OpenMP, OpenBLAS, MKL, ... in a job. None: cores / n_jobs, at least 1."""
     backend_options: Mapping[str, Any] = field(factory=dict, validator=_mapping)
-    """Passed to the joblib backend (``{"scheduler_host": "..."}`` for dask). loky takes none."""
+    """Passed to the joblib backend (``{"scheduler_host": "..."}`` for dask).
+
+    loky and multiprocessing take none."""
 
 
 @frozen
@@ -131,8 +133,10 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
     else:
         backend = "loky"
     _check_known(backend, backend_object)
-    if options.backend_options and backend == "loky":
-        raise InvalidInput(f"backend_options={options.backend_options!r}: loky takes none here.")
+    if options.backend_options and backend in PROCESSES:
+        raise InvalidInput(
+            f"backend_options={options.backend_options!r}: {backend} takes none here."
+        )
     isolation = _resolve_isolation(options.isolation, backend)
 
     import joblib
@@ -141,7 +145,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
     wanted = options.n_jobs or configured_n_jobs or -1
     n_jobs = wanted if wanted > 0 else max(1, cores + 1 + wanted)
     limit = getattr(backend_object, "inner_max_num_threads", None)
-    local = backend in (*FORKING, "threading", "sequential")
+    local = backend in (*PROCESSES, "threading", "sequential")
     threads = options.threads_per_job or limit or (max(1, cores // n_jobs) if local else 1)
     return Settings(
         n_jobs=1 if backend == "sequential" else n_jobs,
@@ -176,14 +180,14 @@ def _check_known(backend: str, backend_object: Any) -> None:
 
 def _resolve_isolation(isolation: str | None, backend: str) -> str:
     if isolation is None:
-        if backend in FORKING:
+        if backend in PROCESSES:
             return "fork" if sys.platform.startswith("linux") else "spawn"
         return "none" if backend == "threading" else "spawn"
-    if isolation == "fork" and backend not in FORKING:
+    if isolation == "fork" and backend not in PROCESSES:
         raise InvalidInput(
             f"isolation='fork' with backend={backend!r} would fork a process that may have run "
             f"OpenMP (torch, scikit-learn), and such children hang. Use 'spawn', or one of "
-            f"the backends {', '.join(FORKING)}."
+            f"the backends {', '.join(PROCESSES)}."
         )
     if isolation == "fork" and not hasattr(os, "fork"):
         raise InvalidInput("isolation='fork': this system cannot fork. Use 'spawn'.")

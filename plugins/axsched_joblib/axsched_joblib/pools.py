@@ -7,7 +7,6 @@ or why the job could not be brought to a worker, in words.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 from axsched_core.errors import RunnerError
 from axsched_core.worker.axsched_worker import THREAD_VARIABLES
 from axsched_joblib import warm
-from axsched_joblib.options import Settings
+from axsched_joblib.options import PROCESSES, Settings
 
 Done = Callable[[str], None]
 
@@ -31,9 +30,6 @@ class Pool(Protocol):
     def submit(self, folder: str, isolation: str, done: Done) -> None:
         """Start the job as soon as a worker is free. Any exception: it will not."""
 
-    def lost_workers(self) -> bool:
-        """True: a worker has died since the last call, and its job may be lost without a word."""
-
     def close(self) -> None:
         """Let go of the workers at once. Supervised jobs go on."""
 
@@ -44,10 +40,8 @@ def open_pool(settings: Settings) -> Pool:
     Raises:
         RunnerError: the backend cannot be used; the message has its own words.
     """
-    if settings.backend == "loky":
+    if settings.backend in PROCESSES:
         return LokyPool(settings)
-    if settings.backend == "multiprocessing" and settings.n_jobs == 1:
-        return LokyPool(settings)  # joblib has no pool of one; loky's is as good
     from joblib.parallel import SequentialBackend
 
     backend, workers = _initialize_backend(settings)
@@ -62,7 +56,12 @@ def _worker_environment(threads: int) -> dict[str, str]:
 
 
 class LokyPool:
-    """Processes of ours. A private executor: joblib's reusable one is the user's."""
+    """Processes of ours, for the backends loky and multiprocessing.
+
+    A private executor, since joblib's reusable one is the user's. multiprocessing's own pool
+    will not do: it forks the driver, where torch may have run, and whatever it is started
+    by, a worker that is killed while it waits takes the queue's lock with it for ever.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.size = settings.n_jobs
@@ -79,9 +78,6 @@ class LokyPool:
             self._executor = self._make()
             future = self._executor.submit(warm.run_job, folder, isolation)
         future.add_done_callback(functools.partial(_tell_future, done))
-
-    def lost_workers(self) -> bool:
-        return False  # loky tells: every future of a broken pool fails
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, kill_workers=True)
@@ -106,7 +102,6 @@ class BackendPool:
         self._backend = backend
         # Newer joblib has submit, older the same under another name.
         self._submit = getattr(self._backend, "submit", None) or self._backend.apply_async
-        self._pids = self._worker_pids()
 
     def submit(self, folder: str, isolation: str, done: Done) -> None:
         tell = functools.partial(_tell_backend, self._backend, done)
@@ -115,20 +110,11 @@ class BackendPool:
         if hasattr(future, "add_done_callback"):
             future.add_done_callback(functools.partial(_tell_future, done))
 
-    def lost_workers(self) -> bool:
-        """multiprocessing replaces a dead worker, and forgets the job that it was at."""
-        before, self._pids = self._pids, self._worker_pids()
-        return not before <= self._pids
-
     def close(self) -> None:
         # What is queued on a cluster has lost its claim to the driver, and will not start.
         if hasattr(self._backend, "stop_call"):
             self._backend.stop_call()
         self._backend.terminate()
-
-    def _worker_pids(self) -> frozenset[int]:
-        pool = getattr(getattr(self._backend, "_pool", None), "_pool", ())
-        return frozenset(process.pid for process in pool if hasattr(process, "sentinel"))
 
 
 class ThreadPool:
@@ -143,9 +129,6 @@ class ThreadPool:
         # A daemon: an in-process function that never returns must not keep the driver alive.
         threading.Thread(target=work, name="axsched-joblib-job", daemon=True).start()
 
-    def lost_workers(self) -> bool:
-        return False
-
     def close(self) -> None:
         return
 
@@ -155,22 +138,10 @@ def _initialize_backend(settings: Settings) -> tuple[Any, int]:
     from joblib import Parallel, parallel_config
 
     try:
-        with contextlib.ExitStack() as stack:
-            if settings.backend == "multiprocessing":
-                # Its own contexts fork the driver, where torch may have run, or import the
-                # user's __main__ again; loky's does neither.
-                parallel = Parallel(
-                    n_jobs=settings.n_jobs,
-                    backend=_loky_context(settings.threads),
-                    initializer=warm.initialize,
-                    initargs=(os.getpid(),),
-                    **settings.backend_options,
-                )
-            else:
-                # Only parallel_config knows the backends that come from elsewhere (dask).
-                backend = settings.backend_object or settings.backend
-                stack.enter_context(parallel_config(backend=backend, **settings.backend_options))
-                parallel = Parallel(n_jobs=settings.n_jobs)
+        # Only parallel_config knows the backends that come from elsewhere (dask).
+        backend = settings.backend_object or settings.backend
+        with parallel_config(backend=backend, **settings.backend_options):
+            parallel = Parallel(n_jobs=settings.n_jobs)
             workers = parallel._initialize_backend()
     except Exception as error:
         raise RunnerError(
@@ -181,16 +152,6 @@ def _initialize_backend(settings: Settings) -> tuple[Any, int]:
         backend.start_call()
     # A cluster may ignore n_jobs and name all its cores.
     return backend, max(1, min(workers, settings.n_jobs))
-
-
-def _loky_context(threads: int) -> Any:
-    """A multiprocessing context that starts fresh interpreters and leaves __main__ alone."""
-    from joblib.externals.loky.backend.context import LokyContext
-    from joblib.externals.loky.backend.process import LokyProcess
-
-    context = LokyContext()
-    context.Process = functools.partial(LokyProcess, env=_worker_environment(threads))
-    return context
 
 
 def _tell_future(done: Done, future: Any) -> None:

@@ -1,0 +1,164 @@
+"""What becomes of workers and jobs when something befalls the driver: a real process each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from axsched_core import jobfolder
+from axsched_core.jobs import JobState, ScriptObjective
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs pidfd")
+
+DRIVER = """
+    import json, pathlib, sys, time
+    from axsched_core.jobs import *
+    from axsched_joblib import JobLibRunner
+
+    options, folders, how = json.loads(sys.argv[1])
+    runner = JobLibRunner(**options)
+    woken = []
+    runner.axsched_open(RunnerContext("run", pathlib.Path("."), woken.append, 0.5, 1000000))
+    requests = [
+        JobRequest(f"run-{i}-1", i, 1, {}, pathlib.Path(f), ScriptObjective(("sh", "-c", "")))
+        for i, f in enumerate(folders)
+    ]
+    runner.axsched_submit(requests)
+    print("submitted", flush=True)
+    if how == "forget to close":
+        sys.stdin.readline()
+        sys.exit(0)
+    try:
+        time.sleep(100)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    sys.stdin.readline()
+    runner.axsched_close(True)
+"""
+
+
+class Driver:
+    def __init__(
+        self,
+        session: Any,
+        started: Any,
+        gate: Any,
+        options: dict[str, Any],
+        how: str = "",
+        **keywords: Any,
+    ) -> None:
+        command = f"echo $$ > {started.path}; read l < {gate.path}"
+        script = ScriptObjective(("/bin/sh", "-c", command))
+        self.folders = [session.request(script).folder for _ in range(4)]
+        argument = json.dumps([options, [str(folder) for folder in self.folders], how])
+        self.command = [sys.executable, "-c", textwrap.dedent(DRIVER), argument]
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **keywords,
+        )
+        self.jobs = [int(line) for line in started.read_lines(2)]
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def state(self, number: int) -> JobState:
+        status = jobfolder.read_exit(self.folders[number])
+        return status.state if status is not None else JobState.RUNNING
+
+    def supervisors(self) -> list[int]:
+        files = [folder / jobfolder.PID for folder in self.folders]
+        return [json.loads(file.read_text())["pid"] for file in files if file.exists()]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_jobs": 2}, {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}],
+    ids=["loky", "threads"],
+)
+def test_ctrl_c_reaches_neither_workers_nor_jobs(
+    session: Callable[..., Any], pipe: Callable[[str], Any], options: dict[str, Any]
+) -> None:
+    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
+    driver = Driver(s, started, gate, options)
+    before = {child.pid for child in driver.children()}
+    os.killpg(driver.process.pid, signal.SIGINT)
+    assert driver.process.stdout is not None
+    assert [driver.process.stdout.readline() for _ in range(2)] == ["submitted\n", "interrupted\n"]
+    assert {child.pid for child in driver.children()} == before
+    assert all(psutil.pid_exists(job) for job in driver.jobs)
+    gate.let_go(2)
+    started.read_lines(2)  # the pool goes on
+    gate.let_go(2)
+    for pid in driver.supervisors():
+        assert s.ended(pid)
+    assert [driver.state(i) for i in range(4)] == [JobState.SUCCEEDED] * 4
+    driver.process.communicate("\n", timeout=20)
+    assert driver.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_jobs": 2}, {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}],
+    ids=["loky", "threads"],
+)
+def test_a_killed_driver(
+    session: Callable[..., Any], pipe: Callable[[str], Any], options: dict[str, Any]
+) -> None:
+    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
+    driver = Driver(s, started, gate, options, stderr=subprocess.STDOUT)
+    workers = driver.children()
+    begin = time.monotonic()
+    driver.process.kill()
+    driver.process.communicate(timeout=20)  # until its stdout is closed by everybody
+    assert time.monotonic() - begin < 3.0
+    for child in workers:
+        assert s.ended(child.pid)
+    assert all(psutil.pid_exists(job) for job in driver.jobs), "running jobs go on"
+    gate.let_go(4)
+    for pid in driver.supervisors():
+        assert s.ended(pid)
+    assert [driver.state(i) for i in range(2)] == [JobState.SUCCEEDED] * 2
+    assert started.is_empty(), "queued jobs do not start"
+    assert not any((folder / jobfolder.CLAIM).exists() for folder in driver.folders[2:])
+
+
+def test_a_driver_that_forgets_to_close_can_end(
+    session: Callable[..., Any], pipe: Callable[[str], Any]
+) -> None:
+    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
+    driver = Driver(s, started, gate, {"n_jobs": 2}, how="forget to close")
+    driver.process.communicate("\n", timeout=15)
+    assert driver.process.returncode == 0
+    assert all(psutil.pid_exists(job) for job in driver.jobs)
+    gate.let_go(4)
+    for pid in driver.supervisors():
+        assert s.ended(pid)
+    assert started.is_empty()
+
+
+def test_no_main_guard_is_needed(tmp_path: Path) -> None:
+    """Workers never run the user's main module again."""
+    script = tmp_path / "main.py"
+    script.write_text(
+        f"open({str(tmp_path / 'count')!r}, 'a').write('x')\n"
+        + textwrap.dedent(DRIVER).replace("time.sleep(100)", "time.sleep(0)")
+    )
+    for backend in ("loky", "multiprocessing"):
+        argument = json.dumps([{"n_jobs": 2, "backend": backend}, [], ""])
+        subprocess.run([sys.executable, script, argument], input=b"\n", check=True, timeout=30)
+    assert (tmp_path / "count").read_text() == "xx"
