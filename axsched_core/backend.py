@@ -40,6 +40,10 @@ class Backend:
         """True while ``hook`` is not to be called."""
         return now < self._not_before.get(hook, 0.0)
 
+    def ready_at(self, hook: str, default: float) -> float:
+        """When ``hook`` may be called next."""
+        return self._not_before.get(hook, default)
+
     def rest_until(self, hook: str, moment: float) -> None:
         """Leave ``hook`` in peace until this moment (`time.monotonic` seconds)."""
         self._not_before[hook] = moment

@@ -118,9 +118,12 @@ class Dispatch:
     def due(self, now: float) -> float | None:
         """The moment when something is to be done without a message; None: never."""
         moments = [now + self._look_interval] if self.active else []
+        if self.at(Stage.SUBMITTED):
+            moments.append(self._backend.ready_at("axsched_poll", now + self._look_interval))
         for record in self.active.values():
-            if record.stage is Stage.WAITING and record.not_before > now:
-                moments.append(record.not_before)
+            if record.stage is Stage.WAITING:
+                ready = self._backend.ready_at("axsched_submit", now)
+                moments += [m for m in (record.not_before, ready) if m > now]
             elif record.stage is Stage.FETCHING:
                 moments.append(record.job.next_fetch)
         return min(moments, default=None)

@@ -195,8 +195,9 @@ class Engine:
             try:
                 for message in messages:
                     message()
-                if self._until is not None and not self._over:
+                if self._until is not None and not self._over and not self._fatal:
                     self._turn()
+                self._finish()
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 self._fail(error, fatal=True)
                 self._finish()
@@ -233,7 +234,6 @@ class Engine:
         if not self._owner_busy:
             self._notify()
             self._consult()
-        self._finish()
 
     def _finish(self) -> None:
         if self._until is None or self._owner_busy or not self._ended():

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import AxScheduler
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
+    """Make schedulers that are closed when the test ends."""
+    made: list[AxScheduler] = []
+
+    def make(optimizer: Any = None, runner: Any = None, **config: Any) -> AxScheduler:
+        plugins = config.pop("plugins", ())
+        settings = {
+            "job_output_dir": tmp_path / "out",
+            "monitoring_interval": 0.05,
+            "progress": False,
+            **config,
+        }
+        optimizer = ToyOptimizer() if optimizer is None else optimizer
+        runner = ToyRunner() if runner is None else runner
+        made.append(AxScheduler(optimizer, runner, settings, plugins=plugins))
+        return made[-1]
+
+    yield make
+    for scheduler in made:
+        scheduler.close()
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[[Callable[[], Any]], Outcome]]:
+    """Call something in a thread of its own; ``.result()`` waits for what came of it."""
+    started: list[Outcome] = []
+
+    def start(work: Callable[[], Any]) -> Outcome:
+        started.append(Outcome(work))
+        return started[-1]
+
+    yield start
+    for outcome in started:
+        outcome.thread.join(30)
+        assert not outcome.thread.is_alive()
+
+
+class Outcome:
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+        def run() -> None:
+            try:
+                self.value = work()
+            except BaseException as error:  # noqa: BLE001 - raised by result()
+                self.error = error
+
+        self.thread = threading.Thread(target=run)
+        self.thread.start()
+
+    def result(self, timeout: float = 30) -> Any:
+        self.thread.join(timeout)
+        assert not self.thread.is_alive(), "it has not come to an end"
+        if self.error is not None:
+            raise self.error
+        return self.value
