@@ -13,6 +13,7 @@ import queue
 import signal
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -74,6 +75,30 @@ class _Job:
         return os.path.exists(os.path.join(self.folder, name))
 
 
+_open_dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+_registered = False
+
+
+def _close_at_exit(dispatcher: Dispatcher) -> None:
+    """See to it that a driver which forgets to close can end.
+
+    At the end of the interpreter loky waits for all that its pools are at. It says so to
+    `threading` when the first pool starts, and who has spoken last is called first: so this
+    is called after the first job was given to a pool.
+    """
+    global _registered
+    _open_dispatchers.add(dispatcher)
+    register = getattr(threading, "_register_atexit", None)  # what loky itself uses
+    if register is not None and not _registered:
+        _registered = True
+        register(_close_all)
+
+
+def _close_all() -> None:
+    for dispatcher in list(_open_dispatchers):
+        dispatcher.close()
+
+
 class Dispatcher:
     """The waiting queue, the pool, and the thread between them.
 
@@ -100,7 +125,6 @@ class Dispatcher:
         self._next_look = time.monotonic() + TICK
         self.slots = 0
         ready = threading.Event()
-        # A daemon, so that a driver which forgets to close can end; `_run` sees to the pool.
         self._thread = threading.Thread(
             target=self._run, args=(ready,), name="axsched-joblib", daemon=True
         )
@@ -189,6 +213,7 @@ class Dispatcher:
             self._pool.submit(job.folder, job.isolation, done)
         except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
             self._done(job, attempt, f"{type(error).__name__}: {error}")
+        _close_at_exit(self)
 
     def _done(self, job: _Job, attempt: int, answer: str) -> None:
         if self._in_flight.get(job.key) != (job, attempt):
@@ -225,9 +250,6 @@ class Dispatcher:
 
     def _look_around(self) -> None:
         """Once a tick: what no callback tells."""
-        if not threading.main_thread().is_alive():
-            self._stop()  # the driver ends and has not closed us: no pool may hold it up
-            return
         for job, attempt in list(self._in_flight.values()):
             if job.has("exit.json"):
                 self._done(job, attempt, warm.ENDED)
