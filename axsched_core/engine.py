@@ -21,7 +21,7 @@ from axsched_core import policies
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
-from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.errors import AxschedError, InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
 from axsched_core.rundir import RunDirectory
@@ -127,7 +127,10 @@ class Engine:
         if self._over:
             return
         if self.dispatch.active:
-            self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
+            try:
+                self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
+            except AxschedError as error:
+                log.error("Jobs may have been left running: %s", error)
         self._close(wait=True)
 
     def dismiss(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 from attrs import field, frozen
-from attrs.converters import optional as optional_path
+from attrs.converters import optional as optional_
 from attrs.validators import gt, optional
 
 from axsched_core import options
@@ -91,11 +91,15 @@ def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
+def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
+
+
 @frozen
 class ScriptOptions:
     """The ``script_options`` of `AxScheduler.set_script_objective`."""
 
-    interpreter: str | Sequence[str] | None = None
+    interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
     """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
     None: the script itself where it is executable, this Python for ``.py``, sh for ``.sh``."""
     args: Sequence[Any] = ()
@@ -104,7 +108,7 @@ class ScriptOptions:
     """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
     env: Mapping[str, Any] = field(factory=dict)
     """Environment variables to add."""
-    working_dir: Path | None = field(default=None, converter=optional_path(Path))
+    working_dir: Path | None = field(default=None, converter=optional_(Path))
     """Where it runs; None: in the job's own folder."""
 
 
@@ -133,12 +137,11 @@ def script_objective(
     )
 
 
-def _interpreter(path: Path, given: str | Sequence[str] | None) -> tuple[str, ...]:
+def _interpreter(path: Path, given: tuple[str, ...] | None) -> tuple[str, ...]:
     if given is not None:
-        parts = (given,) if isinstance(given, str) else tuple(map(str, given))
-        if not parts or not parts[0]:
+        if not given or not given[0]:
             raise InvalidInput("script_options: 'interpreter' is empty.")
-        return parts
+        return given
     if os.access(path, os.X_OK):
         return ()
     by_suffix = {".py": (sys.executable,), ".sh": ("/bin/sh",)}

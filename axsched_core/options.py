@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast, get_origin
 
 import attrs
 import cattrs
@@ -74,4 +74,9 @@ def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:
     # A field with a converter takes more than its annotation says; the converter judges.
     if field.type is None or field.converter is not None:
         return value
+    shape = get_origin(field.type)
+    if shape is Mapping and not isinstance(value, Mapping):
+        raise TypeError(f"must be a mapping, not {type(value).__name__} ({value!r})")
+    if shape is Sequence and (isinstance(value, str) or not isinstance(value, Sequence)):
+        raise TypeError(f"must be a list, not {type(value).__name__} ({value!r})")
     return _converter.structure(value, field.type)

@@ -197,15 +197,16 @@ def register(manager: pluggy.PluginManager, plugin: object, who: str, known: Seq
                 f"{who}: {name} is an `async def`; hooks are plain functions. "
                 "Run the coroutine inside the hook (asyncio.run) instead."
             )
+    if type(plugin).__hash__ is None:
+        # pluggy tells plugins apart by ==, so two equal ones would be taken for one.
+        raise ContractError(
+            f"{who}: {type(plugin).__name__} compares by value and so cannot be told apart from "
+            "another; an attrs or data class needs eq=False."
+        )
     try:
         manager.register(plugin)
-    except pluggy.PluginValidationError as error:
+    except (pluggy.PluginValidationError, ValueError) as error:
         raise ContractError(f"{who}: {error}") from error
-    except (TypeError, ValueError) as error:
-        raise ContractError(
-            f"{who}: {type(plugin).__name__} cannot be registered as a plugin: {error}. "
-            "(A runner must be hashable: an attrs or data class needs eq=False.)"
-        ) from error
 
 
 def require(manager: pluggy.PluginManager, hooks: Sequence[str], who: str) -> None:

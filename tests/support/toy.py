@@ -13,7 +13,6 @@ from axsched_core.errors import InvalidInput, OptimizerError, did_you_mean
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
-    Capability,
     JobHandle,
     JobRequest,
     JobResult,

@@ -1,0 +1,240 @@
+"""From the user's function, script or image to what a job carries."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from axsched_core import objectives
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import JobResult
+from axsched_core.results import InvalidResult, metrics_of
+
+
+def one_mapping(parameters): ...
+def by_name(x, y): ...
+def by_name_with_more(x, y, scale=2.0): ...
+def anything(**parameters): ...
+def mapping_with_more(parameters, verbose=False): ...
+def wrong(a, b): ...
+def too_few(x): ...
+
+
+class Model:
+    def __call__(self, x, y): ...
+    def evaluate(self, parameters): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "names", "keywords"),
+    [
+        (one_mapping, "xy", False),
+        (by_name, "xy", True),
+        (by_name, "yx", True),
+        (by_name_with_more, "xy", True),
+        (anything, "xy", True),
+        (mapping_with_more, "xy", False),
+        (too_few, "x", True),
+        (lambda p: p["x"], "xy", False),
+        (lambda x, y: x, "xy", True),
+        (Model(), "xy", True),
+        (Model().evaluate, "xy", False),
+        (functools.partial(by_name_with_more, scale=3), "xy", True),
+    ],
+)
+def test_how_a_function_wants_its_parameters(function, names, keywords):
+    assert objectives.bind_function(function, list(names)).keywords is keywords
+
+
+@pytest.mark.parametrize("function", [wrong, lambda: 1, by_name])
+def test_a_function_that_fits_neither_way(function):
+    with pytest.raises(InvalidInput, match=r"fits neither way .* f\(parameters\), or .* f\(x, z\)"):
+        objectives.bind_function(function, ["x", "z"])
+
+
+def test_lambdas_and_closures_are_pickled_by_value():
+    offset = 3
+    function = pickle.loads(objectives.function_objective(lambda x: x + offset))
+    assert function(1) == 4
+
+
+def test_an_objective_that_cannot_be_pickled():
+    lock = threading.Lock()
+
+    def objective(x):
+        with lock:
+            return x
+
+    with pytest.raises(
+        InvalidInput, match=r"objective cannot be pickled.*lock.*inside the function"
+    ):
+        objectives.function_objective(objective)
+
+
+async def coroutine(x): ...
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (3, "must be a function, got int"),
+        ("run.sh", "set_script_objective"),
+        (coroutine, "async def"),
+    ],
+)
+def test_what_is_no_function(function, words):
+    with pytest.raises(InvalidInput, match=words):
+        objectives.function_objective(function)
+
+
+# ---- scripts ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(tmp_path: Path):
+    def write(name: str, mode: int = 0o644) -> Path:
+        path = tmp_path / name
+        path.write_text("")
+        path.chmod(mode)
+        return path
+
+    return write
+
+
+def test_what_runs_a_script(script):
+    program, python, shell = script("sim", 0o755), script("sim.py"), script("sim.sh")
+    argv = {
+        "program": objectives.script_objective(program).argv,
+        "python": objectives.script_objective(python).argv,
+        "shell": objectives.script_objective(shell, {"args": ["--fast", 3]}).argv,
+        "given": objectives.script_objective(python, {"interpreter": ["julia", "-O3"]}).argv,
+        "spaces": objectives.script_objective(python, {"interpreter": "/opt/my python"}).argv,
+    }
+    assert argv == {
+        "program": (str(program),),
+        "python": (sys.executable, str(python)),
+        "shell": ("/bin/sh", str(shell), "--fast", "3"),
+        "given": ("julia", "-O3", str(python)),
+        "spaces": ("/opt/my python", str(python)),
+    }
+
+
+def test_script_options(script, tmp_path):
+    options = {"timeout": 5, "env": {"N": 3}, "working_dir": tmp_path}
+    objective = objectives.script_objective(script("sim", 0o755), options)
+    assert (objective.time_limit, objective.env) == (5.0, {"N": "3"})
+    assert objective.working_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("absent", {}, r"The script .*/absent does not exist"),
+        (".", {}, "is not a file"),
+        ("data", {}, r"is not executable. Either `chmod \+x .*interpreter"),
+        ("sim.py", {"time_out": 3}, "unknown key 'time_out'. Did you mean 'timeout'"),
+        ("sim.py", {"timeout": -1}, "'timeout' must be > 0"),
+        ("sim.py", {"timeout": "5m"}, "'timeout' must be float, not str"),
+        ("sim.py", {"working_dir": "/no/such"}, "'working_dir' /no/such is not a folder"),
+        ("sim.py", {"interpreter": ""}, "'interpreter' is empty"),
+        ("sim.py", {"env": ["A=1"]}, "'env' must be a mapping, not list"),
+        ("sim.py", {"args": "--fast"}, "'args' must be a list, not str"),
+    ],
+)
+def test_scripts_that_cannot_be_run(script, tmp_path, name, options, words):
+    script("data")
+    script("sim.py")
+    with pytest.raises(InvalidInput, match=words):
+        objectives.script_objective(tmp_path / name, options)
+
+
+# ---- containers ------------------------------------------------------------------------------
+
+
+def test_container_commands():
+    objective = objectives.container_objective("sim:1.2", "python '/app/my sim.py' --n 3")
+    assert objective.command == ("python", "/app/my sim.py", "--n", "3")
+    assert objectives.container_objective("sim", ["run", 3]).command == ("run", "3")
+    assert objectives.container_objective("sim").command is None
+    for image, command in [("", None), (None, None), ("sim", " ")]:
+        with pytest.raises(InvalidInput, match="container"):
+            objectives.container_objective(image, command)
+
+
+# ---- results ---------------------------------------------------------------------------------
+
+
+def metrics(value=None, raw=None, objectives=("loss",), limit=100):
+    result = JobResult(raw=raw) if raw is not None else JobResult(metrics=value)
+    return metrics_of(result, objectives=objectives, required=objectives, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"0.5", {"loss": (0.5, None)}),
+        (b"3", {"loss": (3.0, None)}),
+        (b"[0.5, 0.1]", {"loss": (0.5, 0.1)}),
+        (b"[0.5, null]", {"loss": (0.5, None)}),
+        (b'{"mean": 1, "sem": 0.0}', {"loss": (1.0, 0.0)}),
+        (b'{"loss": 1, "time": [2, 0.5]}', {"loss": (1.0, None), "time": (2.0, 0.5)}),
+        (b'{"loss": {"mean": 1}}', {"loss": (1.0, None)}),
+        (b' {"loss": {"mean": 1, "sem": null}}\n', {"loss": (1.0, None)}),
+    ],
+)
+def test_forms_of_a_result(raw, expected):
+    assert metrics(raw=raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", "the result file is empty"),
+        (b"  \n", "the result file is empty"),
+        (b'{"loss": 0.', "not whole, valid JSON"),
+        (b"\xff\xfe", "not whole, valid JSON"),
+        (b"[" * 90, "not whole, valid JSON"),
+        (b"1" * 101, r"larger than max_result_bytes \(100 bytes\)"),
+        (b"NaN", "is nan, not a finite number"),
+        (b'{"loss": Infinity}', "is inf, not a finite number"),
+        (b'{"loss": 1e999}', "is inf"),
+        (b"9" * 95, None),
+        (b'{"loss": null}', "metric 'loss' is None, not a number"),
+        (b"null", "metric 'loss' is None"),
+        (b'"0.5"', "'0.5', not a number"),
+    ],
+)
+def test_files_that_hold_no_result(raw, words):
+    if words is None:
+        assert metrics(raw=raw)["loss"][0] == pytest.approx(1e95)
+        return
+    with pytest.raises(InvalidResult, match=words):
+        metrics(raw=raw)
+
+
+def test_several_objectives_need_names():
+    assert set(metrics({"a": 1, "b": 2}, objectives=("a", "b"))) == {"a", "b"}
+    with pytest.raises(InvalidResult, match=r"there are 2 objectives \(a, b\): return a mapping"):
+        metrics(1.0, objectives=("a", "b"))
+    with pytest.raises(InvalidResult, match="lacks 'b'; it has 'a'"):
+        metrics({"a": 1}, objectives=("a", "b"))
+
+
+def test_a_metric_that_is_called_mean():
+    assert metrics({"mean": 1.0, "sem": 2.0}, objectives=("mean",)) == {
+        "mean": (1.0, None),
+        "sem": (2.0, None),
+    }
+
+
+def test_numpy_numbers_are_numbers():
+    numpy = pytest.importorskip("numpy")
+    assert metrics({"loss": numpy.float32(0.5), "n": numpy.int64(3)}) == {
+        "loss": (0.5, None),
+        "n": (3.0, None),
+    }
