@@ -112,7 +112,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(requires=["full"], venv_backend="none")
 def examples(session: nox.Session) -> None:
     """Every example, as a user runs it."""
-    scripts = sorted(ROOT.glob("examples/*.py"))
+    scripts = sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*/tune_*.py")])
     if not scripts:
         session.error("there are no examples")
     folder = ROOT / ".nox" / "outputs-of-examples"
