@@ -17,6 +17,8 @@ INFO = RunnerInfo(
     ),
     summary="this machine's cores, or anything that joblib has a backend for",
     options_class=JobLibOptions,
+    # Results are written before exit.json; only a cluster behind dask may lag.
+    result_grace=2.0,
 )
 
 

@@ -168,11 +168,6 @@ class JobLibRunner:
             raise InvalidInput(
                 f"job {request.key}: the joblib runner takes functions and scripts, not {kind}."
             )
-        if isolation == "none" and request.resources.time_limit is not None:
-            raise InvalidInput(
-                f"job {request.key}: isolation='none' cannot keep a time limit, because it calls "
-                "the function in the worker itself. Use isolation='spawn', or no limit."
-            )
         return isolation
 
     def _complete_job_file(self, request: JobRequest) -> None:
