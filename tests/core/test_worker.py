@@ -6,6 +6,7 @@ import ctypes
 import json
 import math
 import os
+import random
 import select
 import signal
 import subprocess
@@ -660,6 +661,20 @@ def test_a_detached_job_outlives_its_starter_and_tells_its_end(
     gate.write("go\n")
     worker.wait_for_end(descriptor)
     assert ending(folder).state is JobState.SUCCEEDED
+
+
+def test_jobs_forked_from_one_process_draw_different_random_numbers(jobs: Jobs) -> None:
+    import numpy.random
+
+    def draw(_: Any) -> dict[str, Any]:
+        return {"python": random.random(), "numpy": numpy.random.random_sample()}
+
+    folders = [jobs.make(draw) for _ in range(2)]
+    for folder in folders:
+        worker.wait_for_end(worker.start_detached(str(folder)))
+    first, second = map(result, folders)
+    assert first["python"] != second["python"]
+    assert first["numpy"] != second["numpy"]
 
 
 @linux
