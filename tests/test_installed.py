@@ -77,6 +77,13 @@ def test_everything_required_is_pinned() -> None:
         assert _names(file) <= pinned, file
 
 
+def test_ci_runs_what_the_readme_names_for_the_tests() -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^```sh\n(.*nox)\n```$", readme, re.MULTILINE)
+    assert len(commands) == 1
+    assert commands[0] in (ROOT / ".ci/run").read_text().splitlines()
+
+
 def _name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
