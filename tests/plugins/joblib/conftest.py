@@ -52,8 +52,9 @@ class Pipe:
             lines += os.read(self._descriptor, 4096).decode().splitlines()
         return lines
 
-    def is_empty(self) -> bool:
-        return not select.select([self._descriptor], [], [], 0.0)[0]
+    def is_empty(self, within: float = 0.0) -> bool:
+        """True: nothing has come, nor does in so many seconds."""
+        return not select.select([self._descriptor], [], [], within)[0]
 
     def let_go(self, count: int = 1) -> None:
         """Let so many jobs pass that read a line."""

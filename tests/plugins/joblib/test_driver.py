@@ -71,7 +71,8 @@ class Driver:
             start_new_session=True,
             **keywords,
         )
-        self.jobs = [int(line) for line in started.read_lines(2)]
+        running = min(4, options["n_jobs"])
+        self.jobs = [int(line) for line in started.read_lines(running)]
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -85,25 +86,36 @@ class Driver:
         return [json.loads(file.read_text())["pid"] for file in files if file.exists()]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"n_jobs": 2}, {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}],
-    ids=["loky", "threads"],
-)
 def test_ctrl_c_reaches_neither_workers_nor_jobs(
-    session: Callable[..., Any], pipe: Callable[[str], Any], options: dict[str, Any]
+    session: Callable[..., Any], pipe: Callable[[str], Any]
 ) -> None:
-    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
+    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), {"n_jobs": 2})
+
+
+def test_ctrl_c_reaches_no_idle_worker(
+    session: Callable[..., Any], pipe: Callable[[str], Any]
+) -> None:
+    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), {"n_jobs": 6})
+
+
+def test_ctrl_c_reaches_no_job_of_a_thread(
+    session: Callable[..., Any], pipe: Callable[[str], Any]
+) -> None:
+    options = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
+    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), options)
+
+
+def check_ctrl_c(s: Any, started: Any, gate: Any, options: dict[str, Any]) -> None:
     driver = Driver(s, started, gate, options)
-    before = {child.pid for child in driver.children()}
+    before = driver.children()
     os.killpg(driver.process.pid, signal.SIGINT)
     assert driver.process.stdout is not None
     assert [driver.process.stdout.readline() for _ in range(2)] == ["submitted\n", "interrupted\n"]
-    assert {child.pid for child in driver.children()} == before
+    gone, _ = psutil.wait_procs(before, timeout=1.5)
+    assert gone == []
     assert all(psutil.pid_exists(job) for job in driver.jobs)
-    gate.let_go(2)
-    started.read_lines(2)  # the pool goes on
-    gate.let_go(2)
+    gate.let_go(4)
+    started.read_lines(4 - len(driver.jobs))  # the pool goes on
     for pid in driver.supervisors():
         assert s.ended(pid)
     assert [driver.state(i) for i in range(4)] == [JobState.SUCCEEDED] * 4
@@ -122,6 +134,10 @@ def test_a_killed_driver(
     s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
     driver = Driver(s, started, gate, options, stderr=subprocess.STDOUT)
     workers = driver.children()
+    for child in workers:
+        if any("popen_loky_posix" in word for word in child.cmdline()):
+            held = {os.readlink(f"/proc/{child.pid}/fd/{number}") for number in range(3)}
+            assert held == {os.devnull}
     begin = time.monotonic()
     driver.process.kill()
     driver.process.communicate(timeout=20)  # until its stdout is closed by everybody
