@@ -25,6 +25,7 @@ from axsched_core.jobs import (
     JobResult,
     JobStatus,
     NotReady,
+    NotSubmitted,
     RunnerContext,
     RunnerInfo,
     SubmitError,
@@ -152,6 +153,27 @@ class RunnerSession:
         if free is not None and (isinstance(free, bool) or not isinstance(free, int)):
             raise self._broken("axsched_capacity", "an int or None", free)
         return None if free is None else max(0, free)
+
+    def reattach(self, requests: Sequence[JobRequest]) -> dict[str, JobHandle | NotSubmitted]:
+        """Call ``axsched_reattach``; empty where the runner cannot."""
+        found = self._manager.hook.axsched_reattach(requests=requests) or {}
+        asked = {request.key for request in requests}
+        for key, value in found.items():
+            right_key = not isinstance(value, JobHandle) or value.key == key
+            if not isinstance(value, JobHandle | NotSubmitted) or not right_key:
+                raise self._broken("axsched_reattach", f"a handle or NotSubmitted for {key}", value)
+        return {key: value for key, value in found.items() if key in asked}
+
+    def read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
+        """Call ``axsched_read_log``; empty where the runner has none."""
+        found = self._manager.hook.axsched_read_log(
+            handle=handle, stream=stream, offset=offset, limit=limit
+        )
+        return bytes(found or b"")
+
+    def read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+        """Call ``axsched_read_progress``; empty where the runner has none."""
+        return dict(self._manager.hook.axsched_read_progress(offsets=offsets) or {})
 
     def preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
         """Call ``axsched_preview``; empty where the runner has none."""

@@ -424,6 +424,9 @@ class _Supervisor:
         return ending
 
     def _get_ready(self) -> None:
+        # Where somebody has closed stdin, stdout or stderr, no file of ours may take its place.
+        while os.open(os.devnull, os.O_RDWR) <= 2:
+            continue
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would make waitpid useless
         if hasattr(signal, "sigtimedwait"):

@@ -184,7 +184,7 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        return {handle.key: self._status(handle) for handle in handles}
+        return {handle.key: self._status(handle) for handle in handles if _is_ours(handle)}
 
     def _status(self, handle: JobHandle) -> JobStatus:
         folder = _folder(handle)
@@ -226,16 +226,20 @@ class JobLibRunner:
         self, handles: Sequence[JobHandle]
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
-        return {handle.key: jobfolder.read_result(_folder(handle), limit) for handle in handles}
+        return {
+            handle.key: jobfolder.read_result(_folder(handle), limit)
+            for handle in handles
+            if _is_ours(handle)
+        }
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
         return {handle.key: self._cancel(handle, reason) for handle in handles}
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        folder = _folder(handle)
-        if not folder.is_dir():
+        if not _is_ours(handle) or not _folder(handle).is_dir():
             return CancelOutcome.UNKNOWN_JOB
+        folder = _folder(handle)
         if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
         if jobfolder.try_claim(folder, CANCELLED_BY):
@@ -301,6 +305,10 @@ class JobLibRunner:
         if self._dispatcher is None:
             raise RuntimeError("the joblib runner is not open: axsched_open comes first")
         return self._dispatcher
+
+
+def _is_ours(handle: JobHandle) -> bool:
+    return "folder" in handle.data
 
 
 def _folder(handle: JobHandle) -> Path:

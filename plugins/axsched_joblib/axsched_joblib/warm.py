@@ -87,7 +87,8 @@ def initialize(driver: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    os.close(null)
+    if null > 2:  # a pool may have closed stdin before us
+        os.close(null)
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 

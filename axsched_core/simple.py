@@ -1,0 +1,143 @@
+"""For services that take one job at a time: write four plain methods, get the batched hooks."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from axsched_core.errors import BackendUnavailable
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobStatus,
+    NotReady,
+    SubmitError,
+)
+
+log = logging.getLogger("axsched")
+T = TypeVar("T")
+
+
+class OneByOneRunner(abc.ABC):
+    """A runner whose backend handles one job a call.
+
+    Derive from it, write `submit_one`, `poll_one`, `fetch_one` and `cancel_one`, and implement
+    ``axsched_runner_info`` (and whichever optional hooks the backend allows) with ``@hookimpl``.
+    The base loops, keeps a failure of one job from touching another, and keeps the promise that
+    a key is submitted once in the life of the runner.
+
+    `BackendUnavailable` from any of the four is an outage: the whole call stops there, and the
+    scheduler tries again later.
+    """
+
+    def __init__(self) -> None:
+        self._submitted: dict[str, JobHandle] = {}
+
+    @abc.abstractmethod
+    def submit_one(self, request: JobRequest) -> JobHandle | SubmitError:
+        """Submit one job.
+
+        Raises:
+            BackendUnavailable: the backend does not answer.
+            ValueError: this request can never be accepted; becomes a final `SubmitError`.
+            Exception: anything else means 'outcome unknown': the same key is submitted again.
+                Look first whether the backend has it already.
+        """
+
+    @abc.abstractmethod
+    def poll_one(self, handle: JobHandle) -> JobStatus | None:
+        """Say what one job is doing; None: nothing can be said now.
+
+        Raises:
+            BackendUnavailable: the backend does not answer.
+        """
+
+    @abc.abstractmethod
+    def fetch_one(self, handle: JobHandle) -> JobResult | NotReady:
+        """Return the result of a job that has ended well.
+
+        Raises:
+            BackendUnavailable: the backend does not answer.
+        """
+
+    @abc.abstractmethod
+    def cancel_one(self, handle: JobHandle, reason: str) -> CancelOutcome:
+        """Ask for one job to be stopped; it may have ended, or been cancelled, already.
+
+        Raises:
+            BackendUnavailable: the backend does not answer.
+        """
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        """Submit one after the other. Handles are remembered, so that after an exception, when
+        all are submitted again, only those without a handle are."""
+        answers: list[JobHandle | SubmitError] = []
+        failed: Exception | None = None
+        for request in requests:
+            try:
+                answers.append(self._submit_once(request))
+            except BackendUnavailable:
+                raise
+            except Exception as error:
+                log.exception("Job %s: nobody knows whether it was submitted.", request.key)
+                failed = error
+        if failed is not None:
+            raise failed
+        return answers
+
+    def _submit_once(self, request: JobRequest) -> JobHandle | SubmitError:
+        if request.key in self._submitted:
+            return self._submitted[request.key]
+        try:
+            answer = self.submit_one(request)
+        except ValueError as error:
+            return SubmitError(str(error))
+        if isinstance(answer, JobHandle):
+            self._submitted[request.key] = answer
+        return answer
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus]:
+        """Poll one after the other; a job whose poll fails is absent from the answer."""
+        return self._each(handles, self.poll_one)
+
+    @hookimpl
+    def axsched_fetch_results(
+        self, handles: Sequence[JobHandle]
+    ) -> Mapping[str, JobResult | NotReady]:
+        """Fetch one after the other."""
+        return self._each(handles, self.fetch_one)
+
+    @hookimpl
+    def axsched_cancel(
+        self, handles: Sequence[JobHandle], reason: str
+    ) -> Mapping[str, CancelOutcome]:
+        """Cancel one after the other."""
+        return self._each(handles, lambda handle: self.cancel_one(handle, reason))
+
+    def _each(
+        self, handles: Sequence[JobHandle], call: Callable[[JobHandle], T | None]
+    ) -> dict[str, T]:
+        answers: dict[str, T] = {}
+        failed: Exception | None = None
+        for handle in handles:
+            try:
+                answer = call(handle)
+            except BackendUnavailable:
+                raise
+            except Exception as error:
+                log.exception("Job %s: the runner failed on it.", handle.key)
+                failed = error
+            else:
+                if answer is not None:
+                    answers[handle.key] = answer
+        if failed is not None and not answers:
+            # Every one failed: that is the runner's fault, not a job's.
+            raise failed
+        return answers
