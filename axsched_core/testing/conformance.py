@@ -249,7 +249,13 @@ class RunnerConformance:
         (late,) = bench.submit(request)
         assert late == first
         assert bench.status(late).state is JobState.SUCCEEDED
-        if "mark" in parameters:
+        self._ran_once(bench, told, mark)
+
+    def _ran_once(self, bench: Bench, told: Callable[..., dict[str, Any]], mark: Path) -> None:
+        if bench.kind in (Capability.FUNCTION, Capability.SCRIPT):
+            # Whoever was started beside it has run by the time that two later jobs have.
+            for _ in range(2):
+                bench.status(bench.start(told("succeed")))
             assert mark.read_text() == "ran\n"
 
     def test_a_submission_whose_answer_is_lost_is_found_again(
@@ -270,8 +276,7 @@ class RunnerConformance:
             bench.session.submit([request])
         (handle,) = bench.submit(request)
         assert bench.status(handle).state is JobState.SUCCEEDED
-        if "mark" in parameters:
-            assert mark.read_text() == "ran\n"
+        self._ran_once(bench, told, mark)
 
     def test_200_jobs_in_one_batch_cost_few_calls(
         self,
