@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -94,7 +95,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
             words = " ".join([process.cwd(), *process.cmdline()])
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        if str(folder) in words:
+        if str(folder) in words and process.pid != os.getpid():  # pytester changes directory
             found.append(process)
     return found
 
