@@ -44,23 +44,46 @@ class DiscoverySpec:
 
     @hookspec(firstresult=True)
     def axsched_runner_info(self) -> RunnerInfo:
-        """Say what the runner is called and what it can do.
+        """Say what the runner is called and what it can do. No I/O, no heavy import.
 
-        Called after the plugin's module was imported, and again on the runner itself when a
-        session opens, so that an instance handed in is checked like a named one. No I/O.
+        Called: after the module was imported, by ``axsched runners`` too.
+        Thread: the caller's.
+        Raises: nothing.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_runner_info():
+            ...     return RunnerInfo("robot", ["parameters"], options_class=RobotOptions)
         """
 
     @hookspec(firstresult=True)
     def axsched_make_runner(self, options: Any) -> object:
         """Make the runner; ``options`` is an instance of ``RunnerInfo.options_class``, or None.
 
-        Called in the thread that constructs the scheduler. No I/O: that is what
-        `RunnerSpec.axsched_open` is for.
+        Called: when a scheduler is constructed. No I/O: that is what `RunnerSpec.axsched_open`
+            is for.
+        Thread: the one that constructs the scheduler.
+        Raises: an `AxschedError` in words (`InvalidInput` for options that do not fit together).
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_make_runner(options):
+            ...     return RobotRunner(options)
         """
 
     @hookspec(firstresult=True)
     def axsched_diagnose(self, options: Any) -> Sequence[Check]:
-        """Optional. Look at the backend and say, check by check, whether it can be used."""
+        """Optional. Look at the backend and say, check by check, whether it can be used.
+
+        Called: by whoever wants to know why a backend does not work; never during a run.
+        Thread: the caller's.
+        Raises: nothing; what goes wrong is a `Check` that is not ok.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_diagnose(options):
+            ...     return [Check("reachable", ping(options.url), options.url)]
+        """
 
 
 class RunnerSpec:
@@ -68,24 +91,61 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_runner_info(self) -> RunnerInfo:
-        """The same as `DiscoverySpec.axsched_runner_info`."""
+        """The same as `DiscoverySpec.axsched_runner_info`, on the runner itself.
+
+        Called: when a session is made, so that an instance handed in is checked like a runner
+            that was chosen by its name.
+        Thread: the one that constructs the scheduler.
+        Raises: nothing.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_runner_info(self):
+            ...     return INFO
+        """
 
     @hookspec(firstresult=True)
     def axsched_submit(self, requests: Sequence[JobRequest]) -> Sequence[JobHandle | SubmitError]:
         """Submit jobs. Return one answer a request, in the same order.
 
-        A bad request fails alone, as a `SubmitError`. Submitting a key that the backend
-        already has returns the existing job's handle. Raising means 'outcome unknown': the
-        same keys are submitted again later, never under another name.
+        A bad request fails alone, as a `SubmitError`, whose ``transient`` says whether the job
+        may be accepted later. Submitting a key that the backend already has returns the
+        existing job's handle.
+
+        Called: whenever there are free slots and trials to run; with at most as many requests
+            as `axsched_capacity` has said.
+        Thread: the engine's.
+        Raises: anything: it means 'outcome unknown', and the same keys are submitted again
+            later, never under another name. `BackendUnavailable` may be raised for ever; after
+            five other exceptions in a row the run ends with an error.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_submit(self, requests):
+            ...     ids = self.queue.put_all([(r.key, r.parameters) for r in requests])
+            ...     return [JobHandle(r.key, id) for r, id in zip(requests, ids)]
         """
 
     @hookspec(firstresult=True)
     def axsched_poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus]:
         """Say what each job is doing, with one backend query for all. Returns key -> status.
 
-        An absent key means 'no information', never 'done'. Raise `BackendUnavailable` when
-        the backend does not answer; no job's state changes then. The process has ended well:
-        ``SUCCEEDED``.
+        An absent key means 'no information', never 'done'. A process that has ended well is
+        ``SUCCEEDED``, whatever it has left; the engine judges the result. States that have
+        ended never change again.
+
+        Called: every ``monitoring_interval`` seconds for all jobs, at once for those that
+            ``context.wake`` named.
+        Thread: the engine's.
+        Raises: `BackendUnavailable` when the backend does not answer; no job's state changes,
+            and the pauses grow. Other exceptions are faults of the runner, see `axsched_submit`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_poll(self, handles):
+            ...     words = self.queue.states([h.backend_id for h in handles])
+            ...     return {h.key: JobStatus(STATES[words[h.backend_id]])
+            ...             for h in handles if h.backend_id in words}
         """
 
     @hookspec(firstresult=True)
@@ -94,24 +154,69 @@ class RunnerSpec:
     ) -> Mapping[str, JobResult | NotReady]:
         """Return the results of jobs whose process ended well.
 
-        `NotReady` is asked again for a grace period. A missing key counts as `NotReady`.
+        A missing key counts as `NotReady`, which is asked again for
+        ``RunnerInfo.result_grace`` seconds.
+
+        Called: after a poll said ``SUCCEEDED`` (or an exit file showed).
+        Thread: the engine's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_fetch_results(self, handles):
+            ...     return {h.key: JobResult(metrics=self.queue.outcome(h.backend_id))
+            ...             for h in handles}
         """
 
     @hookspec(firstresult=True)
     def axsched_cancel(
         self, handles: Sequence[JobHandle], reason: str
     ) -> Mapping[str, CancelOutcome]:
-        """Ask the backend to stop jobs. Idempotent; need not wait for their end."""
+        """Ask the backend to stop jobs: queued, running, ended and unknown ones. Idempotent.
+
+        Need not wait for their end: a job *is* cancelled when a later poll says so. The core
+        stops waiting after ten seconds, at once after ``NOT_POSSIBLE``.
+
+        Called: on Ctrl-C, on a timeout, over a time limit, by ``scheduler.cancel()``, and for
+            jobs whose trial the user has ended.
+        Thread: the engine's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_cancel(self, handles, reason):
+            ...     self.queue.remove([h.backend_id for h in handles])
+            ...     return {h.key: CancelOutcome.REQUESTED for h in handles}
+        """
 
     @hookspec(firstresult=True)
     def axsched_open(self, context: RunnerContext) -> None:
-        """Optional. Get ready: connect, start a pool. Called once, before any other hook here."""
+        """Optional. Get ready: connect, start a pool; keep ``context.wake`` if you can push.
+
+        Called: once, before the first job is submitted and before any other hook but
+            `axsched_runner_info`.
+        Thread: the engine's.
+        Raises: an `AxschedError` in words; anything else is shown as "could not be opened".
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_open(self, context):
+            ...     self.queue = Queue(self.options.url, on_end=context.wake)
+        """
 
     @hookspec(firstresult=True)
     def axsched_close(self, wait: bool) -> None:
         """Optional. Let go of everything; with ``wait`` after cancelled jobs have ended.
 
-        Called once, as the last hook.
+        Called: once, as the last hook, if the session was opened. Running jobs were cancelled
+            before; those that could not be may be left to the backend.
+        Thread: the engine's.
+        Raises: an `AxschedError` in words.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_close(self, wait):
+            ...     self.queue.disconnect()
         """
 
     @hookspec(firstresult=True)
@@ -120,32 +225,96 @@ class RunnerSpec:
     ) -> Mapping[str, JobHandle | NotSubmitted]:
         """Optional. Find jobs of an earlier driver by their keys.
 
-        An absent key means 'cannot say', and is asked again; only `NotSubmitted` permits a
-        new attempt.
+        An absent key means 'cannot say', and is asked again; only `NotSubmitted`, which must be
+        certain for ever, permits a new attempt.
+
+        Called: when a run is taken up whose driver has died between writing down a key and
+            getting its handle.
+        Thread: the engine's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_reattach(self, requests):
+            ...     ids = self.queue.find_by_label([r.key for r in requests])
+            ...     return {r.key: JobHandle(r.key, ids[r.key]) if r.key in ids
+            ...             else NotSubmitted() for r in requests}
         """
 
     @hookspec(firstresult=True)
     def axsched_capacity(self) -> int | None:
         """Optional. How many more jobs could start now; None where the backend cannot say.
 
-        Asked whenever a job is about to be submitted, so it must be cheap.
+        Called: whenever a job is about to be submitted or a candidate asked for, so it must be
+            cheap.
+        Thread: the engine's.
+        Raises: as `axsched_poll`; nothing is submitted meanwhile.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_capacity(self):
+            ...     return self.tray.free_places()
         """
 
     @hookspec(firstresult=True)
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        """Optional. Up to ``limit`` bytes of ``"stdout"`` or ``"stderr"`` from byte ``offset``."""
+        """Optional. Up to ``limit`` bytes of ``"stdout"`` or ``"stderr"`` from byte ``offset``.
+
+        Called: when somebody wants to see what a job prints; with the capability ``logs``
+            while it runs too.
+        Thread: the engine's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_read_log(self, handle, stream, offset, limit):
+            ...     return self.queue.log(handle.backend_id, stream)[offset : offset + limit]
+        """
 
     @hookspec(firstresult=True)
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> Mapping[str, bytes]:
-        """Optional. For each key, the whole lines of ``progress.jsonl`` from byte ``offset`` on."""
+        """Optional. For each key, the whole lines of ``progress.jsonl`` from byte ``offset`` on.
+
+        Never half a line: what comes after the last newline is left for the next call.
+
+        Called: while jobs run, where intermediate metrics are wanted.
+        Thread: the engine's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_read_progress(self, offsets):
+            ...     return {key: self.lines(key)[start:] for key, start in offsets.items()}
+        """
 
     @hookspec(firstresult=True)
     def axsched_preview(self, requests: Sequence[JobRequest]) -> Mapping[str, str]:
-        """Optional. The exact job that would be submitted, as text for people; no side effects."""
+        """Optional. The exact job that would be submitted, as text for people.
+
+        Called: by ``scheduler.preview()``; perhaps before `axsched_open`. The folders of the
+            requests do not exist. No side effects.
+        Thread: the engine's.
+        Raises: nothing.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_preview(self, requests):
+            ...     return {r.key: f"put {r.parameters} as {r.key}" for r in requests}
+        """
 
     @hookspec(firstresult=True)
     def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
-        """Optional. What a run has left on the backend (containers, queued jobs), as text."""
+        """Optional. What a run has left on the backend (containers, queued jobs), as text.
+
+        Called: after a run, when somebody cleans up.
+        Thread: the caller's.
+        Raises: as `axsched_poll`.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_find_leftovers(self, run_id):
+            ...     return [job.label for job in self.queue if job.label.startswith(run_id)]
+        """
 
 
 class ObserverSpec:
@@ -155,8 +324,16 @@ class ObserverSpec:
     def axsched_on_event(self, event: Event) -> None:
         """Something has happened.
 
-        Called from the engine thread while the optimizer rests. Be quick. An observer that
-        raises is logged and disturbs neither the others nor the run.
+        Called: for every `Event`, in order, while the optimizer rests. Be quick: the engine
+            waits.
+        Thread: the engine's. Calling a method of the scheduler from here is refused.
+        Raises: an observer that raises is logged, and disturbs neither the others nor the run.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_on_event(self, event):
+            ...     if event.kind == "trial_ended":
+            ...         print(event.trial_index, event.state, event.data.get("results"))
         """
 
 

@@ -434,8 +434,9 @@ class AxScheduler:
                         parameters = record.parameters
                         break
             request = self._engine.dispatch.make_request(index, attempt, parameters)
-            text = self._session.preview([request]).get(request.key)
-            return text if text is not None else f"{self._session.info.name}: {request}"
+            texts: dict[str, str] = {}
+            self._perform(lambda: texts.update(self._session.preview([request])))
+            return texts.get(request.key, f"{self._session.info.name}: {request}")
 
     def save_experiment(self, path: str | Path) -> None:
         """Write the experiment to a file, replacing an old one atomically.
