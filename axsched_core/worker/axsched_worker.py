@@ -425,8 +425,10 @@ class _Supervisor:
 
     def _get_ready(self) -> None:
         # Where somebody has closed stdin, stdout or stderr, no file of ours may take its place.
-        while os.open(os.devnull, os.O_RDWR) <= 2:
-            continue
+        descriptor = 0
+        while descriptor <= 2:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+        os.close(descriptor)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would make waitpid useless
         if hasattr(signal, "sigtimedwait"):

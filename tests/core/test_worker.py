@@ -714,6 +714,23 @@ def test_run_here_writes_the_same_files(jobs: Jobs) -> None:
     assert "KeyError: 'missing'" in (failed / jobfolder.STDERR).read_text()
 
 
+@pytest.mark.parametrize("kind", ["function", "script"])
+def test_a_supervisor_without_standard_streams(jobs: Jobs, kind: str) -> None:
+    def objective(_: Any) -> float:
+        print("out")
+        print("err", file=sys.stderr)
+        return 1.0
+
+    folder = jobs.make(
+        objective if kind == "function" else script(jobs.root, "echo out; echo err >&2")
+    )
+    command = [sys.executable, str(folder / jobfolder.WORKER), str(folder)]
+    subprocess.run(["/bin/sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=60)
+    assert ending(folder).state is JobState.SUCCEEDED
+    assert (folder / jobfolder.STDOUT).read_text() == "out\n"
+    assert (folder / jobfolder.STDERR).read_text() == "err\n"
+
+
 @linux
 def test_trouble_of_the_supervisor_is_told(jobs: Jobs) -> None:
     folder = jobs.make(lambda _: 1.0)

@@ -10,7 +10,6 @@ import enum
 import logging
 import os
 import queue
-import signal
 import threading
 import time
 import weakref
@@ -149,6 +148,12 @@ class Dispatcher:
         if job is not None:
             self._messages.put(partial(self._drop, job))
 
+    def ended(self, key: str) -> None:
+        """The job's folder says that it has ended, maybe before its worker does."""
+        job = self._jobs.get(key)
+        if job is not None:
+            self._leave(job, Phase.ENDED)
+
     def progress(self, key: str) -> Progress:
         """How far the dispatcher is with a job."""
         job = self._jobs.get(key)
@@ -172,8 +177,6 @@ class Dispatcher:
     # ------------------------------------------------------------ the thread
 
     def _run(self, ready: threading.Event) -> None:
-        # Workers inherit this until they have set up themselves: a Ctrl-C may come earlier.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._pool = open_pool(self._settings)
             self.slots = self._pool.size
@@ -241,12 +244,16 @@ class Dispatcher:
             self._settle(job, Phase.ENDED)
 
     def _settle(self, job: _Job, phase: Phase) -> None:
+        self._leave(job, phase)
+        self._wake(job.key)
+
+    def _leave(self, job: _Job, phase: Phase) -> None:
         with self._lock:
             if job.phase is Phase.ACTIVE:
                 self._active -= 1
-            job.phase = phase
-            job.settled_at = time.monotonic()
-        self._wake(job.key)
+            if job.phase is not Phase.ENDED:
+                job.phase = phase
+                job.settled_at = time.monotonic()
 
     def _look_around(self) -> None:
         """Once a tick: what no callback tells."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -83,8 +84,16 @@ class LokyPool:
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def _make(self) -> Any:
-        from joblib.externals.loky import ProcessPoolExecutor
+        from multiprocessing import resource_tracker
 
+        from joblib.externals.loky import ProcessPoolExecutor
+        from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
+
+        # A worker needs half a second until `warm.initialize` makes it deaf to Ctrl-C; it
+        # inherits this until then. The trackers first: to start one unblocks SIGINT again.
+        resource_tracker.ensure_running()
+        loky_resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         return ProcessPoolExecutor(
             max_workers=self.size,
             timeout=None,

@@ -190,6 +190,7 @@ class JobLibRunner:
         folder = _folder(handle)
         status = jobfolder.read_exit(folder)
         if status is not None:
+            self._open_dispatcher().ended(handle.key)
             return status
         progress = self._open_dispatcher().progress(handle.key)
         if not (folder / jobfolder.CLAIM).exists():
