@@ -115,8 +115,10 @@ def fields(cls: type) -> str:
     if issubclass(cls, enum.Enum):
         lines = [f"* `{member.name}`{_colon(said.get(member.name))}" for member in cls]
     else:
+        # As they are written: resolving them, as others may have done, changes `one.type`.
+        types = cls.__annotations__
         lines = [
-            f"* `{one.alias}: {_plain(str(one.type))}{_default(one)}`{_colon(said.get(one.name))}"
+            f"* `{one.alias}: {types[one.name]}{_default(one)}`{_colon(said.get(one.name))}"
             for one in attrs.fields(cls)
         ]
     return "\n".join(lines) + "\n"
