@@ -1,0 +1,1 @@
+"""axsched runner: the laboratory robot's job queue."""

@@ -1,0 +1,16 @@
+"""The entry point: what axsched finds by the name "robot"."""
+
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import RunnerInfo
+
+from axsched_robot.runner import INFO, RobotOptions, RobotRunner
+
+
+@hookimpl
+def axsched_runner_info() -> RunnerInfo:
+    return INFO
+
+
+@hookimpl
+def axsched_make_runner(options: RobotOptions) -> RobotRunner:
+    return RobotRunner(options)
