@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Types, strictly. What Ax and joblib return is not looked at, so Ax is not needed."""
-    session.install(*CONSTRAINTS, "mypy", *_needs(CORE, *PLUGINS))
+    session.install(*CONSTRAINTS, "mypy", "pytest", *_needs(CORE, *PLUGINS))
     packages = ["axsched_core", *(str((path / path.name).relative_to(ROOT)) for path in PLUGINS)]
     session.run("mypy", "--strict", *packages)
 
