@@ -30,6 +30,7 @@ nox.options.sessions = [
     "build",
     "only_one",
     "tests_light",
+    "oldest_pluggy",
     "tests",
     "examples",
 ]
@@ -42,6 +43,7 @@ CORE = ROOT
 PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
+LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
 
 
@@ -89,8 +91,17 @@ def tests_light(session: nox.Session) -> None:
     """What can be tested without Ax, on every Python."""
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
     _install_wheels(session, CORE, *PLUGINS)
-    where = session.posargs or ["tests/test_installed.py", "tests/core", "tests/plugins"]
+    where = session.posargs or [*LIGHT_TESTS, "tests/plugins"]
     session.run("pytest", "-m", "not ax", *where, env=UNDER_TEST)
+
+
+@nox.session(requires=["build"])
+def oldest_pluggy(session: nox.Session) -> None:
+    """The contract rests on pluggy: its oldest supported version (the newest is in the others)."""
+    session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
+    session.install("pluggy==1.5.0")
+    _install_wheels(session, CORE, *PLUGINS)
+    session.run("pytest", "-m", "not ax", *LIGHT_TESTS, env=UNDER_TEST)
 
 
 @nox.session(requires=["build"])

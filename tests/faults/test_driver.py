@@ -102,7 +102,7 @@ def driver(tmp_path: Path) -> Iterator[Callable[[str], Driver]]:
         if one.process.poll() is None:
             os.killpg(one.process.pid, signal.SIGKILL)
             one.process.communicate()
-        gone, alive = psutil.wait_procs(one.left_over(), timeout=5)
+        _, alive = psutil.wait_procs(one.left_over(), timeout=5)
         for process in alive:
             process.kill()
         assert not alive, f"left over: {alive}"
@@ -147,7 +147,7 @@ def test_an_uncaught_ctrl_c_ends_the_program_and_leaves_nothing(driver):
     """)
     one.wait_for_starts(2)
     one.interrupt()
-    out, err = one.end()
+    _, err = one.end()
     assert "OptimizationInterrupted: Interrupted: 0 trials have results" in err
     assert one.process.returncode != 0
     assert one.left_over() == []
