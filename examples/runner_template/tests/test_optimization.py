@@ -45,8 +45,8 @@ def test_ax(service, tmp_path):
         ]
     )
     client.configure_optimization("-distance")
-    parameters, *_ = run(client, service, tmp_path, 4)
-    assert set(parameters) == set(COLOURS)
+    best = run(client, service, tmp_path, 4)
+    assert set(best) == set(COLOURS)
     assert set(client.summarize()["trial_status"]) == {"COMPLETED"}
 
 
