@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Driver:
         how: str = "",
         **keywords: Any,
     ) -> None:
+        self.s, self.started, self.gate = session, started, gate
         command = f"echo $$ > {started.path}; read l < {gate.path}"
         script = ScriptObjective(("/bin/sh", "-c", command))
         self.folders = [session.request(script).folder for _ in range(4)]
@@ -71,8 +72,7 @@ class Driver:
             start_new_session=True,
             **keywords,
         )
-        running = min(4, options["n_jobs"])
-        self.jobs = [int(line) for line in started.read_lines(running)]
+        self.jobs: list[int] = []
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -81,28 +81,43 @@ class Driver:
         status = jobfolder.read_exit(self.folders[number])
         return status.state if status is not None else JobState.RUNNING
 
+    def end(self) -> None:
+        """Leave nothing behind, even where the test has failed."""
+        self.process.kill()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+        for folder in self.folders:
+            jobfolder.request_cancel(folder, "the test is over")
+
     def supervisors(self) -> list[int]:
         files = [folder / jobfolder.PID for folder in self.folders]
         return [json.loads(file.read_text())["pid"] for file in files if file.exists()]
 
 
-def test_ctrl_c_reaches_neither_workers_nor_jobs(
+@pytest.fixture
+def start_driver(
     session: Callable[..., Any], pipe: Callable[[str], Any]
-) -> None:
-    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), {"n_jobs": 2})
+) -> Iterator[Callable[..., Driver]]:
+    drivers: list[Driver] = []
+
+    def start(options: dict[str, Any], **keywords: Any) -> Driver:
+        """Start a driver with four jobs; returns when as many run as may."""
+        s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
+        driver = Driver(s, started, gate, options, **keywords)
+        drivers.append(driver)
+        driver.jobs += map(int, started.read_lines(min(4, options["n_jobs"])))
+        return driver
+
+    yield start
+    for driver in drivers:
+        driver.end()
 
 
-def test_ctrl_c_reaches_no_idle_worker(
-    session: Callable[..., Any], pipe: Callable[[str], Any]
-) -> None:
-    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), {"n_jobs": 6})
-
-
-def test_ctrl_c_reaches_no_job_of_a_thread(
-    session: Callable[..., Any], pipe: Callable[[str], Any]
-) -> None:
-    options = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
-    check_ctrl_c(session(n_jobs=1), pipe("started"), pipe("gate"), options)
+StartDriver = Callable[..., Driver]
+THREADS = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
 
 
 def is_worker(child: psutil.Process) -> bool:
@@ -112,8 +127,13 @@ def is_worker(child: psutil.Process) -> bool:
         return False
 
 
-def check_ctrl_c(s: Any, started: Any, gate: Any, options: dict[str, Any]) -> None:
-    driver = Driver(s, started, gate, options)
+@pytest.mark.parametrize(
+    "options", [{"n_jobs": 2}, {"n_jobs": 6}, THREADS], ids=["loky", "idle workers", "threads"]
+)
+def test_ctrl_c_reaches_neither_workers_nor_jobs(
+    start_driver: StartDriver, options: dict[str, Any]
+) -> None:
+    driver = start_driver(options)
     before = [child for child in driver.children() if is_worker(child)]
     os.killpg(driver.process.pid, signal.SIGINT)
     assert driver.process.stdout is not None
@@ -121,25 +141,18 @@ def check_ctrl_c(s: Any, started: Any, gate: Any, options: dict[str, Any]) -> No
     gone, _ = psutil.wait_procs(before, timeout=1.5)
     assert gone == []
     assert all(psutil.pid_exists(job) for job in driver.jobs)
-    gate.let_go(4)
-    started.read_lines(4 - len(driver.jobs))  # the pool goes on
+    driver.gate.let_go(4)
+    driver.started.read_lines(4 - len(driver.jobs))  # the pool goes on
     for pid in driver.supervisors():
-        assert s.ended(pid)
+        assert driver.s.ended(pid)
     assert [driver.state(i) for i in range(4)] == [JobState.SUCCEEDED] * 4
     driver.process.communicate("\n", timeout=20)
     assert driver.process.returncode == 0
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"n_jobs": 2}, {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}],
-    ids=["loky", "threads"],
-)
-def test_a_killed_driver(
-    session: Callable[..., Any], pipe: Callable[[str], Any], options: dict[str, Any]
-) -> None:
-    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
-    driver = Driver(s, started, gate, options, stderr=subprocess.STDOUT)
+@pytest.mark.parametrize("options", [{"n_jobs": 2}, THREADS], ids=["loky", "threads"])
+def test_a_killed_driver(start_driver: StartDriver, options: dict[str, Any]) -> None:
+    driver = start_driver(options, stderr=subprocess.STDOUT)
     workers = driver.children()
     for child in workers:
         if is_worker(child):
@@ -150,28 +163,25 @@ def test_a_killed_driver(
     driver.process.communicate(timeout=20)  # until its stdout is closed by everybody
     assert time.monotonic() - begin < 3.0
     for child in workers:
-        assert s.ended(child.pid)
+        assert driver.s.ended(child.pid)
     assert all(psutil.pid_exists(job) for job in driver.jobs), "running jobs go on"
-    gate.let_go(4)
+    driver.gate.let_go(4)
     for pid in driver.supervisors():
-        assert s.ended(pid)
+        assert driver.s.ended(pid)
     assert [driver.state(i) for i in range(2)] == [JobState.SUCCEEDED] * 2
-    assert started.is_empty(), "queued jobs do not start"
+    assert driver.started.is_empty(), "queued jobs do not start"
     assert not any((folder / jobfolder.CLAIM).exists() for folder in driver.folders[2:])
 
 
-def test_a_driver_that_forgets_to_close_can_end(
-    session: Callable[..., Any], pipe: Callable[[str], Any]
-) -> None:
-    s, started, gate = session(n_jobs=1), pipe("started"), pipe("gate")
-    driver = Driver(s, started, gate, {"n_jobs": 2}, how="forget to close")
+def test_a_driver_that_forgets_to_close_can_end(start_driver: StartDriver) -> None:
+    driver = start_driver({"n_jobs": 2}, how="forget to close")
     driver.process.communicate("\n", timeout=15)
     assert driver.process.returncode == 0
     assert all(psutil.pid_exists(job) for job in driver.jobs)
-    gate.let_go(4)
+    driver.gate.let_go(4)
     for pid in driver.supervisors():
-        assert s.ended(pid)
-    assert started.is_empty()
+        assert driver.s.ended(pid)
+    assert driver.started.is_empty()
 
 
 def test_no_main_guard_is_needed(tmp_path: Path) -> None:
