@@ -74,7 +74,7 @@ class Progress:
         self._last = f"trial {event.trial_index} {state}"
         if results:
             self._last += f" {_short(results)}"
-        elif event.cause is not None:
+        elif event.cause is not None and event.cause != state:
             self._last += f" {event.cause}"
         if self._live is None:
             done = sum(self._ended.values())

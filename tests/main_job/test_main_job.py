@@ -10,6 +10,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from axsched_core import AxScheduler, TrialState
@@ -57,6 +58,9 @@ def ax_client():
 def experiment():
     return client().__dict__["_maybe_experiment"]
 
+
+# A job cannot import this module: pytest does not put it on sys.path.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 KINDS = {"client": client, "ax_client": ax_client, "experiment": experiment}
 
