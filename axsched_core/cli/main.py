@@ -7,6 +7,7 @@ import importlib.metadata
 import click
 
 from axsched_core import plugins
+from axsched_core.cli.new_runner import new_runner
 from axsched_core.errors import AxschedError
 
 
@@ -40,6 +41,9 @@ def runners() -> None:
             click.echo(f"{one.name:<10} {one}  {info.summary}  [{takes}]")
     if broken:
         raise SystemExit(1)
+
+
+main.add_command(new_runner)
 
 
 if __name__ == "__main__":
