@@ -29,6 +29,7 @@ nox.options.sessions = [
     "typecheck",
     "build",
     "only_one",
+    "template",
     "tests_light",
     "oldest_pluggy",
     "tests",
@@ -45,6 +46,8 @@ WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
 LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
+TEMPLATE = ROOT / "examples" / "runner_template"
+TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
 
 
 @nox.session
@@ -84,6 +87,31 @@ def only_one(session: nox.Session, plugin: Path) -> None:
     session.run("axsched", "runners")
     env = UNDER_TEST | {"AXSCHED_TEST_ONLY": _only_entry(plugin)}
     session.run("pytest", "tests/test_installed.py", env=env)
+
+
+@nox.session(requires=["build"])
+def template(session: nox.Session) -> None:
+    """The template of a runner, built and installed beside the core alone, and a copy of it."""
+    session.install(*CONSTRAINTS, "hatchling", "pytest", *_needs(CORE, TEMPLATE))
+    session.run("pip", "uninstall", "-qy", "axsched-robot", "axsched-demo")  # of an earlier run
+    _install_wheels(session, CORE)
+    folder = Path(session.create_tmp()) / "template"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    session.run("axsched", "new-runner", "demo", "--into", str(folder))
+    for source, name in ((TEMPLATE, "robot"), (folder / "axsched-demo", "demo")):
+        wheels = folder / f"wheel-of-{name}"
+        build = ("pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels))
+        session.run(*build, str(source))
+        (wheel,) = wheels.iterdir()
+        session.install("--no-deps", "--force-reinstall", str(wheel))
+        # Without the package beside them the tests can only import what was installed.
+        alone = folder / f"tests-of-{name}"
+        shutil.copytree(source / "tests", alone / "tests")
+        shutil.copy(source / "pyproject.toml", alone)
+        with session.chdir(alone):
+            session.run("pytest")
+    session.run("axsched", "runners")
 
 
 @nox.session(python=PYTHONS, requires=["build"])
@@ -198,8 +226,11 @@ def _wheel_problems(folder: Path) -> list[str]:
             problems.append(f"the wheel has no {name}")
     if strangers := sorted({name.split("/")[0] for name in names} - {package, info}):
         problems.append(f"the wheel has {strangers} beside {package}")
-    if tests := [name for name in names if re.search(r"(^|/)(tests?|conftest\.py)(/|$)", name)]:
+    ours = [name for name in names if not name.startswith(TEMPLATE_IN_WHEEL)]
+    if tests := [name for name in ours if re.search(r"(^|/)(tests?|conftest\.py)(/|$)", name)]:
         problems.append(f"the wheel has tests: {tests}")
+    if folder == CORE and f"{TEMPLATE_IN_WHEEL}pyproject.toml" not in names:
+        problems.append("the wheel lacks the template of `axsched new-runner`")
     return problems
 
 
