@@ -66,7 +66,7 @@ class Engine:
         self._observers, self._events = observers, list[Event]()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake)
-        self._over = False
+        self._over = self._dismissed = False
         self._owner_busy = False
         self._look_outside = False
         self._starved_at: int | None = None
@@ -124,7 +124,9 @@ class Engine:
 
     def shut_down(self) -> None:
         """Cancel what runs, leaving its trials open, then let the runner and the threads go."""
-        if self._over:
+        if self._dismissed:
+            self._thread.join(policies.CANCEL_GRACE)
+        if self._over or self._dismissed:
             return
         if self.dispatch.active:
             try:
@@ -135,6 +137,7 @@ class Engine:
 
     def dismiss(self) -> None:
         """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
+        self._dismissed = True
 
         def finish() -> None:
             self._over = True

@@ -100,6 +100,7 @@ class AxScheduler:
         self._taken_up = False
         _open_engines.add(self._engine)
         self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
+        self._finalizer.atexit = False  # at the end of the program `_close_all` does more
 
     # ---- what is evaluated -----------------------------------------------------------------
 
