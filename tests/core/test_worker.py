@@ -386,7 +386,10 @@ def test_a_missing_module_is_named(jobs: Jobs, tmp_path: Path) -> None:
     assert ending(again).state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize("version", ["3.7", "3.8", "3.9", "3.12", "3.13"])
+OTHERS = sorted({"3.7", "3.8", "3.9", "3.11", "3.12"} - {"%d.%d" % sys.version_info[:2]})
+
+
+@pytest.mark.parametrize("version", OTHERS)
 def test_other_python_versions_run_scripts(jobs: Jobs, version: str) -> None:
     python = find_python(version)
     folder = jobs.make(script(jobs.root, 'echo "{\\"a\\": 1}" > "$AXSCHED_RESULT_FILE"'))
@@ -481,7 +484,8 @@ def test_commands_that_cannot_run(jobs: Jobs, tmp_path: Path) -> None:
 def test_a_script_starts_with_ordinary_signals(jobs: Jobs) -> None:
     folder, _ = jobs.run(script(jobs.root, "grep -E '^Sig(Ign|Blk)' /proc/self/status"))
     masks = [line.split() for line in (folder / jobfolder.STDOUT).read_text().splitlines()]
-    assert [int(mask, 16) for _, mask in masks] == [0, 0]
+    ordinary = (1 << 31) - 1  # 32 and 33 are the C library's own
+    assert [int(mask, 16) & ordinary for _, mask in masks] == [0, 0]
 
 
 def test_a_result_in_the_working_directory_is_moved_over(jobs: Jobs, tmp_path: Path) -> None:
