@@ -386,7 +386,7 @@ def test_a_missing_module_is_named(jobs: Jobs, tmp_path: Path) -> None:
     assert ending(again).state is JobState.SUCCEEDED
 
 
-OTHERS = sorted({"3.7", "3.8", "3.9", "3.11", "3.12"} - {"%d.%d" % sys.version_info[:2]})
+OTHERS = sorted({"3.7", "3.8", "3.9", "3.11", "3.12"} - {".".join(map(str, sys.version_info[:2]))})
 
 
 @pytest.mark.parametrize("version", OTHERS)
