@@ -140,6 +140,13 @@ class Session:
                     del pending[key]
         return [statuses[handle.key] for handle in handles]
 
+    def comes_to_have(self, free: int) -> bool:
+        """Wait for so many free places: a job's end may be seen before its place is given back."""
+        deadline = time.monotonic() + PATIENCE
+        while self.runner.axsched_capacity() != free and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.runner.axsched_capacity() == free
+
     @staticmethod
     def ended(pid: int, within: float = 5.0) -> bool:
         return ended(pid, within)
