@@ -54,6 +54,13 @@ class BackendUnavailable(AxschedError):
     """Raised *by runners*: the backend does not answer now. Changes no job's state."""
 
 
+class Refused(AxschedError):
+    """Raised *by runners*, from `OneByOneRunner.submit_one`: the backend will never take this job.
+
+    Its message becomes that of the final `SubmitError`.
+    """
+
+
 class SchedulerBusy(AxschedError):
     """A method was called while another call to the same scheduler is on the stack."""
 

@@ -62,6 +62,9 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
             made[name] = _structure(value, fields[name])
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"{what}: {name!r} {error}.") from error
+    required = [name for name, one in fields.items() if one.default is attrs.NOTHING]
+    if missing := [name for name in required if name not in made]:
+        raise InvalidInput(f"{what}: {', '.join(map(repr, missing))} must be given.")
     try:
         return cls(**made)
     except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from axsched_core.errors import BackendUnavailable
+from axsched_core.errors import BackendUnavailable, Refused
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -28,15 +28,12 @@ class OneByOneRunner(abc.ABC):
 
     Derive from it, write `submit_one`, `poll_one`, `fetch_one` and `cancel_one`, and implement
     ``axsched_runner_info`` (and whichever optional hooks the backend allows) with ``@hookimpl``.
-    The base loops, keeps a failure of one job from touching another, and keeps the promise that
-    a key is submitted once in the life of the runner.
+    The base loops, keeps what goes wrong with one job from touching another, and calls
+    `submit_one` once a key, unless that raised.
 
     `BackendUnavailable` from any of the four is an outage: the whole call stops there, and the
     scheduler tries again later.
     """
-
-    def __init__(self) -> None:
-        self._submitted: dict[str, JobHandle] = {}
 
     @abc.abstractmethod
     def submit_one(self, request: JobRequest) -> JobHandle | SubmitError:
@@ -44,9 +41,10 @@ class OneByOneRunner(abc.ABC):
 
         Raises:
             BackendUnavailable: the backend does not answer.
-            ValueError: this request can never be accepted; becomes a final `SubmitError`.
-            Exception: anything else means 'outcome unknown': the same key is submitted again.
-                Look first whether the backend has it already.
+            Refused: the backend will never take it; becomes a final `SubmitError`.
+            Exception: anything else means 'outcome unknown': the whole batch is submitted again,
+                of which only jobs without a handle reach this method. Look first whether the
+                backend has the key already, or have it refuse a second job of that name.
         """
 
     @abc.abstractmethod
@@ -92,14 +90,16 @@ class OneByOneRunner(abc.ABC):
         return answers
 
     def _submit_once(self, request: JobRequest) -> JobHandle | SubmitError:
-        if request.key in self._submitted:
-            return self._submitted[request.key]
+        # Not made in __init__, which a runner may forget to call.
+        submitted: dict[str, JobHandle] = self.__dict__.setdefault("_submitted", {})
+        if request.key in submitted:
+            return submitted[request.key]
         try:
             answer = self.submit_one(request)
-        except ValueError as error:
-            return SubmitError(str(error))
+        except Refused as refusal:
+            return SubmitError(str(refusal))
         if isinstance(answer, JobHandle):
-            self._submitted[request.key] = answer
+            submitted[request.key] = answer
         return answer
 
     @hookimpl
@@ -125,7 +125,7 @@ class OneByOneRunner(abc.ABC):
         self, handles: Sequence[JobHandle], call: Callable[[JobHandle], T | None]
     ) -> dict[str, T]:
         answers: dict[str, T] = {}
-        failed: Exception | None = None
+        failures: list[Exception] = []
         for handle in handles:
             try:
                 answer = call(handle)
@@ -133,11 +133,11 @@ class OneByOneRunner(abc.ABC):
                 raise
             except Exception as error:
                 log.exception("Job %s: the runner failed on it.", handle.key)
-                failed = error
+                failures.append(error)
             else:
                 if answer is not None:
                     answers[handle.key] = answer
-        if failed is not None and not answers:
+        if failures and len(failures) == len(handles):
             # Every one failed: that is the runner's fault, not a job's.
-            raise failed
+            raise failures[-1]
         return answers

@@ -2,5 +2,6 @@
 
 from axsched_core.testing.bench import Bench
 from axsched_core.testing.conformance import RunnerConformance
+from axsched_core.testing.random_search import RandomSearch
 
-__all__ = ["Bench", "RunnerConformance"]
+__all__ = ["Bench", "RandomSearch", "RunnerConformance"]

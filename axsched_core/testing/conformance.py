@@ -132,6 +132,12 @@ class RunnerConformance:
         return None
 
     @pytest.fixture
+    def jobs_made(self) -> Callable[[str], int] | None:
+        """For a runner that evaluates parameters itself: how many jobs of this key the backend
+        has ever had. (Of functions and scripts the kit counts the runs itself.)"""
+        return None
+
+    @pytest.fixture
     def leftovers(self) -> Callable[[str], list[str]] | None:
         """What a run (by its id) has left on the backend or this machine, running or queued."""
         return None
@@ -177,7 +183,7 @@ class RunnerConformance:
     def kit_payload(self, bench: Bench) -> None:
         """For cases that only the kit's own function or script can play."""
         if bench.kind not in (Capability.FUNCTION, Capability.SCRIPT):
-            absent("functions or scripts")
+            absent("functions or scripts, by which the kit plays this case")
 
     # ---- submitting --------------------------------------------------------------------------
 
@@ -222,7 +228,7 @@ class RunnerConformance:
         if foreign_objective is None:
             not_tested("the runner takes every kind of objective; give one as foreign_objective")
         good, also = bench.request(told("succeed")), bench.request(told("succeed"))
-        bad = attrs.evolve(bench.request({"do": "succeed"}), objective=foreign_objective)
+        bad = attrs.evolve(bench.request(told("succeed")), objective=foreign_objective)
         first, refused, last = bench.session.submit([good, bad, also])
         assert isinstance(refused, SubmitError)
         assert refused.message
@@ -235,7 +241,11 @@ class RunnerConformance:
         }
 
     def test_the_same_key_twice_is_one_job(
-        self, bench: Bench, told: Callable[..., dict[str, Any]], tmp_path: Path
+        self,
+        bench: Bench,
+        told: Callable[..., dict[str, Any]],
+        tmp_path: Path,
+        jobs_made: Callable[[str], int] | None,
     ) -> None:
         mark = tmp_path / "mark"
         parameters = told("succeed")
@@ -249,10 +259,21 @@ class RunnerConformance:
         (late,) = bench.submit(request)
         assert late == first
         assert bench.status(late).state is JobState.SUCCEEDED
-        self._ran_once(bench, told, mark)
+        self._ran_once(bench, told, mark, request.key, jobs_made)
 
-    def _ran_once(self, bench: Bench, told: Callable[..., dict[str, Any]], mark: Path) -> None:
-        if bench.kind in (Capability.FUNCTION, Capability.SCRIPT):
+    def _ran_once(
+        self,
+        bench: Bench,
+        told: Callable[..., dict[str, Any]],
+        mark: Path,
+        key: str,
+        jobs_made: Callable[[str], int] | None,
+    ) -> None:
+        if jobs_made is not None:
+            assert jobs_made(key) == 1
+        elif bench.kind not in (Capability.FUNCTION, Capability.SCRIPT):
+            not_tested("whether the job was made once: no fixture jobs_made")
+        else:
             # Whoever was started beside it has run by the time that two later jobs have.
             for _ in range(2):
                 bench.status(bench.start(told("succeed")))
@@ -264,6 +285,7 @@ class RunnerConformance:
         told: Callable[..., dict[str, Any]],
         answer_lost: Callable[[], contextlib.AbstractContextManager[object]] | None,
         tmp_path: Path,
+        jobs_made: Callable[[str], int] | None,
     ) -> None:
         if answer_lost is None:
             not_tested("no fixture answer_lost")
@@ -276,7 +298,7 @@ class RunnerConformance:
             bench.session.submit([request])
         (handle,) = bench.submit(request)
         assert bench.status(handle).state is JobState.SUCCEEDED
-        self._ran_once(bench, told, mark)
+        self._ran_once(bench, told, mark, request.key, jobs_made)
 
     def test_200_jobs_in_one_batch_cost_few_calls(
         self,
@@ -372,7 +394,8 @@ class RunnerConformance:
         self, bench: Bench, told: Callable[..., dict[str, Any]]
     ) -> None:
         handles = bench.submit(*[bench.request(told("hang")) for _ in range(30)])
-        bench.session.cancel(handles, "all of them")
+        outcomes = bench.session.cancel(handles, "all of them")
+        assert set(outcomes.values()) == {CancelOutcome.REQUESTED}
         assert {s.state for s in bench.wait(handles).values()} == {JobState.CANCELLED}
 
     def test_cancel_twice_and_cancel_what_has_ended(
@@ -380,7 +403,9 @@ class RunnerConformance:
     ) -> None:
         done, hung = bench.start(told("succeed")), bench.start(told("hang"))
         bench.status(done)
-        bench.session.cancel([hung, done], "once")
+        outcomes = bench.session.cancel([hung, done], "once")
+        assert outcomes.get(hung.key) is CancelOutcome.REQUESTED
+        assert outcomes.get(done.key) is not CancelOutcome.REQUESTED
         bench.session.cancel([hung, done], "twice")
         statuses = bench.wait([done, hung])
         assert statuses[done.key].state is JobState.SUCCEEDED

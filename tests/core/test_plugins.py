@@ -175,6 +175,12 @@ def test_options_are_checked_before_anything_starts(distribution, options, words
         AxScheduler(ToyOptimizer(), "lab", {"progress": False}, options)
 
 
+def test_a_required_option_that_is_missing(distribution):
+    distribution("lab", GOOD.replace("queue: str | None = None", "url: str = field(kw_only=True)"))
+    with pytest.raises(InvalidInput, match="runner_options of 'lab': 'url' must be given"):
+        AxScheduler(ToyOptimizer(), "lab", {"progress": False})
+
+
 def test_options_go_with_names_only():
     with pytest.raises(InvalidInput, match="runner_options go with a runner's name"):
         AxScheduler(ToyOptimizer(), ToyRunner(), runner_options={"n_jobs": 2})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,20 +227,30 @@ class CallsAFinalRefusalTransient(ShelfRunner):
 
 
 class SubmitsTwice(ShelfRunner):
+    """Starts a second job under the same key, and takes care that the claim does not stop it."""
+
     def submit(self, request):
-        self.mine.pop(request.key, None)
-        jobfolder_claim = request.folder / "claim"
-        jobfolder_claim.unlink(missing_ok=True)
-        (request.folder / "exit.json").unlink(missing_ok=True)
+        if self.mine.pop(request.key, None) is not None:
+            claim = request.folder / "claim"
+            while not claim.exists():
+                time.sleep(0.01)
+            claim.unlink()
+            (request.folder / "exit.json").unlink(missing_ok=True)
         return super().submit(request)
 
 
 class ForgetsWhatItTook(SubmitsTwice):
-    """Only where the answer was lost."""
+    """The same, but only where the answer was lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.lost = set()
 
     def submit(self, request):
-        if self.lose_answer or (request.folder / "claim").exists():
+        if request.key in self.lost:
             return super().submit(request)
+        if self.lose_answer:
+            self.lost.add(request.key)
         return ShelfRunner.submit(self, request)
 
 

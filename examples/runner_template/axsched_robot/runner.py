@@ -9,7 +9,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from attrs import field, frozen
 from attrs.validators import gt, matches_re
-from axsched_core.errors import BackendUnavailable
+from axsched_core.errors import BackendUnavailable, Refused
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import CancelOutcome, JobHandle, JobRequest, JobResult, JobState, JobStatus
 from axsched_core.jobs import NotReady, NotSubmitted, RunnerInfo
@@ -54,7 +54,7 @@ class RobotRunner(OneByOneRunner):
                 return json.load(answer)
         except (OSError, HTTPException, ValueError) as error:
             if isinstance(error, HTTPError) and error.code == 400:
-                raise ValueError(error.read().decode()) from error  # refused, for good
+                raise Refused(error.read().decode()) from error  # for good
             # No answer, or half of one: nobody knows whether it was done.
             raise BackendUnavailable(f"{self._options.url} does not answer: {error!r}") from error
 
@@ -68,7 +68,7 @@ class RobotRunner(OneByOneRunner):
 
     def submit_one(self, request: JobRequest) -> JobHandle:
         if request.objective is not None:
-            raise ValueError("The robot evaluates parameters; it takes no other objective.")
+            raise Refused("The robot evaluates parameters; it takes no other objective.")
         # The answer to an earlier submission may have been lost: nothing is mixed twice.
         if found := self._find(request.key):
             return found

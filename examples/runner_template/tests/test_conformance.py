@@ -44,6 +44,10 @@ class TestConformance(RunnerConformance):
         return lambda: _while(service, loses_answers=True)
 
     @pytest.fixture
+    def jobs_made(self, service):
+        return lambda key: [label for label, _ in service.jobs(key)].count(key)
+
+    @pytest.fixture
     def leftovers(self, service):
         def find(run_id):
             jobs = service.jobs(run_id)

@@ -1,0 +1,139 @@
+"""The smallest useful optimizer: for an author's own tests, where Ax is not to be waited for."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.jobs import Parameters
+from axsched_core.optimizers.base import (
+    Asked,
+    Candidate,
+    Optimizer,
+    Outcome,
+    OutcomeKind,
+    TrialView,
+)
+
+
+class RandomSearch(Optimizer):
+    """Draws uniformly from intervals, and minimizes one objective.
+
+    Args:
+        bounds: parameter -> (lowest, highest).
+        objective: the metric.
+        seed: of the draws.
+
+    Example:
+        >>> scheduler = AxScheduler(RandomSearch({"x": (0.0, 1.0)}), "mine")
+    """
+
+    def __init__(
+        self,
+        bounds: Mapping[str, tuple[float, float]],
+        objective: str = "loss",
+        seed: int | None = None,
+    ) -> None:
+        self.bounds, self.objective = dict(bounds), objective
+        self._random = random.Random(seed)
+        self._trials: dict[int, dict[str, Any]] = {}
+
+    @property
+    def native(self) -> RandomSearch:
+        return self
+
+    @property
+    def experiment(self) -> RandomSearch:
+        return self
+
+    @property
+    def name(self) -> str:
+        return "random-search"
+
+    def check(self) -> None:
+        """It is always ready."""
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        return (self.objective,)
+
+    @property
+    def required_metrics(self) -> frozenset[str]:
+        return frozenset({self.objective})
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        return tuple(self.bounds)
+
+    def ask(self, n: int) -> Asked:
+        made = []
+        for _ in range(n):
+            drawn = {name: self._random.uniform(*bounds) for name, bounds in self.bounds.items()}
+            made.append(Candidate(self.attach(drawn), drawn))
+        return Asked(tuple(made))
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            trial = self._trials[outcome.index]
+            trial["status"] = outcome.kind.value
+            if outcome.kind is OutcomeKind.COMPLETED:
+                trial["metrics"] = dict(outcome.metrics)
+
+    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+        for index, data in metadata.items():
+            self._trials[index]["metadata"].update(data)
+
+    def attach(self, parameters: Parameters) -> int:
+        self.validate(parameters)
+        index = len(self._trials)
+        self._trials[index] = {
+            "parameters": dict(parameters),
+            "status": "RUNNING",
+            "metrics": None,
+            "metadata": {},
+        }
+        return index
+
+    def validate(self, parameters: Parameters) -> None:
+        if set(parameters) != set(self.bounds):
+            raise InvalidInput(f"The parameters are {sorted(self.bounds)}, got {dict(parameters)}.")
+        for name, (low, high) in self.bounds.items():
+            if not low <= parameters[name] <= high:
+                raise InvalidInput(f"{name!r} is {parameters[name]}, not in [{low}, {high}].")
+
+    def trials(self, indices: Sequence[int] | None = None) -> dict[int, TrialView]:
+        chosen = self._trials if indices is None else [i for i in indices if i in self._trials]
+        return {index: self._view(index) for index in chosen}
+
+    def _view(self, index: int) -> TrialView:
+        trial = self._trials[index]
+        return TrialView(
+            index=index,
+            parameters=trial["parameters"],
+            status=trial["status"],
+            open=trial["status"] == "RUNNING",
+            has_data=trial["metrics"] is not None,
+            metadata=trial["metadata"],
+        )
+
+    def initial_trials_left(self) -> int:
+        return 0
+
+    def best(self) -> dict[str, Any]:
+        done = [trial for trial in self._trials.values() if trial["metrics"]]
+        if not done:
+            raise OptimizerError("No trial has been completed yet, so there is no best one.")
+        return dict(min(done, key=lambda t: t["metrics"][self.objective][0])["parameters"])
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps([self.bounds, self.objective, list(self._trials.values())]))
+
+    def load(self, path: Path) -> RandomSearch:
+        bounds, objective, trials = json.loads(path.read_text())
+        loaded = RandomSearch(bounds, objective)
+        loaded._trials = dict(enumerate(trials))
+        return loaded
