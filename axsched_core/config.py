@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, optional
+from attrs.validators import ge, gt, in_, optional
 
 
 @frozen
@@ -28,5 +28,10 @@ class SchedulerConfig:
     """No more jobs than this at once; None: what the runner and the optimizer allow."""
     max_result_bytes: int = field(default=1_000_000, validator=gt(0))
     """A larger result file is refused."""
+    durable: bool = True
+    """Keep a journal in the run directory, from which `AxScheduler.resume` can go on."""
+    on_unknown: str = field(default="retry", validator=in_(("retry", "fail")))
+    """What becomes of a job of a dead driver of which nobody can say whether it was submitted:
+    a new attempt, or the failure of its trial (where a second run would be costly)."""
     progress: bool = True
     """A progress line where the terminal can show one, plain lines elsewhere."""

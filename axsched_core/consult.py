@@ -19,6 +19,8 @@ class Consultation:
     told: bool = False
     """True when the outcomes and annotations were taken."""
     asked: Asked = field(factory=Asked)
+    origins: Mapping[int, Any] = field(factory=dict)
+    """What the optimizer needs to make these candidates again, by index."""
     held_open: tuple[int, ...] = ()
     """Trials that the optimizer waits for; looked up only where nothing was proposed."""
     error: Exception | None = None
@@ -32,6 +34,7 @@ def consult(
     annotations: Mapping[int, Mapping[str, Any]],
     n: int,
     alone: bool,
+    origins: bool,
 ) -> Consultation:
     """See what the user has done meanwhile, tell the outcomes, ask for ``n`` candidates.
 
@@ -41,6 +44,7 @@ def consult(
         outcomes: what to tell; of trials that the user has ended, nothing is told.
         annotations: what to leave on trials.
         n: how many candidates to ask for; 0 for none.
+        origins: True where the candidates' origins are wanted.
         alone: True where nothing is on the way that could bring the optimizer further.
     """
     views = optimizer.trials(watched) if watched else {}
@@ -52,9 +56,11 @@ def consult(
         return Consultation(closed, error=error)
     try:
         asked = optimizer.ask(n) if n else Asked()
+        made = [candidate.index for candidate in asked.candidates]
+        from_where = optimizer.origins(made) if made and origins else {}
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         return Consultation(closed, told=True, error=error)
     held: tuple[int, ...] = ()
     if n and alone and not asked.candidates and not asked.complete:
         held = tuple(index for index, view in optimizer.trials().items() if view.open)
-    return Consultation(closed, told=True, asked=asked, held_open=held)
+    return Consultation(closed, told=True, asked=asked, origins=from_where, held_open=held)

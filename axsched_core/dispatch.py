@@ -34,6 +34,7 @@ from axsched_core.jobs import (
     RunnerContext,
     SubmitError,
 )
+from axsched_core.memory import Memory
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import RunnerSession
@@ -54,6 +55,7 @@ class Dispatch:
         rundir: where the jobs' folders are made.
         emit: takes events for observers.
         wake: given to the runner as ``context.wake``.
+        memory: takes what has happened.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Dispatch:
         rundir: RunDirectory,
         emit: Callable[[Event], None],
         wake: Callable[[str], None],
+        memory: Memory,
     ) -> None:
         self.objective_names: tuple[str, ...] = ()
         self.required_metrics: frozenset[str] = frozenset()
@@ -78,7 +81,7 @@ class Dispatch:
         """How many trials have left `active`, ever."""
 
         self._session, self._config, self._rundir = session, config, rundir
-        self._emit_event, self._wake = emit, wake
+        self._emit_event, self._wake, self._memory = emit, wake, memory
         self._objective: Objective | None = None
         self._function: bytes | None = None
         self._function_written = self._opened = False
@@ -95,6 +98,7 @@ class Dispatch:
     def set_objective(self, objective: Objective | None, function: bytes | None = None) -> None:
         """What jobs evaluate from now on; ``function`` is the pickle of a function objective."""
         self._objective, self._function, self._function_written = objective, function, False
+        self._memory.objective(objective)
 
     @property
     def busy(self) -> bool:
@@ -190,6 +194,7 @@ class Dispatch:
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
         record.state, record.message = state, message
+        self._memory.outcome(record)
         if record.stage is Stage.SUBMITTED:
             record.job.purpose = Purpose.CLOSED
         else:
@@ -279,6 +284,7 @@ class Dispatch:
                 "Free some space or choose another job_output_dir, then run again; "
                 "what was told to the optimizer is kept."
             ) from error
+        self._memory.flush()  # the keys are on disk before anybody may have the jobs
         answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
         if answers is None:
             return
@@ -324,6 +330,7 @@ class Dispatch:
             max_result_bytes=self._config.max_result_bytes,
         )
         record.attempts, record.latest = request.attempt, Job(request)
+        self._memory.key(record)
         return request
 
     def make_request(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> JobRequest:
@@ -343,6 +350,7 @@ class Dispatch:
     def _accepted(self, record: Record, handle: JobHandle) -> None:
         job = record.job
         job.handle, record.stage = handle, Stage.SUBMITTED
+        self._memory.handle(record, handle)
         self.annotations[record.index] = self._mark(record)
         self._emit("job_submitted", record)
 
@@ -499,6 +507,7 @@ class Dispatch:
             cause,
             message,
         )
+        self._memory.outcome(record)
         if state is TrialState.FAILED:
             folder = f" (see {record.folder})" if record.folder else ""
             word = cause.value if cause else "FAILED"
@@ -519,6 +528,7 @@ class Dispatch:
         self._forget(record)
         if reopen:
             self.annotations[record.index] = {**self._mark(record), "interrupted": True}
+            self._memory.opened_again(record)
         self._emit("job_state", record, message="stopped; the trial stays open")
 
     def _forget(self, record: Record) -> None:

@@ -23,6 +23,7 @@ from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
 from axsched_core.errors import AxschedError, InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
+from axsched_core.memory import Memory
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession
@@ -52,6 +53,7 @@ class Engine:
         observers: Observers,
         config: SchedulerConfig,
         rundir: RunDirectory,
+        memory: Memory,
     ) -> None:
         self.optimizer = optimizer
         self.owner = Actor("axsched-owner")
@@ -63,9 +65,9 @@ class Engine:
         self.made: list[int] = []
         """Trials that were asked for since the caller last emptied this list."""
 
-        self._observers, self._events = observers, list[Event]()
+        self._observers, self._events, self._memory = observers, list[Event](), memory
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake)
+        self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake, memory)
         self._over = self._dismissed = False
         self._owner_busy = False
         self._look_outside = False
@@ -164,6 +166,7 @@ class Engine:
             self._over = True
             try:
                 self.dispatch.close(wait)
+                self._memory.close()
             except Exception as error:  # noqa: BLE001 - handed to the caller's thread
                 closed.set_exception(error)
             else:
@@ -235,11 +238,12 @@ class Engine:
             if self.to_make or self.dispatch.at(Stage.WAITING):
                 self.dispatch.open()
             self.dispatch.advance(now)
+            if not self._owner_busy:
+                self._notify()
+                self._consult()
         except InvalidInput as error:
-            self._fail(error)
-        if not self._owner_busy:
-            self._notify()
-            self._consult()
+            # What runs may still come home, unless that is what cannot be written down.
+            self._fail(error, fatal=self._failure is not None)
 
     def _finish(self) -> None:
         if self._until is None or self._owner_busy or not self._ended():
@@ -293,6 +297,7 @@ class Engine:
         if not (outcomes or n or self.dispatch.annotations or self._look_outside):
             return
         annotations = {i: {"axsched": data} for i, data in self.dispatch.annotations.items()}
+        self._memory.flush()  # outcomes are on disk before they are told
         watched = list(self.dispatch.active)
         alone = not any(r.stage is not Stage.TELLING for r in self.dispatch.active.values())
         self.dispatch.annotations, self._look_outside, self._owner_busy = {}, False, True
@@ -300,7 +305,13 @@ class Engine:
 
         def work() -> Consultation:
             return consult(
-                held, watched=watched, outcomes=outcomes, annotations=annotations, n=n, alone=alone
+                held,
+                watched=watched,
+                outcomes=outcomes,
+                annotations=annotations,
+                n=n,
+                alone=alone,
+                origins=self._memory.durable,
             )
 
         def answer(future: Future[Consultation]) -> None:
@@ -343,7 +354,7 @@ class Engine:
             return
         asked = found.asked
         for candidate in asked.candidates:
-            self._made(candidate)
+            self._made(candidate, found.origins.get(candidate.index))
         if asked.complete:
             if self.to_make:
                 self.announce("message", f"The optimization is complete: {asked.reason}")
@@ -353,10 +364,11 @@ class Engine:
             if alone and not asked.candidates and not self.dispatch.halted:
                 self._stuck(asked.reason or "it gave no reason", found.held_open)
 
-    def _made(self, candidate: Candidate) -> None:
+    def _made(self, candidate: Candidate, origin: Any) -> None:
         record = self.record(candidate.index, candidate.parameters)
         self.to_make = max(0, self.to_make - 1)
         self.made.append(record.index)
+        self._memory.trial(record, origin, counted=True)
         self.announce("trial_created", index=record.index, parameters=dict(record.parameters))
         self.dispatch.want([record])
         if self.dispatch.halted is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class AxschedError(Exception):
@@ -67,6 +68,27 @@ class SchedulerBusy(AxschedError):
 
 class SchedulerClosed(AxschedError):
     """The scheduler has been closed."""
+
+
+class RunLocked(AxschedError):
+    """Another driver holds the run directory."""
+
+
+class JournalDamaged(AxschedError):
+    """A run's journal cannot be read; says which line, and what can be saved.
+
+    Args:
+        path: the journal.
+        line: the first line that is damaged; the ones before it are whole.
+        why: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(
+            f"{path}, line {line}: {why}. The {line - 1} lines before it are whole; to go on with "
+            f"what they say (the damaged file is kept): axsched salvage {path.parent}"
+        )
+        self.path, self.line = path, line
 
 
 class OptimizationInterrupted(KeyboardInterrupt):

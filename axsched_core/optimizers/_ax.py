@@ -22,6 +22,15 @@ from ax.exceptions.storage import JSONEncodeError
 from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen, MinTrials
 from ax.generators.random.base import RandomGenerator
 
+from ax.storage.json_store.decoder import object_from_json
+from ax.storage.json_store.encoder import object_to_json
+from ax.storage.json_store.registry import (
+    CORE_CLASS_DECODER_REGISTRY,
+    CORE_CLASS_ENCODER_REGISTRY,
+    CORE_DECODER_REGISTRY,
+    CORE_ENCODER_REGISTRY,
+)
+
 from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers._search_space import checked
@@ -299,6 +308,28 @@ class AxOptimizer(Optimizer):
     def attach(self, parameters: Parameters) -> int:
         return self._attach(checked(self.experiment.search_space, parameters))
 
+    def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
+        return {index: _run_to_json(self.experiment.trials[index]) for index in indices}
+
+    def restore(self, index: int, parameters: Parameters, origin: Any) -> None:
+        if origin is None:
+            super().restore(index, parameters, origin)
+            return
+        # `attach` would lose where it came from, and Sobol would propose the point again: the
+        # strategy goes on from the last of its generator runs.
+        run = object_from_json(
+            origin,
+            decoder_registry=CORE_DECODER_REGISTRY,
+            class_decoder_registry=CORE_CLASS_DECODER_REGISTRY,
+        )
+        self._placed_strategy()._generator_runs.append(run)
+        trial = self.experiment.new_trial(generator_run=run)
+        trial.mark_running(no_runner_required=True, unsafe=True)
+        if trial.index != index:
+            raise OptimizerError(
+                f"Trial {index} of the journal was made again as trial {trial.index}."
+            )
+
     def validate(self, parameters: Parameters) -> None:
         checked(self.experiment.search_space, parameters)
 
@@ -412,3 +443,16 @@ def _words(error: BaseException) -> str:
 def _speaks(error: BaseException) -> bool:
     """True for Ax's own exceptions, whose messages are sentences."""
     return type(error).__module__.startswith("ax.") and bool(str(error))
+
+
+def _run_to_json(trial: Any) -> Any:
+    """A trial's generator run, less what every run of an experiment has alike."""
+    run = trial.generator_run
+    if run is None:
+        return None
+    encoded = object_to_json(
+        run,
+        encoder_registry=CORE_ENCODER_REGISTRY,
+        class_encoder_registry=CORE_CLASS_ENCODER_REGISTRY,
+    )
+    return {**encoded, "search_space": None, "optimization_config": None}

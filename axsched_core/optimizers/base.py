@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from axsched_core.errors import OptimizerError
 from axsched_core.jobs import Metrics, Parameters
 
 
@@ -149,6 +150,20 @@ class Optimizer(abc.ABC):
     @abc.abstractmethod
     def best(self) -> Any:
         """The optimizer's own best parameters (several objectives: its own Pareto set)."""
+
+    def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
+        """For each trial, plain data from which `restore` can make it again as it was made.
+
+        None, or absent, for a trial that was attached. An optimizer that does not override this
+        and `restore` has its trials attached again, so that it loses track of its own.
+        """
+        return {}
+
+    def restore(self, index: int, parameters: Parameters, origin: Any) -> None:
+        """Make a trial again that a driver that has died had made after the last `save`."""
+        made = self.attach(parameters)
+        if made != index:
+            raise OptimizerError(f"Trial {index} of the journal was made again as trial {made}.")
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:

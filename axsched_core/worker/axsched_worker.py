@@ -168,7 +168,7 @@ def run_here(folder: str) -> bool:
         if os.path.exists(os.path.join(folder, "cancel")):
             ending = _Ending(cause="CANCELLED", message=_cancel_message(folder))
         else:
-            _write_json(os.path.join(folder, "pid.json"), _identity())
+            _write_json(os.path.join(folder, "pid.json"), identity())
             with open(os.path.join(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
                 ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
     except BaseException as error:
@@ -223,6 +223,11 @@ def owner_is_alive(folder: str) -> Optional[bool]:
             return time.time() - os.stat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
         except FileNotFoundError:
             return False
+    return is_alive(owner)
+
+
+def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
+    """Say whether the process of this `identity` lives; None: it is another machine's."""
     if owner.get("host") != os.uname().nodename:
         return None
     if owner.get("boot_id") != _boot_id():
@@ -252,7 +257,8 @@ def wait_for_owner(folder: str) -> bool:
     return True
 
 
-def _identity() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
+    """What tells this process from all others, before and after it: for `is_alive`."""
     stat = _process_stat(os.getpid())
     return {
         "pid": os.getpid(),
@@ -281,7 +287,7 @@ def _boot_id() -> Optional[str]:
 
 def _claim(folder: str, restart: int) -> bool:
     """Claim the job. False: somebody else has it, or the driver has taken it back."""
-    mine = dict(_identity(), restart=restart)
+    mine = dict(identity(), restart=restart)
     first = _create(os.path.join(folder, "claim"), mine)
     if not restart:
         return first
@@ -409,7 +415,7 @@ class _Supervisor:
 
     def _supervise(self) -> _Ending:
         self._get_ready()
-        _write_json(self._path("pid.json"), _identity())
+        _write_json(self._path("pid.json"), identity())
         self.job = _read_json(self.folder, "job.json")
         left_before = self._result_in_working_dir()
         report = self._start_child()

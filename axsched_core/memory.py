@@ -1,0 +1,172 @@
+"""What the engine writes into the journal, and when; nothing where a run is not durable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from axsched_core import journal
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import (
+    ContainerObjective,
+    FunctionObjective,
+    JobHandle,
+    Objective,
+    ScriptObjective,
+)
+from axsched_core.lock import RunLock
+from axsched_core.trials import Record
+
+
+class Memory:
+    """The journal and the lock of one run directory.
+
+    Lines are taken by the methods named after events, and are on disk after `flush`. Until
+    `open` was called they wait in memory.
+    """
+
+    def __init__(self) -> None:
+        self._journal: journal.Journal | None = None
+        self._lock: RunLock | None = None
+        self._early: list[tuple[str, dict[str, Any]]] = []
+        self.durable = True
+
+    def open(self, run_dir: Path, header: Mapping[str, Any] | None) -> None:
+        """Lock the run directory and open its journal; ``header`` is the first line of a new one.
+
+        Raises:
+            RunLocked: another living driver holds it.
+            OSError: it cannot be written.
+        """
+        self._lock = RunLock(run_dir)
+        self._lock.acquire()
+        self._journal = journal.Journal(run_dir / journal.NAME)
+        if header is not None:
+            self._journal.add("run", format=journal.FORMAT, **header)
+        for kind, data in self._early:
+            self._journal.add(kind, **data)
+        self._early.clear()
+
+    @property
+    def opened(self) -> bool:
+        """True once lines reach the disk."""
+        return self._journal is not None
+
+    def flush(self) -> None:
+        """Put everything on disk.
+
+        Raises:
+            RunLocked: another driver has taken the run over: this one must touch nothing more.
+            InvalidInput: the disk refuses; the lines wait.
+        """
+        if self._journal is None:
+            return
+        assert self._lock is not None
+        self._lock.check()
+        try:
+            self._journal.flush()
+        except OSError as error:
+            raise InvalidInput(
+                f"The journal {self._journal.path} cannot be written: {error}. Free some space, "
+                "then run again; nothing was started or told that is not written down."
+            ) from error
+
+    def close(self) -> None:
+        """Flush, close, and unlock."""
+        if self._journal is not None:
+            self._journal.close()
+        if self._lock is not None:
+            self._lock.release()
+        self._journal = self._lock = None
+
+    def _add(self, kind: str, **data: Any) -> None:
+        if not self.durable:
+            return
+        if self._journal is None:
+            self._early.append((kind, data))
+        else:
+            self._journal.add(kind, **data)
+
+    # ---- events --------------------------------------------------------------------------------
+
+    def snapshot(self, name: str) -> None:
+        """From here on, this file of the optimizer's is what lines are replayed on."""
+        self._add("snapshot", name=name)
+
+    def objective(self, objective: Objective | None) -> None:
+        """What jobs evaluate from now on; of environment variables only the names."""
+        self._add("objective", **_plain(objective))
+
+    def call(self, to_make: int) -> None:
+        """``run_optimization`` begins."""
+        self._add("call", to_make=to_make)
+
+    def ended(self) -> None:
+        """It has come to its end: there is nothing to be made up."""
+        self._add("ended")
+
+    def trial(self, record: Record, origin: Any, *, counted: bool) -> None:
+        """A trial is there; ``counted``: towards the call's budget."""
+        data: dict[str, Any] = {"i": record.index, "p": dict(record.parameters)}
+        if origin is not None:
+            data["o"] = origin
+        if counted:
+            data["counted"] = True
+        self._add("trial", **data)
+
+    def key(self, record: Record) -> None:
+        """A job is about to be submitted."""
+        self._add("key", i=record.index, n=record.attempts, key=record.job.request.key)
+
+    def handle(self, record: Record, handle: JobHandle) -> None:
+        """The backend has it."""
+        self._add("handle", i=record.index, id=handle.backend_id, data=dict(handle.data))
+
+    def outcome(self, record: Record) -> None:
+        """How a trial has ended."""
+        cause = record.cause.value if record.cause else None
+        data: dict[str, Any] = {"state": record.state.value, "cause": cause}
+        if record.results is not None:
+            data["results"] = record.results
+        self._add("outcome", i=record.index, message=record.message, **data)
+
+    def opened_again(self, record: Record) -> None:
+        """Its job was stopped, the trial stays open."""
+        self._add("open", i=record.index)
+
+
+def _plain(objective: Objective | None) -> dict[str, Any]:
+    if objective is None:
+        return {"kind": None}
+    data = {"kind": objective.capability.value, **attrs.asdict(objective)}
+    if "env" in data:
+        data["env"] = sorted(data["env"])
+    return data
+
+
+def objective_of(data: Mapping[str, Any] | None) -> Objective | None:
+    """The objective that a line of the journal describes.
+
+    Raises:
+        InvalidInput: it needs environment variables, whose values are never written down.
+    """
+    fields = dict(data or {"kind": None})
+    kind = fields.pop("kind")
+    if kind == "function":
+        return FunctionObjective(**{**fields, "python": tuple(fields["python"])})
+    if kind == "script":
+        if fields["env"]:
+            raise InvalidInput(
+                f"The script objective needs the environment variables {', '.join(fields['env'])}, "
+                "whose values are not written down. Call set_script_objective again."
+            )
+        return ScriptObjective(**{**fields, "argv": tuple(fields["argv"]), "env": {}})
+    if kind == "container":
+        command = fields["command"]
+        return ContainerObjective(
+            **{**fields, "command": None if command is None else tuple(command)}
+        )
+    return None
