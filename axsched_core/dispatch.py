@@ -126,7 +126,8 @@ class Dispatch:
             moments.append(self._backend.ready_at("axsched_poll", now + self._look_interval))
         for record in self.active.values():
             if record.stage is Stage.WAITING:
-                ready = self._backend.ready_at("axsched_submit", now)
+                hook = "axsched_reattach" if record.orphaned else "axsched_submit"
+                ready = self._backend.ready_at(hook, now)
                 moments += [m for m in (record.not_before, ready) if m > now]
             elif record.stage is Stage.FETCHING:
                 moments.append(record.job.next_fetch)
@@ -139,6 +140,7 @@ class Dispatch:
             InvalidInput: the run directory cannot be written; nothing new was started.
             RunnerError: the runner is broken.
         """
+        self._reattach(now)
         self._cancel_jobs(now)
         self._submit(now)
         self._poll(now)
@@ -264,8 +266,39 @@ class Dispatch:
 
     # ---- submit, poll, fetch ------------------------------------------------------------
 
+    def _reattach(self, now: float) -> None:
+        """Find out what has become of jobs whose driver died while it submitted them."""
+        orphans = [r for r in self.at(Stage.WAITING) if r.orphaned]
+        if not orphans or self._backend.resting("axsched_reattach", now):
+            return
+        requests = [record.job.request for record in orphans]
+        found = self._backend.call("axsched_reattach", lambda: self._session.reattach(requests))
+        if found is None:
+            return
+        self._backend.rest_until("axsched_reattach", now + self._config.monitoring_interval)
+        for record in orphans:
+            answer = found.get(record.job.request.key)
+            if isinstance(answer, JobHandle):
+                record.orphaned = False
+                self._accepted(record, answer)
+            elif answer is not None or not self._session.has("axsched_reattach"):
+                self._give_up(record, certain=answer is not None)
+
+    def _give_up(self, record: Record, *, certain: bool) -> None:
+        """Go on without a job that never was, or of which nobody can say whether it was."""
+        record.orphaned = False
+        if record.job.request.objective is not None:
+            certain = (
+                jobfolder.try_claim(record.job.request.folder, "driver: taken over") or certain
+            )
+        record.job.handle = JobHandle(record.job.request.key)
+        if not certain and self._config.on_unknown == "fail":
+            words = "its driver died while submitting it, and nobody knows whether it ran"
+            self._decide(record, TrialState.FAILED, Cause.LOST, words)
+
     def _submit(self, now: float) -> None:
-        ready = [r for r in self.at(Stage.WAITING) if r.not_before <= now]
+        waiting = self.at(Stage.WAITING)
+        ready = [r for r in waiting if r.not_before <= now and not r.orphaned]
         if not ready or self.halted or self._backend.resting("axsched_submit", now):
             return
         # Whoever was submitted with an unknown outcome goes first, under the same key.

@@ -32,7 +32,7 @@ from axsched_core.trials import Purpose, Record, Stage, TrialState
 
 log = logging.getLogger("axsched")
 
-_OUTCOMES = {
+OUTCOMES = {
     TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
     TrialState.FAILED: OutcomeKind.FAILED,
     TrialState.CANCELLED: OutcomeKind.ABANDONED,
@@ -183,9 +183,14 @@ class Engine:
         """True when nothing is on the way and nothing more is to be made."""
         return not self.to_make and not self.dispatch.busy
 
-    def record(self, index: int, parameters: Mapping[str, Any]) -> Record:
-        """The record of a trial, made if need be."""
-        return self.records.setdefault(index, Record(index, dict(parameters)))
+    def record(
+        self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
+    ) -> Record:
+        """The record of a trial; where there was none, it is made and written down."""
+        if index not in self.records:
+            self.records[index] = Record(index, dict(parameters))
+            self._memory.trial(self.records[index], origin, counted=counted)
+        return self.records[index]
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
@@ -235,7 +240,7 @@ class Engine:
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
         try:
-            if self.to_make or self.dispatch.at(Stage.WAITING):
+            if self.to_make or self.dispatch.active:
                 self.dispatch.open()
             self.dispatch.advance(now)
             if not self._owner_busy:
@@ -291,7 +296,7 @@ class Engine:
         """Send the owner everything that is to be told, and ask for what is free."""
         telling = self.dispatch.at(Stage.TELLING)
         outcomes = [
-            Outcome(r.index, _OUTCOMES[r.state], r.results or {}, r.message) for r in telling
+            Outcome(r.index, OUTCOMES[r.state], r.results or {}, r.message) for r in telling
         ]
         n = self._how_many()
         if not (outcomes or n or self.dispatch.annotations or self._look_outside):
@@ -365,10 +370,9 @@ class Engine:
                 self._stuck(asked.reason or "it gave no reason", found.held_open)
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
-        record = self.record(candidate.index, candidate.parameters)
+        record = self.record(candidate.index, candidate.parameters, origin, counted=True)
         self.to_make = max(0, self.to_make - 1)
         self.made.append(record.index)
-        self._memory.trial(record, origin, counted=True)
         self.announce("trial_created", index=record.index, parameters=dict(record.parameters))
         self.dispatch.want([record])
         if self.dispatch.halted is not None:

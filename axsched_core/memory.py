@@ -28,11 +28,11 @@ class Memory:
     `open` was called they wait in memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = True) -> None:
+        self.durable = durable
         self._journal: journal.Journal | None = None
         self._lock: RunLock | None = None
         self._early: list[tuple[str, dict[str, Any]]] = []
-        self.durable = True
 
     def open(self, run_dir: Path, header: Mapping[str, Any] | None) -> None:
         """Lock the run directory and open its journal; ``header`` is the first line of a new one.

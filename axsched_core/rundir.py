@@ -26,6 +26,13 @@ class RunDirectory:
         self.path = Path(output_dir).expanduser().absolute() / f"{safe}-{stamp}-{self.run_id}"
         self._made = False
 
+    @classmethod
+    def existing(cls, path: Path, run_id: str) -> RunDirectory:
+        """The folder of a run that another driver has begun."""
+        found = cls(path.parent, "")
+        found.path, found.run_id, found._made = path, run_id, True
+        return found
+
     def make(self) -> bool:
         """Make the folder; True when it was not there yet.
 

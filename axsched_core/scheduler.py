@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.metadata
 import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import objectives, options, plugins
+import attrs
+
+from axsched_core import journal, objectives, options, plugins
 from axsched_core.batch import Batch, Entry
 from axsched_core.config import SchedulerConfig
-from axsched_core.engine import Engine
+from axsched_core.engine import OUTCOMES, Engine
 from axsched_core.errors import (
     AxschedError,
     InvalidInput,
@@ -33,13 +36,14 @@ from axsched_core.jobs import (
     Parameters,
     ScriptObjective,
 )
+from axsched_core.memory import Memory, objective_of
 from axsched_core.observers.progress import Progress
-from axsched_core.optimizers import adapt
+from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
-from axsched_core.trials import Purpose, Record, Trial, TrialState, all_failed
+from axsched_core.trials import Job, Purpose, Record, Stage, Trial, TrialState, all_failed
 
 log = logging.getLogger("axsched")
 
@@ -78,6 +82,7 @@ class AxScheduler:
         *,
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
+        _run: tuple[RunDirectory, Memory] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
         self._optimizer: Optimizer = adapt(optimizer, generation_strategy)
@@ -87,12 +92,21 @@ class AxScheduler:
             observers = Observers()
             for observer in [Progress()] * self.config.progress + watching:
                 observers.register(observer)
-            rundir = RunDirectory(self.config.job_output_dir, self._optimizer.name)
+            rundir, memory = _run or (
+                RunDirectory(self.config.job_output_dir, self._optimizer.name),
+                Memory(durable=self.config.durable),
+            )
         except BaseException:
             self._session.release()
             raise
-        self._rundir = rundir
-        self._engine = Engine(self._optimizer, self._session, observers, self.config, rundir)
+        self._rundir, self._memory = rundir, memory
+        self._engine = Engine(
+            self._optimizer, self._session, observers, self.config, rundir, memory
+        )
+        self._fingerprint: int | None = None
+        self._snapshots_made = 0
+        self._left_to_make = 0
+        self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._function: Callable[..., Any] | None = None
         self._objective: Objective | None = None
         self._has_objective = self._session.can(Capability.PARAMETERS)
@@ -228,24 +242,198 @@ class AxScheduler:
         with self._call("run_optimization"):
             self._ready()
             self._warn_of_small_budget(max_trials)
-            engine = self._engine
             again = self._interrupted_before()
+            return self._run(max_trials, again, timeout, synchronous)
 
-            def begin() -> None:
-                engine.announce("run_started", trials=max_trials + len(again))
-                engine.made.clear()
-                engine.to_make = max_trials
-                engine.deadline = None if timeout is None else time.monotonic() + timeout
-                engine.dispatch.synchronous = bool(
-                    self.config.synchronous if synchronous is None else synchronous
+    def _run(
+        self,
+        max_trials: int,
+        again: Sequence[Record],
+        timeout: float | None = None,
+        synchronous: bool | None = None,
+    ) -> Any:
+        engine = self._engine
+
+        def begin() -> None:
+            engine.announce("run_started", trials=max_trials + len(again))
+            self._memory.call(max_trials)
+            engine.made.clear()
+            engine.to_make = max_trials
+            engine.deadline = None if timeout is None else time.monotonic() + timeout
+            engine.dispatch.synchronous = bool(
+                self.config.synchronous if synchronous is None else synchronous
+            )
+            engine.dispatch.want(again)
+
+        self._long(begin, lambda: engine.idle, lambda: max_trials - len(engine.made))
+        self._memory.ended()
+        self._memory.flush()
+        ran = [engine.records[index] for index in engine.made] + list(again)
+        if (error := all_failed(ran)) is not None:
+            raise error
+        return engine.owner.call(self._optimizer.best)
+
+    @classmethod
+    def resume(
+        cls,
+        run_dir: str | Path,
+        *,
+        optimizer: Any = None,
+        runner: str | object | None = None,
+        runner_options: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        plugins: Sequence[object] = (),
+    ) -> AxScheduler:
+        """Take a run up again whose driver has ended, in whatever way.
+
+        Results that the last driver wrote down are told to the optimizer, jobs that still run
+        (or have ended meanwhile) are found again; `finish` then goes on with the call that was
+        interrupted.
+
+        Args:
+            run_dir: the run directory.
+            optimizer: only where the optimizer is not one of Ax's: an object whose ``load`` reads
+                what it saved.
+            runner: only where the runner was given as an instance: another for the same backend.
+            runner_options: instead of those of the first driver.
+            config: settings that are to be other than the first driver's.
+            plugins: observers and wrappers.
+
+        Raises:
+            InvalidInput: this is no run directory, or something is missing that was not saved.
+            RunLocked: another driver is at it; names it.
+            JournalDamaged: says which line, and what can be saved.
+        """
+        path = Path(run_dir).expanduser().absolute()
+        if not (path / journal.NAME).is_file():
+            raise InvalidInput(f"{path} is no run directory: it holds no {journal.NAME}.")
+        memory = Memory()
+        memory.open(path, None)
+        try:
+            found = journal.read(path / journal.NAME)
+            journal.repair(path / journal.NAME, found.length)
+            run = found.run
+            if found.snapshot is None:
+                raise InvalidInput(
+                    f"{path}: the last driver ended before anything was begun; start anew."
                 )
-                engine.dispatch.want(again)
+            snapshot = path / found.snapshot
+            adapter = (
+                from_file(run["optimizer"], snapshot, run["seed"])
+                if optimizer is None
+                else adapt(optimizer).load(snapshot)
+            )
+            if runner is None:
+                if run["runner_options"] is None:
+                    raise InvalidInput(
+                        f"The runner {run['runner']!r} of {path} was given as an instance; pass "
+                        "another one: resume(run_dir, runner=...)."
+                    )
+                runner, runner_options = run["runner"], runner_options or run["runner_options"]
+            scheduler = cls(
+                adapter,
+                runner,
+                {**run["config"], **(config or {})},
+                runner_options,
+                plugins=plugins,
+                _run=(RunDirectory.existing(path, run["run_id"]), memory),
+            )
+        except BaseException:
+            memory.close()
+            raise
+        scheduler._restore(found)
+        return scheduler
 
-            self._long(begin, lambda: engine.idle, lambda: max_trials - len(engine.made))
-            ran = [engine.records[index] for index in engine.made] + again
-            if (error := all_failed(ran)) is not None:
-                raise error
-            return engine.owner.call(self._optimizer.best)
+    def finish(self) -> Any:
+        """Go on with the ``run_optimization`` that the last driver was at; see `resume`.
+
+        Makes the trials that it had still to make, and no more, and waits for all.
+
+        Returns:
+            Ax's own best parameters, as `run_optimization`.
+        """
+        with self._call("finish"):
+            self._ready()
+            left, self._left_to_make = self._left_to_make, 0
+            return self._run(left, self._interrupted_before())
+
+    def _restore(self, found: journal.RunMemory) -> None:
+        """Bring the optimizer and the engine to where the last driver was."""
+        engine, optimizer = self._engine, self._optimizer
+        engine.owner.call(lambda: replay(optimizer, found.trials.values()))
+        here = {
+            "axsched-core": importlib.metadata.version("axsched-core"),
+            **_ax_version(optimizer),
+        }
+        if (then := found.run["versions"]) != here:
+            log.warning("This run was begun with %s; it goes on with %s.", then, here)
+        self._objective = objective_of(found.objective)
+        if self._objective is not None:
+            self._has_objective = True
+            is_function = self._objective.capability is Capability.FUNCTION
+            function = self._rundir.function_file.read_bytes() if is_function else None
+            engine.dispatch.set_objective(self._objective, function)
+        for memory in found.trials.values():
+            engine.records[memory.index] = self._remembered(memory)
+        self._left_to_make = found.to_make
+        self._snapshots_made = 1 + max(
+            int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
+        )
+        self._fingerprint = engine.owner.call(optimizer.fingerprint)
+
+    def _remembered(self, memory: journal.TrialMemory) -> Record:
+        record = Record(memory.index, memory.parameters, attempts=memory.attempts)
+        if memory.key is not None:
+            request = self._engine.dispatch.make_request(
+                memory.index, memory.attempts, memory.parameters
+            )
+            record.latest = Job(request, memory.handle)
+        if memory.state is not None:
+            record.stage, record.state = Stage.ENDED, TrialState(memory.state)
+            record.cause, record.message = memory.cause, memory.message
+            record.results = memory.results
+        elif memory.key is None:
+            # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
+            record.reopened = True
+        else:
+            record.orphaned = memory.handle is None
+            record.state = TrialState.QUEUED
+            record.stage = Stage.WAITING if record.orphaned else Stage.SUBMITTED
+            self._engine.dispatch.active[record.index] = record
+        return record
+
+    def _write_down(self) -> None:
+        """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
+        if not self.config.durable:
+            return
+        if not self._memory.opened:
+            if self._rundir.make():
+                self._engine.announce("message", f"Outputs: {self._rundir.path}")
+            self._memory.open(self._rundir.path, self._header())
+        optimizer, call = self._optimizer, self._engine.owner.call
+        fingerprint = call(optimizer.fingerprint)
+        if fingerprint != self._fingerprint:
+            name = f"snapshot-{self._snapshots_made}.json"
+            call(lambda: optimizer.save(self._rundir.path / name))
+            self._memory.snapshot(name)
+            self._fingerprint, self._snapshots_made = fingerprint, self._snapshots_made + 1
+        self._memory.flush()
+
+    def _header(self) -> dict[str, Any]:
+        config = attrs.asdict(self.config)
+        config["job_output_dir"] = str(config["job_output_dir"])
+        return {
+            "run_id": self._rundir.run_id,
+            "optimizer": self._optimizer.kind,
+            "seed": self._optimizer.seed,
+            "runner": self._session.info.name,
+            "runner_options": self._runner_options,
+            "config": config,
+            "versions": {
+                "axsched-core": importlib.metadata.version("axsched-core"),
+                **_ax_version(self._optimizer),
+            },
+        }
 
     def get_next_trial(self) -> int | None:
         """Have the optimizer make one trial; never waits for a job.
@@ -256,12 +444,15 @@ class AxScheduler:
         """
         with self._call("get_next_trial"):
             self._optimizer.check()
+            self._write_down()
             asked = self._engine.owner.call(lambda: self._optimizer.ask(1))
             if not asked.candidates:
                 log.info("Nothing to propose now: %s", asked.reason)
                 return None
             candidate = asked.candidates[0]
-            self._engine.record(candidate.index, candidate.parameters)
+            origins = self._engine.owner.call(lambda: self._optimizer.origins([candidate.index]))
+            origin = origins.get(candidate.index)
+            self._engine.record(candidate.index, candidate.parameters, origin)
             return candidate.index
 
     def run_trial(self, trial_index: int) -> Trial:
@@ -318,7 +509,6 @@ class AxScheduler:
                 raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
             outcome = Outcome(record.index, OutcomeKind.COMPLETED, metrics)
             self._settle_by_hand(record, outcome, TrialState.SUCCEEDED)
-            record.results = metrics
             return record.snapshot()
 
     def abandon_trial(self, trial_index: int, reason: str = "abandoned by the user") -> Trial:
@@ -422,7 +612,7 @@ class AxScheduler:
                 place holders.
         """
         with self._call("preview"):
-            self._ready()
+            self._ready(write=False)
             records = self._engine.records.values()
             index, attempt = max(self._engine.records, default=-1) + 1, 1
             if parameters is not None:
@@ -465,6 +655,7 @@ class AxScheduler:
             self._optimizer = self._engine.optimizer = loaded
             self._engine.records.clear()
             self._taken_up = False
+            self._fingerprint = None
         return self
 
     def close(self) -> None:
@@ -486,7 +677,7 @@ class AxScheduler:
 
     def _batch_entry(self, parameters: Mapping[str, Any], trial_index: int | None) -> Entry:
         with self._call("add_trial"):
-            self._ready(objective=False)
+            self._ready(objective=False, write=False)
             if not isinstance(parameters, Mapping):
                 raise InvalidInput(
                     f"add_trial: parameters must be a mapping, got {type(parameters).__name__}."
@@ -558,6 +749,8 @@ class AxScheduler:
             if name != "close":
                 self._alive()
             yield
+            if self._memory.opened and self._fingerprint is not None and name != "close":
+                self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
         finally:
             self._lock.release()
 
@@ -565,13 +758,15 @@ class AxScheduler:
         if not self._finalizer.alive:
             raise SchedulerClosed("This scheduler has been closed; make another.")
 
-    def _ready(self, *, objective: bool = True) -> None:
+    def _ready(self, *, objective: bool = True, write: bool = True) -> None:
         self._optimizer.check()
         if objective and not self._has_objective:
             raise InvalidInput(
                 "No objective is set: call set_objective_function(f), "
                 "set_script_objective(path) or set_container_objective(image) first."
             )
+        if write:
+            self._write_down()
         self._engine.dispatch.objective_names = self._optimizer.objective_names
         self._engine.dispatch.required_metrics = self._optimizer.required_metrics
 
@@ -657,12 +852,14 @@ class AxScheduler:
         return record
 
     def _settle_by_hand(self, record: Record, outcome: Outcome, state: TrialState) -> None:
+        record.state, record.message = state, outcome.reason
+        record.results = outcome.metrics or None
+        self._memory.outcome(record)
+        self._memory.flush()
         self._engine.owner.call(lambda: self._optimizer.tell([outcome]))
         if record.index in self._engine.dispatch.active:
             dispatch = self._engine.dispatch
             self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))
-        else:
-            record.state, record.message = state, outcome.reason
 
     def _completed_by_its_job(self, trial_index: int) -> Trial:
         record = self._engine.records.get(trial_index)
@@ -698,6 +895,29 @@ def _close_all() -> None:
     """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
     for engine in list(_open_engines):
         engine.shut_down()
+
+
+def replay(optimizer: Optimizer, trials: Iterable[journal.TrialMemory]) -> None:
+    """Do with a snapshot of the optimizer what the journal says was done since."""
+    known = optimizer.trials()
+    in_order = sorted(trials, key=lambda trial: trial.index)
+    for trial in in_order:
+        if trial.index not in known:
+            optimizer.restore(trial.index, trial.parameters, trial.origin)
+    now = optimizer.trials()
+    optimizer.tell(
+        [
+            Outcome(trial.index, kind, trial.results or {}, trial.message)
+            for trial in in_order
+            if now[trial.index].open and (kind := OUTCOMES.get(TrialState(trial.state or "QUEUED")))
+        ]
+    )
+
+
+def _ax_version(optimizer: Optimizer) -> dict[str, str]:
+    if not type(optimizer).__module__.startswith("axsched_core."):
+        return {}
+    return {"ax-platform": importlib.metadata.version("ax-platform")}
 
 
 def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:

@@ -114,6 +114,8 @@ class Record:
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
+    orphaned: bool = False
+    """A driver that has died may have submitted its last job, or may not."""
     reopened: bool = False
     """Ctrl-C took its job away; the next run takes it up again."""
 

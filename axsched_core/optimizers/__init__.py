@@ -6,6 +6,7 @@ package does not import Ax, which takes seconds; an adapter's module is imported
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import InvalidInput
@@ -26,6 +27,7 @@ __all__ = [
     "OutcomeKind",
     "TrialView",
     "adapt",
+    "from_file",
 ]
 
 CLIENT = "ax.api.client.Client"
@@ -103,3 +105,35 @@ def _hint(obj: Any, kinds: set[str]) -> str:
     if callable(obj):
         return " The objective is passed on its own, after the optimizer."
     return ""
+
+
+def from_file(kind: str, path: Path, seed: int | None = None) -> Optimizer:
+    """Read what `Optimizer.save` of an Ax optimizer has written.
+
+    Args:
+        kind: `Optimizer.kind` of the one that wrote it.
+        path: the file.
+        seed: the client's random seed, which Ax's file does not hold.
+
+    Raises:
+        InvalidInput: the kind is not one of Ax's, or the file cannot be read.
+    """
+    if kind == "Client":
+        from ax import Client
+
+        from axsched_core.optimizers.client import ClientOptimizer
+
+        return ClientOptimizer(Client(random_seed=seed)).load(path)
+    if kind == "AxClient":
+        from ax.service.ax_client import AxClient
+
+        from axsched_core.optimizers.ax_client import AxClientOptimizer
+
+        return AxClientOptimizer(AxClient(random_seed=seed, verbose_logging=False)).load(path)
+    if kind == "Experiment":
+        from axsched_core.optimizers.experiment import ExperimentOptimizer
+
+        return ExperimentOptimizer(None).load(path)
+    raise InvalidInput(
+        f"{path}: a {kind!r} cannot be read here; pass an optimizer of that kind to resume()."
+    )

@@ -21,7 +21,6 @@ from ax.exceptions.generation_strategy import MaxParallelismReachedException
 from ax.exceptions.storage import JSONEncodeError
 from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen, MinTrials
 from ax.generators.random.base import RandomGenerator
-
 from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from ax.storage.json_store.registry import (
@@ -103,6 +102,11 @@ class AxOptimizer(Optimizer):
     @property
     def native(self) -> Any:
         return self._native
+
+    @property
+    def seed(self) -> int | None:  # type: ignore[override]
+        found: int | None = getattr(self._native, "_random_seed", None)
+        return found
 
     @property
     def name(self) -> str:

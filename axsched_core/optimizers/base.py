@@ -76,6 +76,16 @@ class TrialView:
 class Optimizer(abc.ABC):
     """One adapter for each kind of object that proposes trials."""
 
+    kind: str = ""
+    """What its files are called, so that `resume` can read them again."""
+    seed: int | None = None
+    """A seed that its files do not hold."""
+
+    def fingerprint(self) -> int:
+        """A number that changes when the user adds, ends or completes a trial."""
+        views = self.trials().values()
+        return hash(tuple((view.index, view.status, view.has_data) for view in views))
+
     @property
     @abc.abstractmethod
     def native(self) -> Any:

@@ -62,6 +62,7 @@ class ToyOptimizer(Optimizer):
         self.on_ask: Callable[[int], None] = lambda n: None
         self.on_tell: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
 
+    kind = "toy"
     native = property(lambda self: self)
     experiment = property(lambda self: self)
     name = "toy"
