@@ -292,6 +292,7 @@ class Dispatch:
                 jobfolder.try_claim(record.job.request.folder, "driver: taken over") or certain
             )
         record.job.handle = JobHandle(record.job.request.key)
+        record.excused += certain
         if not certain and self._config.on_unknown == "fail":
             words = "its driver died while submitting it, and nobody knows whether it ran"
             self._decide(record, TrialState.FAILED, Cause.LOST, words)
@@ -312,11 +313,7 @@ class Dispatch:
                 self._function_written = True
             requests = [self._request(record) for record in ready]
         except OSError as error:
-            raise InvalidInput(
-                f"The run directory {self._rundir.path} cannot be written: {error}. "
-                "Free some space or choose another job_output_dir, then run again; "
-                "what was told to the optimizer is kept."
-            ) from error
+            raise self._unwritable(error) from error
         self._memory.flush()  # the keys are on disk before anybody may have the jobs
         answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
         if answers is None:
@@ -477,7 +474,7 @@ class Dispatch:
             job.result_due, job.next_fetch = now + self._session.info.result_grace, now
         elif status.state is JobState.CANCELLED or job.purpose is not None:
             self._cancelled(record, status.message)
-        elif policies.tried_again(status, record.attempts):
+        elif policies.tried_again(status, self._counted(record)):
             # If it only seems to be lost, its claim keeps it from ever starting beside the next.
             if job.request.objective is not None:
                 jobfolder.try_claim(job.request.folder, "driver: given up as lost")
@@ -491,6 +488,13 @@ class Dispatch:
                 cause = cause or Cause.LOST
             words = status.message or status.backend_state or status.state.value
             self._decide(record, TrialState.FAILED, cause, words)
+
+    def _counted(self, record: Record) -> int:
+        """How many attempts of a trial speak against it."""
+        job = record.job
+        if job.inherited and job.request.objective and jobfolder.never_ran(job.request.folder):
+            record.excused += 1
+        return record.attempts - record.excused
 
     def _fetch(self, now: float) -> None:
         waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
@@ -527,8 +531,17 @@ class Dispatch:
         if result.raw is None:
             # It came over the wire; the folder is to hold it like any other.
             data = json.dumps({name: list(value) for name, value in record.results.items()})
-            jobfolder.write_atomically(job.request.folder / jobfolder.RESULT, data.encode())
+            try:
+                jobfolder.write_atomically(job.request.folder / jobfolder.RESULT, data.encode())
+            except OSError as error:
+                raise self._unwritable(error) from error
         self._decide(record, TrialState.SUCCEEDED, None, "")
+
+    def _unwritable(self, error: OSError) -> InvalidInput:
+        return InvalidInput(
+            f"The run directory {self._rundir.path} cannot be written: {error}. Free some space or "
+            "choose another job_output_dir, then run again; what was told to the optimizer is kept."
+        )
 
     # ---- how trials end -----------------------------------------------------------------
 

@@ -208,6 +208,12 @@ def try_claim(folder: Path, who: str) -> bool:
     return True
 
 
+def never_ran(folder: Path) -> bool:
+    """True where a driver has taken the claim (see `try_claim`), so that no job ever could."""
+    claim = read_json(folder / CLAIM)
+    return isinstance(claim, Mapping) and "by" in claim
+
+
 def request_cancel(folder: Path, reason: str) -> None:
     """Ask the worker that runs the job to end it."""
     write_atomically(folder / CANCEL, reason.encode())

@@ -46,10 +46,10 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._waiting: list[bytes] = []
 
-    def add(self, kind: str, **data: Any) -> None:
+    def add(self, event: str, /, **data: Any) -> None:
         """Take a line; it is on disk after the next `flush`."""
         self._waiting.append(
-            json.dumps({"k": kind, **data}, separators=(",", ":")).encode() + b"\n"
+            json.dumps({"k": event, **data}, separators=(",", ":")).encode() + b"\n"
         )
 
     def flush(self) -> None:
@@ -90,6 +90,7 @@ class TrialMemory:
     origin: Any = None
     """What the optimizer needs to make the trial again as it was made; None: it was given."""
     attempts: int = 0
+    excused: int = 0
     key: str | None = None
     """Of the last job; None where there was none."""
     handle: JobHandle | None = None
@@ -148,8 +149,9 @@ class _Reader:
         self.trials[i] = TrialMemory(i, p, o)
         self.to_make -= counted
 
-    def _key(self, i: int, n: int, key: str) -> None:
+    def _key(self, i: int, n: int, key: str, x: int = 0) -> None:
         trial = self.trials[i]
+        trial.excused = x
         trial.attempts, trial.key, trial.handle, trial.interrupted = n, key, None, False
 
     def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:

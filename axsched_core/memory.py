@@ -82,13 +82,13 @@ class Memory:
             self._lock.release()
         self._journal = self._lock = None
 
-    def _add(self, kind: str, **data: Any) -> None:
+    def _add(self, event: str, /, **data: Any) -> None:
         if not self.durable:
             return
         if self._journal is None:
-            self._early.append((kind, data))
+            self._early.append((event, data))
         else:
-            self._journal.add(kind, **data)
+            self._journal.add(event, **data)
 
     # ---- events --------------------------------------------------------------------------------
 
@@ -119,7 +119,9 @@ class Memory:
 
     def key(self, record: Record) -> None:
         """A job is about to be submitted."""
-        self._add("key", i=record.index, n=record.attempts, key=record.job.request.key)
+        excused = {"x": record.excused} if record.excused else {}
+        key = record.job.request.key
+        self._add("key", i=record.index, n=record.attempts, key=key, **excused)
 
     def handle(self, record: Record, handle: JobHandle) -> None:
         """The backend has it."""

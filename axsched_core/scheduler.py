@@ -382,12 +382,14 @@ class AxScheduler:
         self._fingerprint = engine.owner.call(optimizer.fingerprint)
 
     def _remembered(self, memory: journal.TrialMemory) -> Record:
-        record = Record(memory.index, memory.parameters, attempts=memory.attempts)
+        record = Record(
+            memory.index, memory.parameters, attempts=memory.attempts, excused=memory.excused
+        )
         if memory.key is not None:
             request = self._engine.dispatch.make_request(
                 memory.index, memory.attempts, memory.parameters
             )
-            record.latest = Job(request, memory.handle)
+            record.latest = Job(request, memory.handle, inherited=True)
         if memory.state is not None:
             record.stage, record.state = Stage.ENDED, TrialState(memory.state)
             record.cause, record.message = memory.cause, memory.message

@@ -91,6 +91,8 @@ class Job:
     result_due: float = 0.0
     """When a result that stays away is given up."""
     next_fetch: float = 0.0
+    inherited: bool = False
+    """A driver before this one submitted it."""
     purpose: Purpose | None = None
     """Set once it is to be cancelled."""
     cancel_sent: bool = False
@@ -108,6 +110,8 @@ class Record:
     latest: Job | None = None
     """Its last job; None where it never had one."""
     attempts: int = 0
+    excused: int = 0
+    """Attempts that do not count, because their driver died before they began."""
     not_before: float = 0.0
     """The next job is not submitted before this moment."""
     state: TrialState = TrialState.CANDIDATE

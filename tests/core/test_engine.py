@@ -546,8 +546,8 @@ def test_events_in_order_and_a_raising_observer_silences_nobody(make, caplog):
     with caplog.at_level(logging.ERROR):
         make(plugins=[Broken(), record, Broken()]).run_optimization(max_trials=1)
     assert record.kinds == [
-        "run_started",
         "message",
+        "run_started",
         "trial_created",
         "job_submitted",
         "trial_ended",

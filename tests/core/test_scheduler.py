@@ -333,8 +333,8 @@ def test_a_full_disk_loses_nothing(make, tmp_path: Path):
         # Space is made: the trials that could not start are still there to be run.
         (disk / "any").parent.mkdir(exist_ok=True)
         assert os.system(f"mount -o remount,size=20m,nr_inodes=5000 {disk}") == 0
-        for index, row in list(optimizer.rows.items()):
-            if row["status"] == "RUNNING":
+        for index, trial in scheduler.trials.items():
+            if trial.state is TrialState.CANDIDATE:
                 scheduler.run_trial(index)
         scheduler.wait_for_completed_trials()
         assert optimizer.count("RUNNING") == 0
@@ -415,10 +415,10 @@ def test_preview_touches_nothing(make):
     scheduler = make(ToyOptimizer(), runner)
     assert scheduler.preview() == "toy-submit 0 {'x': '<x>', 'y': '<y>'}"
     assert scheduler.preview({"x": 0.5, "y": 1}) == "toy-submit 0 {'x': 0.5, 'y': 1}"
+    assert not scheduler.run_directory.exists()
     scheduler.get_next_trial()
     assert "0.84442" in scheduler.preview()
     assert runner.requests == {}
-    assert not scheduler.run_directory.exists()
 
 
 def test_preview_of_a_runner_without_one(make):

@@ -754,7 +754,7 @@ def test_ownership_is_told_by_more_than_a_process_id(jobs: Jobs) -> None:
     long_ago = time.time() - worker.CLAIM_GRACE - 1
     os.utime(folder / jobfolder.CLAIM, (long_ago, long_ago))
     assert worker.owner_is_alive(str(folder)) is False
-    mine = worker._identity()
+    mine = worker.identity()
     for change, expected in [
         ({}, True),
         ({"start_time": 1}, False),

@@ -153,6 +153,14 @@ class ToyOptimizer(Optimizer):
         best = min(done, key=lambda row: row["metrics"][self.objectives[0]][0])
         return dict(best["parameters"])
 
+    def origins(self, indices: Sequence[int]) -> dict[int, Any]:
+        return {index: {"draws": 2} for index in indices}
+
+    def restore(self, index: int, parameters: Mapping[str, Any], origin: Any) -> None:
+        for _ in range(origin["draws"] if origin else 0):
+            self.random.random()
+        super().restore(index, parameters, origin)
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps([self.limit, self.total, list(self.rows.values())]))
 

@@ -13,7 +13,13 @@ from axsched_joblib.options import JobLibOptions, capture_parallel_config, resol
 INFO = RunnerInfo(
     name="joblib",
     capabilities=frozenset(
-        {Capability.FUNCTION, Capability.SCRIPT, Capability.LOGS, Capability.PUSH}
+        {
+            Capability.FUNCTION,
+            Capability.SCRIPT,
+            Capability.LOGS,
+            Capability.PUSH,
+            Capability.REATTACH,
+        }
     ),
     summary="this machine's cores, or anything that joblib has a backend for",
     options_class=JobLibOptions,

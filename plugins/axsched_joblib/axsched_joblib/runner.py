@@ -28,6 +28,7 @@ from axsched_core.jobs import (
     JobState,
     JobStatus,
     NotReady,
+    NotSubmitted,
     RunnerContext,
     RunnerInfo,
     ScriptObjective,
@@ -254,6 +255,20 @@ class JobLibRunner:
             return CancelOutcome.NOT_POSSIBLE
         jobfolder.request_cancel(folder, reason)
         return CancelOutcome.REQUESTED
+
+    @hookimpl
+    def axsched_reattach(
+        self, requests: Sequence[JobRequest]
+    ) -> dict[str, JobHandle | NotSubmitted]:
+        # Whoever takes the claim decides: if it is taken here, the job never runs.
+        found: dict[str, JobHandle | NotSubmitted] = {}
+        for request in requests:
+            ours = jobfolder.try_claim(request.folder, WITHDRAWN_BY)
+            if ours or _taken_back_by(request.folder):
+                found[request.key] = NotSubmitted()
+            else:
+                found[request.key] = JobHandle(request.key, data={"folder": str(request.folder)})
+        return found
 
     @hookimpl
     def axsched_capacity(self) -> int:

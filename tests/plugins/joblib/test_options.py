@@ -97,6 +97,7 @@ def test_what_the_plugin_says_of_itself() -> None:
         Capability.SCRIPT,
         Capability.LOGS,
         Capability.PUSH,
+        Capability.REATTACH,
     }
 
 
