@@ -69,7 +69,7 @@ class Batch:
         self._entries.clear()
         self._generated.clear()
         if entries or n:
-            self._indices.extend(self._scheduler._run_batch(entries, n, wait=self._wait))
+            self._scheduler._run_batch(entries, n, self._indices, wait=self._wait)
 
     @property
     def trials(self) -> list[Trial]:

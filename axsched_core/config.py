@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_, lt, optional
 
 
 @frozen
 class SchedulerConfig:
     """Settings of `AxScheduler`; its ``config`` may also be a mapping with these keys."""
 
-    monitoring_interval: float = field(default=10.0, validator=gt(0))
+    monitoring_interval: float = field(default=10.0, validator=[gt(0), lt(math.inf)])
     """Seconds: the usual pause between two queries to the backend. A runner's push, or an
     exit file that shows in a job's folder, is acted on sooner; trouble lengthens the pause."""
     max_trial_monitoring_time: float = field(default=86_400.0, validator=gt(0))

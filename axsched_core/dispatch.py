@@ -7,12 +7,14 @@ engine's thread.
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from axsched_core import jobfolder, policies
@@ -28,6 +30,7 @@ from axsched_core.jobs import (
     JobResult,
     JobState,
     JobStatus,
+    Metrics,
     NotReady,
     Objective,
     Resources,
@@ -77,6 +80,8 @@ class Dispatch:
         """Set while nothing may start."""
         self.active: dict[int, Record] = {}
         """The trials that are on the way, by index."""
+        self._numbers: dict[int, int] = {}
+        """The last attempt of each trial, by which keys and folders are named; never reset."""
         self.departed = 0
         """How many trials have left `active`, ever."""
 
@@ -110,10 +115,15 @@ class Dispatch:
         return [record for record in self.active.values() if record.stage is stage]
 
     def want(self, records: Iterable[Record]) -> None:
-        """Have jobs submitted for these trials."""
+        """Have jobs submitted for these trials, none of which may be on the way."""
         for record in records:
+            assert record.index not in self.active, f"trial {record.index} is on the way"
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             self.active[record.index] = record
+
+    def remember(self, record: Record) -> None:
+        """A trial of an earlier driver: its attempts are not to be named again."""
+        self._numbers[record.index] = record.attempts
 
     def woken(self, key: str) -> None:
         """The runner says that there is something to see."""
@@ -130,7 +140,8 @@ class Dispatch:
                 ready = self._backend.ready_at(hook, now)
                 moments += [m for m in (record.not_before, ready) if m > now]
             elif record.stage is Stage.FETCHING:
-                moments.append(record.job.next_fetch)
+                ready = self._backend.ready_at("axsched_fetch_results", now)
+                moments.append(max(record.job.next_fetch, ready))
         return min(moments, default=None)
 
     def advance(self, now: float) -> None:
@@ -175,23 +186,25 @@ class Dispatch:
         if self.halted is None:
             self.halted = purpose
         for record in list(self.active.values()):
-            if record.stage is Stage.WAITING:
+            if record.stage is Stage.WAITING and not record.in_doubt:
                 self.stopped_before_start(record)
-            elif record.stage is Stage.SUBMITTED and not record.job.purpose:
+            elif record.stage is not Stage.TELLING and not record.job.purpose:
+                # A job in doubt is asked for once more, so that it can be cancelled.
                 record.job.purpose = self.halted
+                record.job.next_fetch = 0.0
 
     def stopped_before_start(self, record: Record) -> None:
         """Settle a trial whose job was not submitted before everything was halted."""
         if self.halted is Purpose.REOPEN:
-            self.park(record, reopen=True)
+            self.park(record)
         elif self.halted is not None:
-            if record.in_doubt:  # should the backend have it, it is not to start
-                jobfolder.try_claim(record.job.request.folder, "driver: cancelled")
             self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, self.halted.value)
 
     def leave(self) -> None:
         """Do not wait for cancelled jobs any longer."""
-        self._left.update(record.index for record in self.at(Stage.SUBMITTED))
+        for record in [r for r in self.active.values() if r.stage is not Stage.TELLING]:
+            self._left.add(record.index)
+            self._reopen(record)
 
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
@@ -204,11 +217,14 @@ class Dispatch:
 
     def _cancel_jobs(self, now: float) -> None:
         by_purpose: dict[Purpose, list[Record]] = {}
-        for record in self.at(Stage.SUBMITTED):
+        for record in [r for r in self.active.values() if r.stage is not Stage.TELLING]:
+            if record.stage is Stage.WAITING and not record.in_doubt:
+                continue
             job = record.job
             limit = job.request.resources.time_limit
             if (
-                job.purpose is None
+                record.stage is Stage.SUBMITTED
+                and job.purpose is None
                 and limit is not None
                 and job.running_since is not None
                 and now - job.running_since > limit + policies.TIME_LIMIT_SLACK
@@ -216,10 +232,12 @@ class Dispatch:
                 job.purpose = Purpose.TIME_LIMIT
             if job.purpose is None or record.index in self._left:
                 continue
-            if not job.cancel_sent:
-                by_purpose.setdefault(job.purpose, []).append(record)
-            elif now >= job.cancel_due:
+            if job.cancel_due is None:
+                job.cancel_due = now + policies.CANCEL_GRACE
+            if now >= job.cancel_due:
                 self._cannot_stop(record)
+            elif not job.cancel_sent and record.stage is Stage.SUBMITTED:
+                by_purpose.setdefault(job.purpose, []).append(record)
         for purpose, records in by_purpose.items():
             handles = _handles(records)
             send = functools.partial(self._session.cancel, handles, purpose.value)
@@ -228,7 +246,6 @@ class Dispatch:
                 continue
             for record in records:
                 record.job.cancel_sent = True
-                record.job.cancel_due = now + policies.CANCEL_GRACE
                 if outcomes.get(record.job.request.key) is CancelOutcome.NOT_POSSIBLE:
                     self._cannot_stop(record)
             self._backend.hasten("axsched_poll", now + min(1.0, self._config.monitoring_interval))
@@ -243,8 +260,9 @@ class Dispatch:
         )
         if job.purpose is Purpose.REOPEN:
             # It may yet have a result, and a second job beside it must not be.
-            job.purpose, job.cancel_sent = None, False
+            job.purpose, job.cancel_sent, job.cancel_due = None, False, None
             self._left.add(record.index)
+            self._reopen(record)
         else:
             self._cancelled(record, "could not be stopped")
 
@@ -255,7 +273,13 @@ class Dispatch:
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
-            self.park(record, reopen=True)
+            record.excused += 1
+            if self.halted is None:
+                # It has ended in a later call than the one that was interrupted: go on with it.
+                self._forget(record)
+                self.want([record])
+            else:
+                self.park(record)
         elif purpose is Purpose.TIME_LIMIT:
             limit = job.request.resources.time_limit
             words = f"ran longer than its limit of {limit:g} s"
@@ -268,7 +292,12 @@ class Dispatch:
 
     def _reattach(self, now: float) -> None:
         """Find out what has become of jobs whose driver died while it submitted them."""
-        orphans = [r for r in self.at(Stage.WAITING) if r.orphaned]
+        can = self._session.has("axsched_reattach")
+        orphans = [
+            r
+            for r in self.at(Stage.WAITING)
+            if r.orphaned or (can and r.in_doubt and r.job.purpose is not None)
+        ]
         if not orphans or self._backend.resting("axsched_reattach", now):
             return
         requests = [record.job.request for record in orphans]
@@ -281,40 +310,47 @@ class Dispatch:
             if isinstance(answer, JobHandle):
                 record.orphaned = False
                 self._accepted(record, answer)
-            elif answer is not None or not self._session.has("axsched_reattach"):
+            elif answer is not None or not can:
                 self._give_up(record, certain=answer is not None)
 
     def _give_up(self, record: Record, *, certain: bool) -> None:
         """Go on without a job that never was, or of which nobody can say whether it was."""
         record.orphaned = False
-        if record.job.request.objective is not None:
-            certain = (
-                jobfolder.try_claim(record.job.request.folder, "driver: taken over") or certain
-            )
+        certain = self._claim(record, "taken over") or certain
         record.job.handle = JobHandle(record.job.request.key)
         record.excused += certain
-        if not certain and self._config.on_unknown == "fail":
+        if record.job.purpose is not None:
+            self._cancelled(record, "")
+        elif not certain and self._config.on_unknown == "fail":
             words = "its driver died while submitting it, and nobody knows whether it ran"
             self._decide(record, TrialState.FAILED, Cause.LOST, words)
 
     def _submit(self, now: float) -> None:
         waiting = self.at(Stage.WAITING)
         ready = [r for r in waiting if r.not_before <= now and not r.orphaned]
-        if not ready or self.halted or self._backend.resting("axsched_submit", now):
+        if not ready or self._backend.resting("axsched_submit", now):
             return
-        # Whoever was submitted with an unknown outcome goes first, under the same key.
-        ready.sort(key=lambda r: (not r.in_doubt, r.index))
-        ready = ready[: self.free_slots()]
+        # What was submitted with an unknown outcome is submitted again, under the same key: it
+        # may well be what fills the places, and when all is halted, it is to be cancelled.
+        doubtful = [r for r in ready if r.in_doubt]
+        fresh = [] if self.halted else [r for r in ready if not r.in_doubt]
+        fresh.sort(key=lambda r: r.index)
+        ready = doubtful + fresh[: self.free_slots() if fresh else 0]
         if not ready:
             return
         try:
             if self._function is not None and not self._function_written:
                 jobfolder.write_atomically(self._rundir.function_file, self._function)
                 self._function_written = True
-            requests = [self._request(record) for record in ready]
+            requests = [request for r in ready if (request := self._request(r)) is not None]
         except OSError as error:
             raise self._unwritable(error) from error
+        ready = [record for record in ready if record.stage is Stage.WAITING]
+        if not ready:
+            return
         self._memory.flush()  # the keys are on disk before anybody may have the jobs
+        for record in ready:
+            record.job.sent = True
         answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
         if answers is None:
             return
@@ -349,17 +385,32 @@ class Dispatch:
             ) from error
         self._opened = True
 
-    def _request(self, record: Record) -> JobRequest:
-        """The request for the next job of a trial; the same again where its outcome is unknown."""
+    def _request(self, record: Record) -> JobRequest | None:
+        """The request for the next job of a trial; the same again where its outcome is unknown.
+
+        None where there can be none; that is decided then.
+        """
         if record.in_doubt:
             return record.job.request
-        request = self.make_request(record.index, record.attempts + 1, record.parameters)
-        jobfolder.prepare(
-            request,
-            function_file=self._rundir.function_file if self._function is not None else None,
-            max_result_bytes=self._config.max_result_bytes,
-        )
-        record.attempts, record.latest = request.attempt, Job(request)
+        if record.latest is not None and not record.latest.sent:
+            # Prepared, but never sent: the objective may have changed since.
+            shutil.rmtree(record.latest.request.folder, ignore_errors=True)
+            record.attempts -= 1
+            self._numbers[record.index] -= 1
+        number = self._numbers.get(record.index, 0) + 1
+        request = self.make_request(record.index, number, record.parameters)
+        try:
+            jobfolder.prepare(
+                request,
+                function_file=self._rundir.function_file if self._function is not None else None,
+                max_result_bytes=self._config.max_result_bytes,
+            )
+        except (TypeError, ValueError) as error:
+            words = f"its parameters cannot be written as JSON: {error}"
+            self._decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, words)
+            return None
+        self._numbers[record.index] = number
+        record.attempts, record.latest = record.attempts + 1, Job(request)
         self._memory.key(record)
         return request
 
@@ -379,7 +430,7 @@ class Dispatch:
 
     def _accepted(self, record: Record, handle: JobHandle) -> None:
         job = record.job
-        job.handle, record.stage = handle, Stage.SUBMITTED
+        job.handle, record.stage, record.reopened = handle, Stage.SUBMITTED, False
         self._memory.handle(record, handle)
         self.annotations[record.index] = self._mark(record)
         self._emit("job_submitted", record)
@@ -416,6 +467,8 @@ class Dispatch:
         if limit is None and capacity is None:
             limit = DEFAULT_PARALLELISM
         submitted = len(self.at(Stage.SUBMITTED))
+        if self.synchronous:  # the next is made with the result of the one before
+            submitted += len(self.at(Stage.FETCHING))
         ours = None if limit is None else limit - submitted
         return max(0, min(n for n in (capacity, ours) if n is not None))
 
@@ -462,8 +515,10 @@ class Dispatch:
         if not status.state.ended:
             if status.state is not job.status.state:
                 job.running_since = now if status.state is JobState.RUNNING else None
-                record.state = TrialState(status.state.value)
                 job.status = status
+                if job.purpose is Purpose.CLOSED:
+                    return
+                record.state = TrialState(status.state.value)
                 self._emit("job_state", record, message=status.message)
             return
         job.status = status
@@ -476,8 +531,7 @@ class Dispatch:
             self._cancelled(record, status.message)
         elif policies.tried_again(status, self._counted(record)):
             # If it only seems to be lost, its claim keeps it from ever starting beside the next.
-            if job.request.objective is not None:
-                jobfolder.try_claim(job.request.folder, "driver: given up as lost")
+            self._claim(record, "given up as lost")
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             words = status.message or status.backend_state or status.state.value
             log.warning("Trial %d: %s; it is tried again.", record.index, words)
@@ -489,6 +543,15 @@ class Dispatch:
             words = status.message or status.backend_state or status.state.value
             self._decide(record, TrialState.FAILED, cause, words)
 
+    def _claim(self, record: Record, why: str) -> bool:
+        """See to it that a job which has not begun never will; True where that is certain."""
+        if record.job.request.objective is None:
+            return False
+        try:
+            return jobfolder.try_claim(record.job.request.folder, f"driver: {why}")
+        except FileNotFoundError:
+            return True  # a job without a folder cannot begin
+
     def _counted(self, record: Record) -> int:
         """How many attempts of a trial speak against it."""
         job = record.job
@@ -499,20 +562,25 @@ class Dispatch:
     def _fetch(self, now: float) -> None:
         waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
         handles = _handles(waiting.values())
-        if not handles or self._backend.resting("axsched_fetch_results", now):
+        if not handles:
             return
-        results = self._backend.call(
-            "axsched_fetch_results", lambda: self._session.fetch_results(handles)
-        )
-        if results is None:
-            return
+        results: Mapping[str, JobResult | NotReady] | None = None
+        if not self._backend.resting("axsched_fetch_results", now):
+            results = self._backend.call(
+                "axsched_fetch_results", lambda: self._session.fetch_results(handles)
+            )
         for key, record in waiting.items():
-            self._result(record, results.get(key, NotReady()), now)
+            if results is not None:
+                self._result(record, results.get(key, NotReady()), now)
+            elif record.job.purpose is not None:  # nobody waits for the backend any more
+                self._cancelled(record, "its result could not be fetched")
 
     def _result(self, record: Record, result: JobResult | NotReady, now: float) -> None:
         job = record.job
         if isinstance(result, NotReady):
-            if now >= job.result_due:
+            if job.purpose is not None:
+                self._cancelled(record, "it had no result yet")
+            elif now >= job.result_due:
                 words = f"the job ended well but left no result ({result.reason or 'none found'})"
                 self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, words)
             else:
@@ -529,17 +597,22 @@ class Dispatch:
             self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, str(error))
             return
         if result.raw is None:
-            # It came over the wire; the folder is to hold it like any other.
-            data = json.dumps({name: list(value) for name, value in record.results.items()})
-            try:
-                jobfolder.write_atomically(job.request.folder / jobfolder.RESULT, data.encode())
-            except OSError as error:
-                raise self._unwritable(error) from error
+            self._keep(job.request.folder / jobfolder.RESULT, record.results)
         self._decide(record, TrialState.SUCCEEDED, None, "")
 
+    def _keep(self, path: Path, results: Metrics) -> None:
+        """A result that came over the wire: the folder is to hold it like any other."""
+        data = json.dumps({name: list(value) for name, value in results.items()})
+        try:
+            jobfolder.write_atomically(path, data.encode())
+        except OSError as error:  # it is in the journal, and the optimizer hears it
+            log.warning("%s cannot be written: %s", path, error)
+
     def _unwritable(self, error: OSError) -> InvalidInput:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free some space" if full else "Put the folder right"
         return InvalidInput(
-            f"The run directory {self._rundir.path} cannot be written: {error}. Free some space or "
+            f"The run directory {self._rundir.path} cannot be written: {error}. {remedy}, or "
             "choose another job_output_dir, then run again; what was told to the optimizer is kept."
         )
 
@@ -568,14 +641,17 @@ class Dispatch:
         if done and record.folder and self._config.cleanup_after_completion:
             shutil.rmtree(record.folder, ignore_errors=True)
 
-    def park(self, record: Record, *, reopen: bool = False) -> None:
-        """The trial has no job any more but stays open, so that it can be run later."""
-        record.stage, record.state, record.reopened = Stage.IDLE, TrialState.CANDIDATE, reopen
+    def park(self, record: Record) -> None:
+        """The trial has no job any more but stays open; the next run takes it up."""
+        record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._forget(record)
-        if reopen:
-            self.annotations[record.index] = {**self._mark(record), "interrupted": True}
-            self._memory.opened_again(record)
+        self._reopen(record)
         self._emit("job_state", record, message="stopped; the trial stays open")
+
+    def _reopen(self, record: Record) -> None:
+        record.reopened = True
+        self.annotations[record.index] = {**self._mark(record), "interrupted": True}
+        self._memory.opened_again(record)
 
     def _forget(self, record: Record) -> None:
         self.departed += self.active.pop(record.index, None) is not None

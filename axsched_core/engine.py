@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from axsched_core import policies
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
-from axsched_core.errors import AxschedError, InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
 from axsched_core.memory import Memory
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
@@ -31,6 +31,7 @@ from axsched_core.threads import Actor, patiently
 from axsched_core.trials import Purpose, Record, Stage, TrialState
 
 log = logging.getLogger("axsched")
+T = TypeVar("T")
 
 OUTCOMES = {
     TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
@@ -60,6 +61,10 @@ class Engine:
         self.records: dict[int, Record] = {}
         self.to_make = 0
         """Trials that are still to be asked for."""
+        self.unmade = 0
+        """What `to_make` was when everything was halted."""
+        self.cancel_wanted = False
+        """Set by `cancel`, for a call that is just being prepared; cleared by who prepares."""
         self.deadline: float | None = None
         """`time.monotonic` seconds; then everything is cancelled."""
         self.made: list[int] = []
@@ -75,7 +80,7 @@ class Engine:
         """How many trials had ended when the optimizer had less than it was asked for; it is
         asked again when there are more."""
         self._failure: BaseException | None = None
-        self._fatal = False
+        self._fatal = self._one_turn = False
         self._until: Callable[[], bool] | None = None
         self._future: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name="axsched-engine", daemon=True)
@@ -90,34 +95,58 @@ class Engine:
         jobs were cancelled and their trials are open again.
         """
         future: Future[None] = Future()
-        interrupted = False
 
         def start() -> None:
             self._future, self._until = future, until or (lambda: True)
+            self._one_turn = until is None
             self._look_outside, self._starved_at = bool(self.dispatch.active), None
             self._failure, self._fatal = None, False
             self.dispatch.begin()
             begin()
+            if self.cancel_wanted:  # it came while the call was being prepared
+                self.halt(Purpose.ABANDON)
 
-        def interrupt() -> None:
-            nonlocal interrupted
+        self._inbox.put(start)
+        return self._wait(future)
+
+    def _wait(self, future: Future[None]) -> bool:
+        """Wait for a call's end; say whether Ctrl-C was pressed meanwhile.
+
+        The first Ctrl-C cancels the jobs, the second does not wait for them, and leaves even
+        where the runner's hook in hand does not return.
+        """
+        pressed = handled = 0
+        while True:
+            try:
+                while handled < pressed:
+                    handled += 1
+                    self._interrupted_by_user(again=handled > 1)
+                future.result(timeout=None if handled < 2 else policies.LEAVING_GRACE)
+                return handled > 0
+            except KeyboardInterrupt:
+                pressed += 1
+            except TimeoutError:
+                if future.done():
+                    raise
+                if self._owner_busy:
+                    continue  # the optimizer is never left in the middle
+                log.warning(
+                    "The runner does not answer; it is left behind in the middle of a call."
+                )
+                self._inbox.put(lambda: self._drop(future))
+                return True
+
+    def _interrupted_by_user(self, *, again: bool) -> None:
+        self._inbox.put(lambda: self._interrupt(again))
+        if not again:
             log.warning(
                 "Interrupted: cancelling the running jobs%s (Ctrl-C again: do not wait for them).",
                 ", waiting for the candidate that is being generated" if self._owner_busy else "",
             )
-            hurry, interrupted = interrupted, True
-            self._inbox.put(lambda: self._interrupt(hurry))
-
-        self._inbox.put(start)
-        try:
-            patiently(future, interrupt)
-        except KeyboardInterrupt:
-            if not interrupted:
-                raise
-        return interrupted
 
     def cancel(self) -> None:
         """Cancel everything; from any thread. A call that is on the stack ends in good order."""
+        self.cancel_wanted = True
         self._inbox.put(lambda: self.halt(Purpose.ABANDON))
 
     def wake(self, key: str) -> None:
@@ -133,7 +162,7 @@ class Engine:
         if self.dispatch.active:
             try:
                 self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
-            except AxschedError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
         self._close(wait=True)
 
@@ -144,20 +173,32 @@ class Engine:
         def finish() -> None:
             self._over = True
             self.dispatch.abandon()
+            self._memory.close()
+            self.owner.dismiss()
 
         self._inbox.put(finish)
 
     def notify(self, kind: str) -> None:
         """Tell observers of something and return when they have heard it."""
-        heard: Future[None] = Future()
 
         def work() -> None:
             self.announce(kind)
             self._notify()
-            heard.set_result(None)
 
-        self._inbox.put(work)
-        patiently(heard)
+        self.call(work)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Have something done on the engine's thread, without a turn; return what came of it."""
+        done: Future[T] = Future()
+
+        def attempt() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                done.set_exception(error)
+
+        self._inbox.put(attempt)
+        return patiently(done)
 
     def _close(self, wait: bool) -> None:
         closed: Future[None] = Future()
@@ -167,7 +208,7 @@ class Engine:
             try:
                 self.dispatch.close(wait)
                 self._memory.close()
-            except Exception as error:  # noqa: BLE001 - handed to the caller's thread
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 closed.set_exception(error)
             else:
                 closed.set_result(None)
@@ -194,7 +235,7 @@ class Engine:
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
-        self.to_make = 0
+        self.unmade, self.to_make, self.deadline = self.to_make, 0, None
         self.dispatch.halt(purpose)
 
     def announce(self, kind: str, message: str = "", **data: Any) -> None:
@@ -205,16 +246,20 @@ class Engine:
 
     def _main(self) -> None:
         while not self._over:
-            messages = self._receive()
             try:
-                for message in messages:
-                    message()
+                self._take(self._receive())
                 if self._until is not None and not self._over and not self._fatal:
                     self._turn()
                 self._finish()
             except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
                 self._fail(error, fatal=True)
-                self._finish()
+
+    def _take(self, messages: list[Callable[[], None]]) -> None:
+        while messages:
+            try:
+                messages.pop(0)()
+            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
+                self._fail(error, fatal=True)
 
     def _receive(self) -> list[Callable[[], None]]:
         messages = []
@@ -230,6 +275,8 @@ class Engine:
         if self._until is None:
             return None
         now = time.monotonic()
+        if self._fatal:
+            return 0.0 if not self._owner_busy else None
         # While trials are to be made, the runner's capacity may change without a word.
         asking = now + policies.LOOK_INTERVAL if self.to_make else None
         moments = [m for m in (self.deadline, self.dispatch.due(now), asking) if m is not None]
@@ -264,6 +311,8 @@ class Engine:
         assert self._until is not None
         if self._fatal:
             return True
+        if self._failure is not None and self._one_turn:
+            return True
         if self._failure is not None or self.dispatch.halted is not None:
             return not self.dispatch.busy
         return self._until() and not self._look_outside and not self.dispatch.at(Stage.TELLING)
@@ -275,7 +324,8 @@ class Engine:
         self._fatal = self._fatal or fatal
         self.to_make = 0
         for record in self.dispatch.at(Stage.WAITING):
-            self.dispatch.park(record)
+            if not record.in_doubt:
+                self.dispatch.park(record)
         if not fatal and self.dispatch.busy:
             log.error("%s (Waiting for the jobs that still run.)", error)
 
@@ -284,6 +334,12 @@ class Engine:
             self.halt(Purpose.REOPEN)
             if hurry:
                 self.dispatch.leave()
+
+    def _drop(self, future: Future[None]) -> None:
+        """The caller has left: its call is over, whatever state it is in."""
+        if self._future is future and not future.done():
+            self._until = None
+            future.set_result(None)
 
     def _notify(self) -> None:
         """Give observers what has happened, while the owner rests."""

@@ -136,8 +136,10 @@ class _Reader:
     def _objective(self, **data: Any) -> None:
         self.objective = data
 
-    def _snapshot(self, name: str) -> None:
+    def _snapshot(self, name: str, fresh: bool = False) -> None:
         self.snapshot = name
+        if fresh:
+            self.trials.clear()
 
     def _call(self, to_make: int) -> None:
         self.to_make = to_make

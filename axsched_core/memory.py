@@ -92,9 +92,12 @@ class Memory:
 
     # ---- events --------------------------------------------------------------------------------
 
-    def snapshot(self, name: str) -> None:
-        """From here on, this file of the optimizer's is what lines are replayed on."""
-        self._add("snapshot", name=name)
+    def snapshot(self, name: str, *, fresh: bool = False) -> None:
+        """From here on, this file of the optimizer's is what lines are replayed on.
+
+        ``fresh``: it holds another experiment, with which no line before this has to do.
+        """
+        self._add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
     def objective(self, objective: Objective | None) -> None:
         """What jobs evaluate from now on; of environment variables only the names."""
@@ -121,7 +124,7 @@ class Memory:
         """A job is about to be submitted."""
         excused = {"x": record.excused} if record.excused else {}
         key = record.job.request.key
-        self._add("key", i=record.index, n=record.attempts, key=key, **excused)
+        self._add("key", i=record.index, n=record.job.request.attempt, key=key, **excused)
 
     def handle(self, record: Record, handle: JobHandle) -> None:
         """The backend has it."""

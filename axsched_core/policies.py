@@ -20,6 +20,9 @@ FETCH_INTERVAL = 0.5
 CANCEL_GRACE = 10.0
 """Seconds that a cancelled job may take to end before the scheduler stops waiting for it."""
 
+LEAVING_GRACE = 2.0
+"""Seconds that the runner has, after a second Ctrl-C, before its call is left behind."""
+
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 

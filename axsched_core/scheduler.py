@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import importlib.metadata
 import logging
+import os
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from axsched_core import journal, objectives, options, plugins
+from axsched_core import journal, objectives, options
 from axsched_core.batch import Batch, Entry
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import OUTCOMES, Engine
@@ -23,6 +24,7 @@ from axsched_core.errors import (
     AxschedError,
     InvalidInput,
     OptimizationInterrupted,
+    OptimizerError,
     SchedulerBusy,
     SchedulerClosed,
     TrialNotFinished,
@@ -40,6 +42,7 @@ from axsched_core.memory import Memory, objective_of
 from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
+from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
@@ -90,7 +93,9 @@ class AxScheduler:
         self._session = RunnerSession(_runner(runner, runner_options), wrappers)
         try:
             observers = Observers()
-            for observer in [Progress()] * self.config.progress + watching:
+            if self.config.progress:
+                observers.register(Progress())
+            for observer in watching:
                 observers.register(observer)
             rundir, memory = _run or (
                 RunDirectory(self.config.job_output_dir, self._optimizer.name),
@@ -106,11 +111,12 @@ class AxScheduler:
         self._fingerprint: int | None = None
         self._snapshots_made = 0
         self._left_to_make = 0
+        self._loaded = False
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._function: Callable[..., Any] | None = None
         self._objective: Objective | None = None
         self._has_objective = self._session.can(Capability.PARAMETERS)
-        self._lock = threading.Lock()
+        self._lock = _lock_for(self._optimizer.native)
         self._taken_up = False
         _open_engines.add(self._engine)
         self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
@@ -196,6 +202,11 @@ class AxScheduler:
             self._set_objective(objective)
 
     def _set_objective(self, objective: Objective, function: bytes | None = None) -> None:
+        if self._engine.to_make or self._engine.dispatch.at(Stage.WAITING):
+            raise InvalidInput(
+                "Trials are waiting to be run with the objective that was set before: "
+                "wait_for_completed_trials() or cancel() first."
+            )
         self._objective, self._has_objective = objective, True
         self._engine.dispatch.set_objective(objective, function)
 
@@ -255,22 +266,30 @@ class AxScheduler:
         engine = self._engine
 
         def begin() -> None:
-            engine.announce("run_started", trials=max_trials + len(again))
-            self._memory.call(max_trials)
-            engine.made.clear()
-            engine.to_make = max_trials
+            # What a batch that did not wait has still to make is made too.
+            engine.to_make += max_trials
+            engine.announce("run_started", trials=engine.to_make + len(again))
+            self._memory.call(engine.to_make)
+            engine.made = []
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
                 self.config.synchronous if synchronous is None else synchronous
             )
             engine.dispatch.want(again)
 
-        self._long(begin, lambda: engine.idle, lambda: max_trials - len(engine.made))
+        self._long(begin, lambda: engine.idle)
         self._memory.ended()
         self._memory.flush()
         ran = [engine.records[index] for index in engine.made] + list(again)
         if (error := all_failed(ran)) is not None:
             raise error
+        halted = engine.dispatch.halted
+        if halted and not any(r.state is TrialState.SUCCEEDED for r in engine.records.values()):
+            lost = sum(record.state is TrialState.CANCELLED for record in ran)
+            raise OptimizerError(
+                f"Everything was cancelled ({halted.value}) before any trial had a result, so "
+                f"there are no best parameters; {lost} trials were abandoned."
+            )
         return engine.owner.call(self._optimizer.best)
 
     @classmethod
@@ -345,9 +364,10 @@ class AxScheduler:
         return scheduler
 
     def finish(self) -> Any:
-        """Go on with the ``run_optimization`` that the last driver was at; see `resume`.
+        """Go on with the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
 
-        Makes the trials that it had still to make, and no more, and waits for all.
+        Takes up the trials that were left open, makes those that it had still to make, and no
+        more, and waits for all.
 
         Returns:
             Ax's own best parameters, as `run_optimization`.
@@ -375,6 +395,7 @@ class AxScheduler:
             engine.dispatch.set_objective(self._objective, function)
         for memory in found.trials.values():
             engine.records[memory.index] = self._remembered(memory)
+            engine.dispatch.remember(engine.records[memory.index])
         self._left_to_make = found.to_make
         self._snapshots_made = 1 + max(
             int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
@@ -389,7 +410,7 @@ class AxScheduler:
             request = self._engine.dispatch.make_request(
                 memory.index, memory.attempts, memory.parameters
             )
-            record.latest = Job(request, memory.handle, inherited=True)
+            record.latest = Job(request, memory.handle, sent=True, inherited=True)
         if memory.state is not None:
             record.stage, record.state = Stage.ENDED, TrialState(memory.state)
             record.cause, record.message = memory.cause, memory.message
@@ -417,7 +438,8 @@ class AxScheduler:
         if fingerprint != self._fingerprint:
             name = f"snapshot-{self._snapshots_made}.json"
             call(lambda: optimizer.save(self._rundir.path / name))
-            self._memory.snapshot(name)
+            self._memory.snapshot(name, fresh=self._loaded)
+            self._loaded = False
             self._fingerprint, self._snapshots_made = fingerprint, self._snapshots_made + 1
         self._memory.flush()
 
@@ -447,15 +469,21 @@ class AxScheduler:
         with self._call("get_next_trial"):
             self._optimizer.check()
             self._write_down()
-            asked = self._engine.owner.call(lambda: self._optimizer.ask(1))
-            if not asked.candidates:
-                log.info("Nothing to propose now: %s", asked.reason)
+            optimizer, made = self._optimizer, list[Record]()
+
+            def ask() -> str:
+                asked = optimizer.ask(1)
+                for one in asked.candidates:
+                    origin = optimizer.origins([one.index]).get(one.index)
+                    made.append(self._engine.record(one.index, one.parameters, origin))
+                return asked.reason
+
+            with self._parking(made):
+                reason = self._engine.owner.call(ask)
+            if not made:
+                log.info("Nothing to propose now: %s", reason)
                 return None
-            candidate = asked.candidates[0]
-            origins = self._engine.owner.call(lambda: self._optimizer.origins([candidate.index]))
-            origin = origins.get(candidate.index)
-            self._engine.record(candidate.index, candidate.parameters, origin)
-            return candidate.index
+            return made[0].index
 
     def run_trial(self, trial_index: int) -> Trial:
         """Submit the job of a trial (from `get_next_trial`, or from the client's own).
@@ -550,17 +578,14 @@ class AxScheduler:
 
         May be called from any thread: a call that is on the stack then ends in good order.
         """
-        if self._lock.acquire(blocking=False):
-            try:
-                self._alive()
+        try:
+            with self._call("cancel"):
                 engine = self._engine
-                if engine.dispatch.active or engine.to_make:
-                    engine.perform(
-                        lambda: engine.halt(Purpose.ABANDON), lambda: not engine.dispatch.busy
-                    )
-            finally:
-                self._lock.release()
-        else:
+                if (engine.dispatch.active or engine.to_make) and engine.perform(
+                    lambda: engine.halt(Purpose.ABANDON), lambda: not engine.dispatch.busy
+                ):
+                    raise self._interrupted()
+        except SchedulerBusy:
             self._engine.cancel()
 
     @contextlib.contextmanager
@@ -627,8 +652,7 @@ class AxScheduler:
                         parameters = record.parameters
                         break
             request = self._engine.dispatch.make_request(index, attempt, parameters)
-            texts: dict[str, str] = {}
-            self._perform(lambda: texts.update(self._session.preview([request])))
+            texts = self._engine.call(lambda: self._session.preview([request]))
             return texts.get(request.key, f"{self._session.info.name}: {request}")
 
     def save_experiment(self, path: str | Path) -> None:
@@ -657,7 +681,7 @@ class AxScheduler:
             self._optimizer = self._engine.optimizer = loaded
             self._engine.records.clear()
             self._taken_up = False
-            self._fingerprint = None
+            self._fingerprint, self._loaded = None, True
         return self
 
     def close(self) -> None:
@@ -694,49 +718,74 @@ class AxScheduler:
                     )
             return Entry(dict(parameters), trial_index)
 
-    def _run_batch(self, entries: Sequence[Entry], generated: int, *, wait: bool) -> list[int]:
+    def _run_batch(
+        self, entries: Sequence[Entry], generated: int, indices: list[int], *, wait: bool
+    ) -> None:
         with self._call("batch.run"):
             self._ready()
             engine = self._engine
-            records = [self._adopt_or_attach(entry, entries) for entry in entries]
+            for entry in entries:
+                if entry.index is not None:  # much may have happened since it was added
+                    self._open_record(entry.index)
+            records: list[Record] = []
+            with self._parking(records):
+                engine.owner.call(lambda: self._adopt_or_attach(entries, records))
+            indices += [record.index for record in records]
 
             def begin() -> None:
                 engine.announce("run_started", trials=len(records) + generated)
-                engine.made.clear()
+                engine.made = []
                 engine.to_make += generated
                 engine.dispatch.synchronous = bool(self.config.synchronous)
                 engine.dispatch.want(records)
 
-            if wait:
-                self._long(begin, lambda: engine.idle)
-            else:
-                self._perform(begin)
-            return [record.index for record in records] + engine.made
+            try:
+                if wait:
+                    self._long(begin, lambda: engine.idle)
+                else:
+                    self._perform(begin)
+            finally:
+                indices += engine.made
 
-    def _adopt_or_attach(self, entry: Entry, entries: Sequence[Entry]) -> Record:
-        owner, index = self._engine.owner, entry.index
-        if index is None:
-            named = {other.index for other in entries}
-            index = next(
-                (
-                    view.index
-                    for view in owner.call(self._optimizer.trials).values()
-                    if view.index not in named
-                    and self._is_free(view)
-                    and dict(view.parameters) == dict(entry.parameters)
-                ),
-                None,
-            )
-        if index is None:
-            index = owner.call(lambda: self._optimizer.attach(entry.parameters))
-        record = self._engine.record(index, entry.parameters)
-        record.state = TrialState.QUEUED  # so that an equal entry does not take it too
-        return record
+    def _adopt_or_attach(self, entries: Sequence[Entry], records: list[Record]) -> None:
+        """Find or make the trials of a batch; in the owner's thread."""
+        optimizer = self._optimizer
+        taken = {entry.index for entry in entries if entry.index is not None}
+        views = optimizer.trials()
+        for entry in entries:
+            index = entry.index
+            if index is None:
+                index = next(
+                    (
+                        view.index
+                        for view in views.values()
+                        if view.index not in taken
+                        and self._is_free(view)
+                        and dict(view.parameters) == dict(entry.parameters)
+                    ),
+                    None,
+                )
+            if index is None:
+                index = optimizer.attach(entry.parameters)
+            taken.add(index)
+            # As the optimizer holds them: numbers of the right type, fixed ones filled in.
+            parameters = optimizer.trials([index])[index].parameters
+            records.append(self._engine.record(index, parameters))
 
     def _is_free(self, view: TrialView) -> bool:
         record = self._engine.records.get(view.index)
         unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
         return view.open and not view.has_data and unused
+
+    @contextlib.contextmanager
+    def _parking(self, records: list[Record]) -> Iterator[None]:
+        """Should this be interrupted, trials that were made by then are for the next run."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            for record in records:
+                record.reopened = record.state is TrialState.CANDIDATE
+            raise self._interrupted() from None
 
     # ---- small things ----------------------------------------------------------------------
 
@@ -750,6 +799,7 @@ class AxScheduler:
         try:
             if name != "close":
                 self._alive()
+            self._engine.cancel_wanted = False
             yield
             if self._memory.opened and self._fingerprint is not None and name != "close":
                 self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
@@ -774,28 +824,24 @@ class AxScheduler:
 
     def _perform(self, begin: Callable[[], None]) -> None:
         if self._engine.perform(begin):
-            raise self._interrupted(0)
+            raise self._interrupted()
 
-    def _long(
-        self,
-        begin: Callable[[], None],
-        until: Callable[[], bool],
-        missing: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def _long(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
         """Wait for trials, with a progress line; turn Ctrl-C into words."""
         try:
             interrupted = self._engine.perform(begin, until)
         finally:
             self._engine.notify("run_ended")
         if interrupted:
-            raise self._interrupted(missing())
+            self._left_to_make = self._engine.unmade
+            raise self._interrupted()
 
-    def _interrupted(self, missing: int) -> OptimizationInterrupted:
+    def _interrupted(self) -> OptimizationInterrupted:
         states = [record.state for record in self._engine.records.values()]
         opened = sum(record.reopened for record in self._engine.records.values())
         words = (
             f"Interrupted: {states.count(TrialState.SUCCEEDED)} trials have results, {opened} "
-            "were cancelled and stay open"
+            f"were stopped and stay open, {self._left_to_make} were not made yet"
         )
         if self._rundir.path.exists():
             path = self._rundir.path / "experiment.json"
@@ -805,15 +851,10 @@ class AxScheduler:
                 log.error("The experiment could not be saved to %s: %s", path, error)
             else:
                 words += f"; the experiment is saved in {path}"
-        go_on = (
-            f"run_optimization(max_trials={missing}) takes the open trials up and makes "
-            f"{missing} more"
-            if missing
-            else "run_optimization or run_trial takes the open trials up"
-        )
-        return OptimizationInterrupted(
-            f"{words}. To go on: {go_on} (in a new session after load_experiment)."
-        )
+        words += ". To go on: scheduler.finish()"
+        if self._memory.opened:
+            words += f"; in a new session: AxScheduler.resume({str(self._rundir.path)!r}).finish()"
+        return OptimizationInterrupted(words)
 
     def _interrupted_before(self) -> list[Record]:
         """Trials that Ctrl-C left open, in this session or in the one that was loaded."""
@@ -825,8 +866,6 @@ class AxScheduler:
                     self._engine.record(index, view.parameters).reopened = True
         found = [r for r in self._engine.records.values() if r.reopened]
         views = self._engine.owner.call(lambda: self._optimizer.trials([r.index for r in found]))
-        for record in found:
-            record.reopened = False
         return [r for r in found if r.state is TrialState.CANDIDATE and views[r.index].open]
 
     def _warn_of_small_budget(self, max_trials: int) -> None:
@@ -884,6 +923,26 @@ class AxScheduler:
 
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of the threads: it is not to wait for them when it ends.
+    os.register_at_fork(after_in_child=_open_engines.clear)
+
+
+class _CallLock:
+    """Held while a call to a scheduler is on the stack; schedulers of one optimizer share it."""
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self.acquire, self.release = lock.acquire, lock.release
+
+
+_locks: weakref.WeakValueDictionary[int, _CallLock] = weakref.WeakValueDictionary()
+
+
+def _lock_for(native: object) -> _CallLock:
+    # A scheduler holds both, so that the id is the native object's as long as the lock is there.
+    return _locks.setdefault(id(native), _CallLock())
+
 
 _WHERE = {
     Capability.CONTAINER: "To run containers: pip install axsched-docker",
@@ -924,7 +983,7 @@ def _ax_version(optimizer: Optimizer) -> dict[str, str]:
 
 def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:
     if isinstance(runner, str):
-        return plugins.load(runner).make_runner(runner_options)
+        return load(runner).make_runner(runner_options)
     if runner_options:
         raise InvalidInput(
             "runner_options go with a runner's name; the runner given here is an instance "
@@ -935,9 +994,9 @@ def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> o
 
 def _runners_with(capability: Capability) -> list[str]:
     able = []
-    for one in plugins.installed():
+    for one in installed():
         with contextlib.suppress(AxschedError):
-            if capability in plugins.check(one).info.capabilities:
+            if capability in check(one).info.capabilities:
                 able.append(one.name)
     return sorted(set(able))
 

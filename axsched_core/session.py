@@ -224,7 +224,8 @@ class Observers:
         for impl in self._manager.hook.axsched_on_event.get_hookimpls():
             try:
                 impl.function(event=event)
-            except Exception:
+            except BaseException:
+                # sys.exit() and pytest.fail() in an observer end the run no more than others.
                 log.exception("Observer %s failed on %s.", _name(impl.plugin), event.kind)
 
 

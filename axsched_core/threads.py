@@ -34,9 +34,13 @@ class Actor:
         """Have ``work`` done and wait. Ctrl-C is honoured when the work in hand is over."""
         return patiently(self.post(work))
 
+    def dismiss(self) -> None:
+        """Let the thread end after what was posted; waits for nothing."""
+        self._box.put(None)
+
     def rest(self, timeout: float | None = None) -> bool:
         """Let the thread end after what was posted; True when it has."""
-        self._box.put(None)
+        self.dismiss()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -52,23 +56,15 @@ class Actor:
             del letter, future, work
 
 
-def patiently(future: Future[T], on_interrupt: Callable[[], None] = lambda: None) -> T:
-    """Wait for a future; a Ctrl-C meanwhile is raised when it is done.
-
-    Args:
-        future: what to wait for.
-        on_interrupt: called at each Ctrl-C.
-    """
+def patiently(future: Future[T]) -> T:
+    """Wait for a future; a Ctrl-C meanwhile is raised when it is done."""
     interrupted: KeyboardInterrupt | None = None
     while True:
         try:
             answer = future.result()
             break
         except KeyboardInterrupt as interrupt:
-            if future.done() and future.exception() is interrupt:
-                raise
             interrupted = interrupt
-            on_interrupt()
     if interrupted is not None:
         raise interrupted
     return answer

@@ -86,6 +86,8 @@ class Job:
 
     request: JobRequest
     handle: JobHandle | None = None
+    sent: bool = False
+    """True once `axsched_submit` was called with it, whatever came of that."""
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     running_since: float | None = None
     result_due: float = 0.0
@@ -96,8 +98,8 @@ class Job:
     purpose: Purpose | None = None
     """Set once it is to be cancelled."""
     cancel_sent: bool = False
-    cancel_due: float = 0.0
-    """When the engine stops waiting for a cancelled job to end."""
+    cancel_due: float | None = None
+    """When the engine stops waiting for a job to end that is to be cancelled."""
 
 
 @define(eq=False)
@@ -121,7 +123,7 @@ class Record:
     orphaned: bool = False
     """A driver that has died may have submitted its last job, or may not."""
     reopened: bool = False
-    """Ctrl-C took its job away; the next run takes it up again."""
+    """Its job was taken away (Ctrl-C), or could not be submitted; the next run takes it up."""
 
     @property
     def job(self) -> Job:
@@ -132,7 +134,7 @@ class Record:
     @property
     def in_doubt(self) -> bool:
         """True where a job was submitted and nobody knows whether the backend took it."""
-        return self.latest is not None and self.latest.handle is None
+        return self.latest is not None and self.latest.sent and self.latest.handle is None
 
     @property
     def folder(self) -> Path | None:

@@ -120,7 +120,7 @@ def test_ctrl_c_cancels_the_jobs_and_says_how_to_go_on(driver):
             print([row["status"] for row in optimizer.rows.values()])
             LONG = 0.0
             scheduler.set_objective_function(objective)
-            scheduler.run_optimization(max_trials=3)
+            scheduler.finish()
             print([row["status"] for row in optimizer.rows.values()])
     """)
     one.wait_for_starts(2)
@@ -129,8 +129,10 @@ def test_ctrl_c_cancels_the_jobs_and_says_how_to_go_on(driver):
     out, err = one.end()
     assert time.monotonic() - started < 20
     lines = out.splitlines()
-    assert lines[0].startswith("SAID Interrupted: 0 trials have results, 2 were cancelled and stay")
-    assert "run_optimization(max_trials=3) takes the open trials up and makes 3 more" in lines[0]
+    assert lines[0].startswith(
+        "SAID Interrupted: 0 trials have results, 2 were stopped and stay open, 3 were not made yet"
+    )
+    assert "To go on: scheduler.finish(); in a new session: AxScheduler.resume(" in lines[0]
     assert "experiment.json" in lines[0]
     assert lines[1] == "[(0, 'CANDIDATE'), (1, 'CANDIDATE')]"
     assert lines[2] == "['RUNNING', 'RUNNING']"
