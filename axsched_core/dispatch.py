@@ -189,7 +189,9 @@ class Dispatch:
             if record.stage is Stage.WAITING and not record.in_doubt:
                 self.stopped_before_start(record)
             elif record.stage is not Stage.TELLING and not record.job.purpose:
-                # A job in doubt is asked for once more, so that it can be cancelled.
+                if record.in_doubt:  # it is asked for once more, at once, to be cancelled
+                    self._backend.rest_until("axsched_submit", 0.0)
+                    self._backend.rest_until("axsched_reattach", 0.0)
                 record.job.purpose = self.halted
                 record.job.next_fetch = 0.0
 

@@ -80,7 +80,7 @@ class Engine:
         """How many trials had ended when the optimizer had less than it was asked for; it is
         asked again when there are more."""
         self._failure: BaseException | None = None
-        self._fatal = self._one_turn = False
+        self._fatal = self._one_turn = self.left_behind = False
         self._until: Callable[[], bool] | None = None
         self._future: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name="axsched-engine", daemon=True)
@@ -98,6 +98,7 @@ class Engine:
 
         def start() -> None:
             self._future, self._until = future, until or (lambda: True)
+            self.left_behind, self.unmade = False, 0
             self._one_turn = until is None
             self._look_outside, self._starved_at = bool(self.dispatch.active), None
             self._failure, self._fatal = None, False
@@ -133,6 +134,7 @@ class Engine:
                 log.warning(
                     "The runner does not answer; it is left behind in the middle of a call."
                 )
+                self.left_behind = True
                 self._inbox.put(lambda: self._drop(future))
                 return True
 
@@ -179,13 +181,17 @@ class Engine:
         self._inbox.put(finish)
 
     def notify(self, kind: str) -> None:
-        """Tell observers of something and return when they have heard it."""
+        """Tell observers of something and return when they have heard it (not from a runner
+        that was left behind: then they hear it when that comes back)."""
 
         def work() -> None:
             self.announce(kind)
             self._notify()
 
-        self.call(work)
+        if self.left_behind:
+            self._inbox.put(work)
+        else:
+            self.call(work)
 
     def call(self, work: Callable[[], T]) -> T:
         """Have something done on the engine's thread, without a turn; return what came of it."""
@@ -235,7 +241,8 @@ class Engine:
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
-        self.unmade, self.to_make, self.deadline = self.to_make, 0, None
+        self.unmade += self.to_make
+        self.to_make, self.deadline = 0, None
         self.dispatch.halt(purpose)
 
     def announce(self, kind: str, message: str = "", **data: Any) -> None:

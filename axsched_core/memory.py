@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from axsched_core.jobs import (
 )
 from axsched_core.lock import RunLock
 from axsched_core.trials import Record
+
+log = logging.getLogger("axsched")
 
 
 class Memory:
@@ -65,6 +68,15 @@ class Memory:
         if self._journal is None:
             return
         assert self._lock is not None
+        if not self._journal.path.parent.exists():
+            log.error(
+                "The run directory %s was removed: the run goes on, but a driver that dies now "
+                "loses it.",
+                self._journal.path.parent,
+            )
+            self.close()
+            self.durable = False
+            return
         self._lock.check()
         try:
             self._journal.flush()

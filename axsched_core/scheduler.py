@@ -432,7 +432,12 @@ class AxScheduler:
         if not self._memory.opened:
             if self._rundir.make():
                 self._engine.announce("message", f"Outputs: {self._rundir.path}")
-            self._memory.open(self._rundir.path, self._header())
+            try:
+                self._memory.open(self._rundir.path, self._header())
+            except OSError as error:
+                raise InvalidInput(
+                    f"The run directory {self._rundir.path} cannot be written: {error}."
+                ) from error
         optimizer, call = self._optimizer, self._engine.owner.call
         fingerprint = call(optimizer.fingerprint)
         if fingerprint != self._fingerprint:
@@ -839,6 +844,8 @@ class AxScheduler:
     def _interrupted(self) -> OptimizationInterrupted:
         states = [record.state for record in self._engine.records.values()]
         opened = sum(record.reopened for record in self._engine.records.values())
+        if self._engine.left_behind:  # it could not say what has become of them
+            opened += len(self._engine.dispatch.active)
         words = (
             f"Interrupted: {states.count(TrialState.SUCCEEDED)} trials have results, {opened} "
             f"were stopped and stay open, {self._left_to_make} were not made yet"

@@ -1,0 +1,382 @@
+"""Odd moments: what a reviewer's hunt has found, so that it stays found."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import threading
+import time
+import weakref
+
+import pytest
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import TrialState, hookimpl
+from axsched_core.errors import (
+    BackendUnavailable,
+    InvalidInput,
+    OptimizationInterrupted,
+    OptimizerError,
+    RunnerError,
+    SchedulerBusy,
+)
+from axsched_core.jobs import CancelOutcome, Cause, JobState, JobStatus, NotReady
+
+
+@pytest.fixture(autouse=True)
+def short_graces(monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.5)
+    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 0.3)
+
+
+def press_ctrl_c(when: threading.Event | threading.Semaphore, times: int = 1, gap: float = 0.1):
+    """Press Ctrl-C in the main thread, once something has happened."""
+
+    def press():
+        assert when.wait(10) if isinstance(when, threading.Event) else when.acquire(timeout=10)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(gap)  # the gap between two presses is what is played here
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    return thread
+
+
+def down(runner: ToyRunner, *hooks: str) -> None:
+    for hook in hooks:
+        runner.faults[hook] = [BackendUnavailable("down") for _ in range(1000)]
+
+
+# ---- halting -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hooks", [("axsched_cancel", "axsched_poll"), ("axsched_fetch_results",)])
+def test_a_timeout_ends_a_run_in_an_outage(make, hooks):
+    finish = {"axsched_cancel": lambda r: None}.get(hooks[0], lambda r: {"loss": 1})
+    optimizer, runner = ToyOptimizer(), ToyRunner(finish)
+    down(runner, *hooks)
+    scheduler = make(optimizer, runner)
+    with pytest.raises(OptimizerError, match=r"cancelled \(the run's timeout\) before any trial"):
+        scheduler.run_optimization(max_trials=2, timeout=0.3)
+    assert optimizer.count("ABANDONED") == 2
+    runner.faults.clear()
+
+
+def test_close_ends_in_an_outage(make):
+    runner = ToyRunner(lambda r: None)
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    down(runner, "axsched_cancel", "axsched_poll")
+    scheduler.close()
+    assert runner.closed == [True]
+
+
+@pytest.mark.parametrize(("way", "status"), [("ctrl-c", "RUNNING"), ("cancel", "ABANDONED")])
+def test_a_result_that_is_not_ready_holds_no_halt_up(make, way, status):
+    optimizer = ToyOptimizer()
+    runner = ToyRunner(lambda r: NotReady("on its way"), result_grace=60)
+    scheduler = make(optimizer, runner)
+    presser = None
+    if way == "ctrl-c":
+        presser = press_ctrl_c(runner.submitted)
+    else:
+        presser = threading.Thread(target=lambda: (runner.submitted.acquire(), scheduler.cancel()))
+        presser.start()
+    with pytest.raises((OptimizationInterrupted, OptimizerError)):
+        scheduler.run_optimization(max_trials=1)
+    presser.join()
+    assert optimizer.rows[0]["status"] == status
+
+
+def test_a_job_in_doubt_is_found_again_and_cancelled(make):
+    class LosesAnswers(ToyRunner):
+        lost = 0
+
+        @hookimpl
+        def axsched_submit(self, requests):
+            new = [r for r in requests if r.key not in self.requests]
+            handles = super().axsched_submit(new)
+            if new:
+                raise BackendUnavailable("the answer is lost")
+            from axsched_core.jobs import JobHandle
+
+            return handles or [JobHandle(r.key, "found") for r in requests]
+
+    runner, optimizer = LosesAnswers(lambda r: None), ToyOptimizer()
+    scheduler = make(optimizer, runner, monitoring_interval=0.3)
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.close()
+    assert runner.running() == []
+    assert [key for key, _ in runner.cancels] == list(runner.requests)
+
+
+def test_the_only_place_may_be_taken_by_the_job_in_doubt(make):
+    class OnePlace(ToyRunner):
+        @hookimpl
+        def axsched_submit(self, requests):
+            again = [r for r in requests if r.key in self.requests]
+            if again:
+                self.end(again[0].key, {"loss": 1.0})
+                from axsched_core.jobs import JobHandle
+
+                return [JobHandle(again[0].key)]
+            super().axsched_submit(requests)
+            raise ConnectionResetError("after it was taken")
+
+    runner, optimizer = OnePlace(lambda r: None), ToyOptimizer()
+    runner.free = lambda: 1 - len(runner.running())
+    make(optimizer, runner).run_optimization(max_trials=2)
+    assert optimizer.count("COMPLETED") == 2
+
+
+def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
+    released, blocked = threading.Event(), threading.Event()
+
+    class Blocks(ToyRunner):
+        @hookimpl
+        def axsched_poll(self, handles):
+            blocked.set()
+            released.wait(30)
+            return {}
+
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, Blocks(lambda r: None))
+    presser = press_ctrl_c(blocked, times=2)
+    try:
+        with pytest.raises(OptimizationInterrupted, match="1 were stopped and stay open"):
+            scheduler.run_optimization(max_trials=1)
+    finally:
+        released.set()
+        presser.join()
+
+
+def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
+    started = threading.Event()
+
+    class Stubborn(ToyRunner):
+        @hookimpl
+        def axsched_poll(self, handles):
+            started.set()
+            return super().axsched_poll(handles)
+
+        @hookimpl
+        def axsched_cancel(self, handles, reason):
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+    optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
+    scheduler = make(optimizer, runner, max_parallelism=2)
+    presser = press_ctrl_c(started, times=2)
+    with pytest.raises(OptimizationInterrupted, match="2 were stopped and stay open, 3 were not"):
+        scheduler.run_optimization(max_trials=5)
+    presser.join()
+    runner.finish = lambda r: {"loss": 1}
+    for key in runner.running():
+        runner.end(key, {"loss": 2})
+    scheduler.finish()
+    assert optimizer.count("COMPLETED") == 5
+
+
+def test_a_cancel_that_comes_while_a_run_is_prepared_is_obeyed(make):
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer)
+    optimizer.initial_trials_left = lambda: scheduler.cancel() or 0
+    with pytest.raises(OptimizerError, match="cancelled by the user"):
+        scheduler.run_optimization(max_trials=3)
+    assert optimizer.rows == {}
+
+
+def test_ctrl_c_does_not_use_up_attempts(make):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    scheduler = make(optimizer, runner)
+    for _ in range(3):
+        presser = press_ctrl_c(runner.submitted)
+        with pytest.raises(OptimizationInterrupted):
+            scheduler.run_optimization(1) if not optimizer.rows else scheduler.finish()
+        presser.join()
+    answers = iter([JobStatus(JobState.LOST), {"loss": 1.0}])
+    runner.finish = lambda r: next(answers)
+    scheduler.finish()
+    assert scheduler.trials[0].state is TrialState.SUCCEEDED
+    assert len(optimizer.rows) == 1
+
+
+# ---- after a failure ---------------------------------------------------------------------------
+
+
+def test_trials_of_a_failed_run_are_taken_up_by_the_next(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.FAULTS_BEFORE_GIVING_UP", 1)
+    optimizer, runner = ToyOptimizer(limit=2), ToyRunner()
+    runner.faults["axsched_capacity"] = []
+    runner.faults["axsched_submit"] = [RuntimeError("bug")]
+    scheduler = make(optimizer, runner)
+    with pytest.raises(RunnerError, match="bug"):
+        scheduler.run_optimization(max_trials=2)
+    scheduler.run_optimization(max_trials=1)
+    assert optimizer.count("COMPLETED") == 3
+
+
+def test_one_look_does_not_wait_for_other_jobs(make):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    scheduler = make(optimizer, runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+
+    def fail(n):
+        raise ValueError("cannot fit")
+
+    optimizer.on_ask = fail
+    with (
+        pytest.raises(OptimizerError, match="cannot fit"),
+        scheduler.batch_trial_context(synchronous=False) as batch,
+    ):
+        batch.add_generated(1)
+    assert not scheduler.trials[0].state.ended
+
+
+def test_a_removed_run_directory_does_not_stop_a_run(make, caplog):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    scheduler = make(optimizer, runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    shutil.rmtree(scheduler.run_directory)
+    runner.end(runner.key_of(0), {"loss": 1.0})
+    assert scheduler.wait_for_completed_trials()[0].results == {"loss": (1.0, None)}
+    assert "was removed" in caplog.text
+    scheduler.close()
+    assert runner.closed == [True]
+
+
+def test_a_job_that_was_never_sent_gets_the_new_objective(make):
+    runner = ToyRunner(lambda r: None)
+    sent = []
+    runner.on_submit = lambda request: sent.append(request.attempt)
+    scheduler = make(ToyOptimizer(), runner)
+    index = scheduler.get_next_trial()
+    flush = scheduler._memory.flush
+    scheduler._write_down()
+    scheduler._memory.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
+    scheduler.config.__class__  # noqa: B018
+    with pytest.raises(InvalidInput, match="the disk is full"):
+        scheduler.run_trial(index)
+    scheduler._memory.flush = flush
+    scheduler.run_trial(index)
+    assert sent == [1]
+
+
+# ---- observers, threads, memory ----------------------------------------------------------------
+
+
+def test_an_observer_that_exits_ends_nothing(make):
+    class Exits:
+        @hookimpl
+        def axsched_on_event(self, event):
+            raise SystemExit("stop")
+
+    optimizer = ToyOptimizer()
+    make(optimizer, plugins=[Exits()]).run_optimization(max_trials=2)
+    assert optimizer.count("COMPLETED") == 2
+
+
+def test_a_dropped_scheduler_leaves_no_thread(make):
+    from axsched_core import AxScheduler
+
+    before = threading.active_count()
+    scheduler = AxScheduler(ToyOptimizer(), ToyRunner(), {"progress": False})
+    scheduler.preview()
+    dropped, engine = weakref.ref(scheduler), scheduler._engine._thread
+    del scheduler
+    gc.collect()
+    assert dropped() is None
+    engine.join(10)
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_two_schedulers_of_one_optimizer_take_turns(make, in_thread):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    first, second = make(optimizer, runner), make(optimizer)
+    run = in_thread(lambda: first.run_optimization(max_trials=1))
+    assert runner.submitted.acquire(timeout=10)
+    with pytest.raises(SchedulerBusy):
+        second.run_optimization(max_trials=1)
+    runner.end(runner.running()[0], {"loss": 1.0})
+    run.result()
+    second.run_optimization(max_trials=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_ends(make):
+    make().run_optimization(max_trials=1)
+    pid = os.fork()
+    if pid == 0:
+        import atexit
+
+        atexit._run_exitfuncs()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+# ---- batches -----------------------------------------------------------------------------------
+
+
+def test_a_run_also_makes_what_a_batch_has_still_to_make(make):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    scheduler = make(optimizer, runner, max_parallelism=1)
+    with scheduler.batch_trial_context(synchronous=False) as batch:
+        batch.add_generated(5)
+    runner.finish = lambda r: {"loss": 1.0}
+    runner.end(runner.running()[0], {"loss": 1.0})
+    scheduler.run_optimization(max_trials=2)
+    assert optimizer.count("COMPLETED") == 7
+
+
+def test_a_trial_that_went_its_way_meanwhile_is_not_run_twice(make):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None)
+    scheduler = make(optimizer, runner)
+    index = scheduler.get_next_trial()
+    parameters = optimizer.rows[index]["parameters"]
+    with (
+        pytest.raises(InvalidInput, match="Trial 0 is on the way already"),
+        scheduler.batch_trial_context() as batch,
+    ):
+        batch.add_trial(parameters, trial_index=index)
+        scheduler.run_trial(index)
+    assert len(runner.requests) == 1
+
+
+def test_parameters_that_json_cannot_hold_fail_alone(make):
+    optimizer = ToyOptimizer()
+    optimizer.attach({"x": 0.5, "y": 0.5})
+    optimizer.rows[0]["parameters"]["x"] = {1, 2}
+    scheduler = make(optimizer, durable=False)
+    scheduler.run_trial(0)
+    scheduler.run_optimization(max_trials=1)
+    assert scheduler.trials[0].cause is Cause.SUBMIT_REFUSED
+    assert "cannot be written as JSON" in scheduler.trials[0].message
+
+
+def test_an_objective_is_not_changed_under_trials_that_wait(make):
+    runner = ToyRunner(lambda r: None, capabilities=["function"])
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    scheduler.set_objective_function(lambda x, y: x)
+    for _ in range(2):
+        scheduler.run_trial(scheduler.get_next_trial())
+    with pytest.raises(InvalidInput, match="waiting to be run with the objective that was set"):
+        scheduler.set_objective_function(lambda x, y: y)
+
+
+def test_the_same_scheduler_goes_on_with_a_loaded_experiment(make, tmp_path):
+    scheduler = make()
+    scheduler.run_optimization(max_trials=2)
+    scheduler.save_experiment(tmp_path / "saved.json")
+    scheduler.run_optimization(max_trials=1)
+    scheduler.load_experiment(tmp_path / "saved.json")
+    scheduler.run_optimization(max_trials=2)
+    assert scheduler.client.count("COMPLETED") == 4
+    keys = [row["metadata"]["axsched"]["key"] for row in scheduler.client.rows.values()]
+    assert len(set(keys)) == 4
+    assert keys[2].endswith("-2-2")  # trial 2 had a job before, of an experiment that is gone
