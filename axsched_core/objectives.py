@@ -109,7 +109,8 @@ class ScriptOptions:
     env: Mapping[str, Any] = field(factory=dict)
     """Environment variables to add."""
     working_dir: Path | None = field(default=None, converter=optional_(Path))
-    """Where it runs; None: in the job's own folder."""
+    """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
+    must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""
 
 
 def script_objective(

@@ -57,6 +57,8 @@ SWEEP_LIMIT = 20.0
 CLAIM_GRACE = 5.0
 """Seconds in which a new claim must have been filled in by its owner."""
 MESSAGE_LIMIT = 2000
+JSON_LIMIT = 8 << 20
+"""Bytes of a file of the protocol that a supervisor reads at most: others may write there too."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -213,8 +215,8 @@ def owner_is_alive(folder: str) -> Optional[bool]:
         None where that cannot be known from here: the job runs on another machine.
         False also where nobody has claimed the job, or the driver has taken it back.
     """
-    claim = _read_json(folder, "claim")
-    owner = _read_json(folder, "pid.json") or claim
+    claim = _read_json(folder, "claim", JSON_LIMIT)
+    owner = _read_json(folder, "pid.json", JSON_LIMIT) or claim
     if not isinstance(owner, dict) or "pid" not in owner:
         if isinstance(claim, dict):
             return False  # taken back by the driver: {"by": ...}
@@ -293,7 +295,7 @@ def _claim(folder: str, restart: int) -> bool:
         return first
     # A requeued job may find the claim of its first start, but not the driver's: that one
     # says that the job shall never run.
-    if not first and "by" in (_read_json(folder, "claim") or {}):
+    if not first and "by" in (_read_json(folder, "claim", JSON_LIMIT) or {}):
         return False
     return _create(os.path.join(folder, "claim.%d" % restart), mine)
 
@@ -416,14 +418,15 @@ class _Supervisor:
     def _supervise(self) -> _Ending:
         self._get_ready()
         _write_json(self._path("pid.json"), identity())
-        self.job = _read_json(self.folder, "job.json")
-        left_before = self._result_in_working_dir()
+        job = _read_json(self.folder, "job.json", JSON_LIMIT)
+        if not isinstance(job, dict):
+            raise ValueError("job.json is missing, not JSON, or longer than %d bytes" % JSON_LIMIT)
+        self.job = job
+        stray_before = self._stray_result()
         report = self._start_child()
         why = self._wait()
         stubborn = self._end_all(GRACE)
-        if why is None and self.status == 0 and self.job["kind"] == "script":
-            self._collect_result(left_before)
-        ending = self._ending(why, _read_report(report))
+        ending = self._ending(why, _read_report(report), stray_before)
         if stubborn:
             ending.message += " (processes that SIGKILL did not end: %s)" % stubborn
         ending.max_rss_bytes = self.max_rss
@@ -531,7 +534,12 @@ class _Supervisor:
         for pid in _descendants(os.getpid()):
             _signal(os.kill, pid, number)
 
-    def _ending(self, why: Optional[_Ending], report: Mapping[str, Any]) -> _Ending:
+    def _ending(
+        self,
+        why: Optional[_Ending],
+        report: Mapping[str, Any],
+        stray_before: Optional[tuple[int, ...]],
+    ) -> _Ending:
         status = self.status
         if status is None:
             ending = _Ending(cause="NODE_FAIL", message="the job's process vanished")
@@ -549,20 +557,18 @@ class _Supervisor:
         elif ending.cause is None and self.job["kind"] == "function" and not self._has_result():
             ending.cause = "RESULT_INVALID"
             ending.message = "the process ended (os._exit(0)?) before the function had returned"
+        elif ending.cause is None and not self._has_result():
+            stray = self._stray_result()
+            if stray is not None and stray != stray_before:
+                ending.cause, ending.message = "RESULT_INVALID", self._stray_words()
         return ending
 
-    def _collect_result(self, before: Optional[tuple[int, ...]]) -> None:
-        """A script may leave result.json in its working directory instead."""
-        after = self._result_in_working_dir()
-        if after is None or after == before or self._has_result():
-            return
-        source = os.path.join(self.job["working_dir"], "result.json")
-        with open(source, "rb") as file:  # no rename: it may be another file system
-            _write_bytes(self._path("result.json"), file.read())
-        os.unlink(source)
+    def _stray_result(self) -> Optional[tuple[int, ...]]:
+        """What tells one version of a ``result.json`` in the script's own place from another.
 
-    def _result_in_working_dir(self) -> Optional[tuple[int, ...]]:
-        """What tells one version of that file from another; None where there is none."""
+        That place may be shared with other jobs, so nobody knows whose result it is. Where the
+        script runs in the job's folder the file is the result file itself, and no stray.
+        """
         if not self.job.get("working_dir"):
             return None
         try:
@@ -570,6 +576,13 @@ class _Supervisor:
         except OSError:
             return None
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def _stray_words(self) -> str:
+        return (
+            "the script has left nothing in the file that $AXSCHED_RESULT_FILE names, but there "
+            "is a new result.json in its working directory %s; other jobs may write there too, "
+            "so it is not read: write the metrics to $AXSCHED_RESULT_FILE" % self.job["working_dir"]
+        )
 
     def _has_result(self) -> bool:
         return os.path.exists(self._path("result.json"))
@@ -925,12 +938,15 @@ def _plain_number(value: object, what: str) -> Any:
 # ---------------------------------------------------------------- files
 
 
-def _read_json(folder: str, name: str) -> Any:
-    """Read a JSON file of the folder; None where it is missing or not (yet) complete."""
+def _read_json(folder: str, name: str, limit: int = -1) -> Any:
+    """Read a JSON file of the folder; None where it is missing, torn, or longer than ``limit``."""
     try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
+        with open(os.path.join(folder, name), "rb") as file:
+            data = file.read(limit + 1 if limit >= 0 else -1)
+        if 0 <= limit < len(data):
+            return None
+        return json.loads(data.decode("utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -488,20 +489,87 @@ def test_a_script_starts_with_ordinary_signals(jobs: Jobs) -> None:
     assert [int(mask, 16) & ordinary for _, mask in masks] == [0, 0]
 
 
-def test_a_result_in_the_working_directory_is_moved_over(jobs: Jobs, tmp_path: Path) -> None:
+def test_a_stray_result_in_a_given_working_directory_is_nobodys(jobs: Jobs, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    (place / jobfolder.RESULT).write_text('{"old": 1}')
-    folder, _ = jobs.run(script(tmp_path, "true", working_dir=str(place)))
-    assert not (folder / jobfolder.RESULT).exists(), "an old file is no result"
+    stray = place / jobfolder.RESULT
+    stray.write_text('{"old": 1}')
+    folder, status = jobs.run(script(tmp_path, "true", working_dir=str(place)))
+    assert status.state is JobState.SUCCEEDED, "an old file is nobody's fault"
+    assert not (folder / jobfolder.RESULT).exists()
 
     write = "printf '{\"new\": 2}' > result.json"
-    folder, _ = jobs.run(script(tmp_path, write, working_dir=str(place)))
-    assert result(folder) == {"new": 2}
-    assert not (place / jobfolder.RESULT).exists()
+    folder, status = jobs.run(script(tmp_path, write, working_dir=str(place)))
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.RESULT_INVALID)
+    assert f"new result.json in its working directory {place}" in status.message
+    assert "write the metrics to $AXSCHED_RESULT_FILE" in status.message
+    assert not (folder / jobfolder.RESULT).exists()
+    assert stray.read_text() == '{"new": 2}', "it is left where it is"
 
-    folder, _ = jobs.run(script(tmp_path, f"{write}; exit 1", working_dir=str(place)))
-    assert not (folder / jobfolder.RESULT).exists(), "the script has failed"
+    both = f"{write}; printf '{{\"mine\": 3}}' > $AXSCHED_RESULT_FILE"
+    folder, status = jobs.run(script(tmp_path, both, working_dir=str(place)))
+    assert status.state is JobState.SUCCEEDED
+    assert result(folder) == {"mine": 3}
+
+    _, status = jobs.run(script(tmp_path, f"{write}; exit 1", working_dir=str(place)))
+    assert status.cause is Cause.EXIT_CODE
+
+
+def test_two_scripts_with_one_working_directory_are_never_told_each_others_results(
+    jobs: Jobs, tmp_path: Path, pipe: Callable[[str], Pipe]
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    started, gate = pipe("started"), pipe("gate")
+    body = f"""
+        printf '{{"loss": %s}}' $AXSCHED_TRIAL_INDEX > result.json
+        echo ready > {started.path}
+        read line < {gate.path}
+    """
+    folders = [jobs.make(script(tmp_path, body, working_dir=str(place))) for _ in range(2)]
+    supervisors = []
+    for folder in folders:  # the second overwrites the first one's file before either ends
+        supervisors.append(jobs.start(folder))
+        assert started.read() == "ready\n"
+    gate.write("\n\n")
+    for folder, supervisor in zip(folders, supervisors, strict=True):
+        supervisor.wait(timeout=60)
+        assert ending(folder).cause is Cause.RESULT_INVALID
+        assert not (folder / jobfolder.RESULT).exists()
+
+
+def test_result_json_in_the_job_s_own_folder_is_the_result(jobs: Jobs) -> None:
+    folder, status = jobs.run(script(jobs.root, "printf '{\"a\": 1}' > result.json"))
+    assert status.state is JobState.SUCCEEDED
+    assert result(folder) == {"a": 1}
+
+
+@linux
+def test_the_supervisor_reads_no_file_of_any_length(jobs: Jobs, tmp_path: Path) -> None:
+    """Holes of 20 GB where the protocol has files, and 1 GB of memory."""
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+
+    place = tmp_path / "place"
+    place.mkdir()
+    body = "for f in result.json $AXSCHED_JOB_DIR/pid.json $AXSCHED_JOB_DIR/claim; do " + (
+        "rm -f $f; dd of=$f bs=1 count=0 seek=20G 2>&1; done"
+    )
+    folder = jobs.make(script(tmp_path, body, working_dir=str(place)))
+    jobs.start(folder, preexec_fn=little_memory).wait(timeout=60)
+    assert ending(folder).cause is Cause.RESULT_INVALID
+    # Put back into the queue by its backend, it meets the claim that the first start has left.
+    jobs.start(folder, "--restart", "1", preexec_fn=little_memory).wait(timeout=60)
+    assert (folder / "exit.json.0").exists()
+    assert ending(folder).cause is Cause.RESULT_INVALID
+
+    damaged = jobs.make(lambda _: 1.0)
+    (damaged / jobfolder.JOB).unlink()
+    with (damaged / jobfolder.JOB).open("wb") as file:
+        file.truncate(20 << 30)
+    jobs.start(damaged, preexec_fn=little_memory).wait(timeout=60)
+    assert "job.json is missing, not JSON, or longer than" in ending(damaged).message
 
 
 # ------------------------------------------------------------------ ending a job
