@@ -135,16 +135,26 @@ def load(name: str) -> Loaded:
 
 
 def check(one: Installed) -> Loaded:
-    """Import one plugin and check what can be checked without making a runner."""
+    """Import one plugin and check what can be checked without making a runner.
+
+    Whatever the plugin does to that end, even `sys.exit`, is told as an error of ours: one that
+    is broken must not keep the others from being found.
+
+    Raises:
+        RunnerLoadError: it cannot be imported.
+        ContractError: it does not keep to the contract.
+    """
+    who = f"Runner {one.name!r} ({one})"
     try:
         module = one.entry_point.load()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise RunnerLoadError(
-            f"Runner {one.name!r} ({one}) is installed but cannot be imported: "
+            f"{who} is installed but cannot be imported: "
             f"{type(error).__name__}: {error}. Reinstall it with its dependencies: "
             f"pip install --force-reinstall {one.distribution}"
         ) from error
-    who = f"Runner {one.name!r} ({one})"
     if not isinstance(module, ModuleType):
         raise ContractError(
             f"{who}: the entry point {one.module!r} is not a module. It must name the module "
@@ -154,7 +164,15 @@ def check(one: Installed) -> Loaded:
     manager.add_hookspecs(DiscoverySpec)
     register(manager, module, who, hook_names(DiscoverySpec))
     require(manager, ("axsched_runner_info", "axsched_make_runner"), who)
-    info = manager.hook.axsched_runner_info()
+    try:
+        info = manager.hook.axsched_runner_info()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ContractError(
+            f"{who}: axsched_runner_info raised {type(error).__name__}: {error}. This is a fault "
+            f"of the plugin; tell its authors, or remove it: pip uninstall {one.distribution}"
+        ) from error
     check_info(info, who)
     if info.name != one.name:
         raise ContractError(
@@ -231,7 +249,13 @@ def check_info(info: Any, who: str) -> None:
         raise ContractError(
             f"{who}: axsched_runner_info returned {type(info).__name__}, not a RunnerInfo."
         )
-    major, minor = info.api_version
+    try:
+        major, minor = map(int, info.api_version)
+    except (TypeError, ValueError):
+        raise ContractError(
+            f"{who}: its api_version is {info.api_version!r}, not (major, minor). "
+            "This is a fault of the plugin; tell its authors."
+        ) from None
     core = f"axsched-core {importlib.metadata.version('axsched-core')}"
     speaks = f"{core} speaks {API_VERSION[0]}.{API_VERSION[1]}"
     if major != API_VERSION[0]:

@@ -21,6 +21,7 @@ from axsched_core.errors import (
     RunnerError,
     RunnerLoadError,
     RunnerNotFound,
+    UnsupportedObjective,
 )
 from axsched_core.jobs import RunnerInfo
 
@@ -109,6 +110,54 @@ def test_a_plugin_that_fails_to_import(distribution):
         r"ModuleNotFoundError: No module named 'no_such_module'.*pip install --force-reinstall",
     ):
         plugins.load("broken")
+
+
+BROKEN = {
+    "exits": (
+        "import sys; sys.exit('no licence')",
+        RunnerLoadError,
+        r"Runner 'bad' \(axsched-bad 3.1\) is installed but cannot be imported: SystemExit: "
+        r"no licence\. .*pip install --force-reinstall axsched-bad",
+    ),
+    "capability": (
+        GOOD.replace('["parameters"]', '["parametres"]'),
+        ContractError,
+        r"Runner 'bad' \(axsched-bad 3.1\): axsched_runner_info raised ValueError: 'parametres' is "
+        r"not a valid Capability. .*tell its authors.*pip uninstall axsched-bad",
+    ),
+    "info exits": (
+        GOOD.replace("return RunnerInfo", "raise SystemExit(3)\n        return RunnerInfo"),
+        ContractError,
+        "axsched_runner_info raised SystemExit: 3",
+    ),
+    "version": (
+        GOOD.replace("VERSION", "(1,)"),
+        ContractError,
+        r"its api_version is \(1,\), not \(major, minor\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "kind", "words"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_stands_in_nobodys_way(distribution, make, source, kind, words):
+    distribution("lab")
+    distribution("bad", source)
+    with pytest.raises(kind, match=words):
+        plugins.load("bad")
+    result = CliRunner().invoke(main, ["runners"])
+    assert isinstance(result.exception, SystemExit), "one is broken, and nothing else went wrong"
+    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    assert "BROKEN" in lines["bad"]
+    assert "axsched-lab 3.1  for tests  [parameters]" in lines["lab"]
+    # To say who does run containers, all plugins are looked at.
+    with pytest.raises(UnsupportedObjective, match="takes no container objective"):
+        make(ToyOptimizer(), ToyRunner(capabilities=["script"])).set_container_objective("image")
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_ctrl_c(distribution):
+    distribution("slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        plugins.load("slow")
 
 
 def test_two_distributions_with_one_name(distribution):
