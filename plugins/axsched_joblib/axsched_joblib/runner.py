@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 import time
@@ -85,6 +86,7 @@ class JobLibRunner:
     def _set_up(self, options: JobLibOptions) -> None:
         # In the caller's thread, because joblib.parallel_config is thread-local.
         self._settings = resolve(options, capture_parallel_config())
+        self._sys_path_base = _current_directory()
         self._context: RunnerContext | None = None
         self._dispatcher: Dispatcher | None = None
         self._handles: dict[str, JobHandle] = {}
@@ -180,7 +182,7 @@ class JobLibRunner:
         if (request.folder / jobfolder.CLAIM).exists():
             return  # submitted before; somebody may be reading the file
         job["threads"] = self._settings.threads
-        job["sys_path"] = [entry for entry in sys.path if entry]
+        job["sys_path"] = _absolute(sys.path, self._sys_path_base)
         jobfolder.write_atomically(path, json.dumps(job).encode())
 
     @hookimpl
@@ -321,6 +323,22 @@ class JobLibRunner:
         if self._dispatcher is None:
             raise RuntimeError("the joblib runner is not open: axsched_open comes first")
         return self._dispatcher
+
+
+def _current_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return None
+
+
+def _absolute(entries: Sequence[Any], base: str | None) -> list[str]:
+    """``sys.path`` as it is to be understood elsewhere: ``""`` is where the driver was."""
+    # Python itself skips what is no string.
+    paths = [entry for entry in entries if isinstance(entry, str)]
+    if base is None:
+        return [path for path in paths if os.path.isabs(path)]
+    return [os.path.normpath(os.path.join(base, path)) for path in paths]
 
 
 def _is_ours(handle: JobHandle) -> bool:

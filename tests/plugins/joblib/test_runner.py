@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ import cloudpickle
 import joblib
 import psutil
 import pytest
+from axsched_joblib import JobLibRunner
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
@@ -151,6 +153,49 @@ def test_the_user_s_own_modules_are_found(
         job = s.submit(users_module.f, {"x": 1})
         assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
         assert s.result(job) == 2
+
+
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+@pytest.mark.parametrize("entry", ["", "lib"])
+def test_modules_beside_a_notebook_are_found(
+    session: MakeSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    isolation: str,
+    entry: str,
+) -> None:
+    """A notebook and a REPL have "" on their path: the directory that the driver is in."""
+    name = f"beside_{isolation}_{entry}"
+    monkeypatch.setattr(sys, "path_importer_cache", {})  # it has relative paths
+    (tmp_path / "there" / entry).mkdir(parents=True)
+    source = "def f(parameters): return parameters['x'] + 1\n"
+    (tmp_path / "there" / entry / f"{name}.py").write_text(source)
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setattr(sys, "path", [entry, *filter(None, sys.path)])
+    function = importlib.import_module(name).f
+    s = session(n_jobs=1, isolation=isolation)
+    monkeypatch.chdir("/")  # where the driver goes later does not matter
+    job = s.submit(function, {"x": 1})
+    assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
+    assert s.result(job) == 2
+
+
+def test_a_search_path_that_has_more_than_strings(
+    session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/no/string")])  # Python passes over it
+    s = session(n_jobs=1)
+    job = s.submit(square, {"x": 3})
+    assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
+
+
+def test_a_runner_can_be_made_where_the_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    JobLibRunner(1)
 
 
 def test_threads_per_job(session: MakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
