@@ -17,15 +17,18 @@ The first line names the run; each further line is one event, ``{"k": kind, ...}
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
 
-from axsched_core.errors import JournalDamaged
+from axsched_core import jobfolder
+from axsched_core.errors import InvalidInput, JournalDamaged
 from axsched_core.jobs import Cause, JobHandle, Metrics, Parameters
 
 FORMAT = 1
@@ -39,18 +42,23 @@ class Journal:
 
     Args:
         path: the file; made if need be. A torn last line must have been cut off (`repair`).
+
+    Raises:
+        OSError: it cannot be made or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._waiting: list[bytes] = []
+        self._torn: int | None = None
+        """Where the whole lines end, after a write that failed and could not be undone."""
+        sync_names(path.parent)
 
     def add(self, event: str, /, **data: Any) -> None:
         """Take a line; it is on disk after the next `flush`."""
-        self._waiting.append(
-            json.dumps({"k": event, **data}, separators=(",", ":")).encode() + b"\n"
-        )
+        line = json.dumps({"k": event, **data}, separators=(",", ":"), default=_plain)
+        self._waiting.append(line.encode() + b"\n")
 
     def flush(self) -> None:
         """Put all waiting lines on disk.
@@ -61,24 +69,36 @@ class Journal:
         """
         if not self._waiting:
             return
-        data = b"".join(self._waiting)
+        self._cut()
+        data = memoryview(b"".join(self._waiting))
         before = os.fstat(self._descriptor).st_size
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
+            while data:
+                data = data[os.write(self._descriptor, data) :]
             os.fdatasync(self._descriptor)
         except OSError:
-            os.ftruncate(self._descriptor, before)
+            self._torn = before
+            with contextlib.suppress(OSError):  # else before the next lines
+                self._cut()
             raise
         self._waiting.clear()
 
+    def _cut(self) -> None:
+        if self._torn is not None:
+            os.ftruncate(self._descriptor, self._torn)
+            self._torn = None
+
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close; closed it is in any case."""
         try:
             self.flush()
         finally:
-            os.close(self._descriptor)
+            self.drop()
+
+    def drop(self) -> None:
+        """Close without writing what waits."""
+        self._waiting.clear()
+        os.close(self._descriptor)
 
 
 @define
@@ -128,6 +148,10 @@ class _Reader:
 
     def take(self, line: dict[str, Any]) -> None:
         kind = line.pop("k")
+        if kind not in _KINDS:
+            raise ValueError(f"unknown kind {kind!r} (a newer axsched-core's? then upgrade it)")
+        if (kind == "run") == bool(self.run):
+            raise ValueError("a second first line" if self.run else "not the first line of a run")
         getattr(self, f"_{kind}")(**line)
 
     def _run(self, **data: Any) -> None:
@@ -149,7 +173,7 @@ class _Reader:
 
     def _trial(self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False) -> None:
         self.trials[i] = TrialMemory(i, p, o)
-        self.to_make -= counted
+        self.to_make = max(0, self.to_make - counted)  # a batch's trials are of no call
 
     def _key(self, i: int, n: int, key: str, x: int = 0) -> None:
         trial = self.trials[i]
@@ -175,27 +199,27 @@ class _Reader:
         self.trials[i].handle = self.trials[i].key = None
 
 
+_KINDS = frozenset(
+    ("run", "objective", "snapshot", "call", "ended", "trial", "key", "handle", "outcome", "open")
+)
+
+
 def lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield (line number, end in bytes, line); stop before a torn last line.
 
     Raises:
         JournalDamaged: a line that is not the last is no JSON object.
     """
-    data = path.read_bytes()
     end = 0
-    for number, raw in enumerate(data.splitlines(keepends=True), 1):
-        whole = raw.endswith(b"\n")
+    # What follows the last line feed is torn, or nothing.
+    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             line = json.loads(raw)
-            if not isinstance(line, dict) or "k" not in line:
-                raise ValueError("no line of a journal")
-        except ValueError as error:
-            if end + len(raw) == len(data) and not whole:
-                return
-            raise JournalDamaged(path, number, str(error)) from error
-        if not whole:
-            return
-        end += len(raw)
+            if not isinstance(line, dict) or not isinstance(line.get("k"), str):
+                raise ValueError("no event")
+        except (ValueError, RecursionError) as error:
+            raise JournalDamaged(path, number, f"it is no line of a journal ({error})") from error
+        end += len(raw) + 1
         yield number, end, line
 
 
@@ -203,25 +227,44 @@ def read(path: Path) -> RunMemory:
     """Read a journal.
 
     Raises:
-        JournalDamaged: it is damaged elsewhere than at its very end, or of a newer version.
+        JournalDamaged: it is damaged elsewhere than at its very end.
+        InvalidInput: it is of a newer version, or another run's.
         FileNotFoundError: there is none.
     """
     reader, length = _Reader(), 0
     for number, length, line in lines(path):  # noqa: B007 - the last length is wanted
-        if number == 1 and (line["k"] != "run" or line.get("format", 0) > FORMAT):
-            raise JournalDamaged(
-                path,
-                1,
-                f"it is of format {line.get('format')}, this axsched-core reads {FORMAT}; "
-                "upgrade axsched-core",
-            )
+        if number == 1 and line["k"] == "run":
+            _check_first(path, line)
         try:
             reader.take(line)
-        except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
-            raise JournalDamaged(path, number, f"{type(error).__name__}: {error}") from error
+        except (AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
+            words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            raise JournalDamaged(path, number, words) from error
     return RunMemory(
         reader.run, reader.objective, reader.snapshot, reader.trials, reader.to_make, length
     )
+
+
+def _check_first(path: Path, line: Mapping[str, Any]) -> None:
+    version = line.get("format")
+    if not isinstance(version, int):
+        raise JournalDamaged(path, 1, f"it names no format, but {version!r}")
+    if version > FORMAT:
+        raise InvalidInput(
+            f"{path} is of format {version}, and this axsched-core reads format {FORMAT}: "
+            "upgrade axsched-core."
+        )
+    run_id, named = line.get("run_id"), _RUN_ID.search(path.parent.name)
+    if named and named[1] != run_id:
+        raise InvalidInput(
+            f"{path} is the journal of another run: it says {run_id}, and its folder's name says "
+            f"{named[1]}. Put the right one back (a folder that was renamed on purpose must not "
+            "end like another run's)."
+        )
+
+
+_RUN_ID = re.compile(r"-\d{8}-\d{6}-([0-9a-f]{10})$")
+"""How `RunDirectory` ends its names."""
 
 
 def repair(path: Path, length: int) -> None:
@@ -230,10 +273,98 @@ def repair(path: Path, length: int) -> None:
         os.truncate(path, length)
 
 
-def salvage(path: Path, damage: int) -> Path:
-    """Keep the lines before line ``damage``; the old file stays beside. Returns its new name."""
-    old = path.with_name(f"{path.name}.damaged")
-    kept = b"".join(path.read_bytes().splitlines(keepends=True)[: damage - 1])
-    os.replace(path, old)
-    path.write_bytes(kept)
-    return old
+@frozen
+class Salvaged:
+    """What `salvage` did."""
+
+    kept: int
+    """Lines."""
+    lost: int
+    """Lines, the damaged one included; they remain in ``damaged``."""
+    damaged: Path
+    """The journal as it was."""
+    forgotten: Path | None = None
+    """Where the folders of the jobs now lie that only the lost lines knew; None: there were none.
+    """
+
+
+def salvage(path: Path) -> Salvaged:
+    """Keep the lines before the first damaged one; the journal as it was stays beside.
+
+    Jobs that only the lost lines knew are not found again: their folders are put aside, so that
+    their trials, which are made anew, do not get their results. Those that have not begun never
+    will. The caller holds the run's lock.
+
+    Raises:
+        InvalidInput: the journal is not damaged, or nothing of it can be kept.
+        OSError: the run directory cannot be written; the journal is as it was.
+    """
+    try:
+        read(path)
+    except JournalDamaged as error:
+        damage = error.line
+    else:
+        raise InvalidInput(f"{path} is not damaged; resume goes on from it.")
+    all_lines = path.read_bytes().split(b"\n")
+    kept = all_lines[: damage - 1]
+    if not kept:
+        raise InvalidInput(
+            f"{path} is damaged in its first line, which says what run it is: nothing can be kept."
+        )
+    aside = _free_name(path, "damaged")
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(b"".join(line + b"\n" for line in kept))
+            file.flush()
+            os.fsync(file.fileno())
+        jobfolder.link_or_copy(path, aside)
+        forgotten = _put_aside(path.parent / "jobs", kept)
+        os.replace(beside, path)  # last: until then all can be done again
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_names(path.parent)
+    lost = len(all_lines) - len(kept) - (not all_lines[-1])
+    return Salvaged(len(kept), lost, aside, forgotten)
+
+
+def _put_aside(jobs: Path, kept: list[bytes]) -> Path | None:
+    events = [json.loads(line) for line in kept]
+    known = {f"{e['i']:05d}-{e['n']}" for e in events if e["k"] == "key"}
+    unknown = [folder for folder in jobs.glob("*") if folder.name not in known]
+    if not unknown:
+        return None
+    aside = _free_name(jobs, "forgotten")
+    aside.mkdir(mode=0o700)
+    for folder in unknown:
+        jobfolder.try_claim(folder, "driver: forgotten by salvage")
+        os.rename(folder, aside / folder.name)
+    return aside
+
+
+def _free_name(path: Path, word: str) -> Path:
+    """``<path>.<word>``, or the first of ``<path>.<word>-2``, ... that is free."""
+    number, free = 2, path.with_name(f"{path.name}.{word}")
+    while free.exists():
+        number, free = number + 1, path.with_name(f"{path.name}.{word}-{number}")
+    return free
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: a NumPy number, a path, anything in words.
+
+    What comes of it is checked where it is used again; a journal must not end a run.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.item() if getattr(value, "shape", None) == () else repr(value)
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names of the files in ``folder`` survive a power failure, where that can be had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems know nothing of it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

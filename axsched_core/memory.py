@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 
 from axsched_core import journal
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, RunLocked
 from axsched_core.jobs import (
     ContainerObjective,
     FunctionObjective,
@@ -42,11 +43,21 @@ class Memory:
 
         Raises:
             RunLocked: another living driver holds it.
-            OSError: it cannot be written.
+            InvalidInput: it cannot be written.
         """
-        self._lock = RunLock(run_dir)
-        self._lock.acquire()
-        self._journal = journal.Journal(run_dir / journal.NAME)
+        lock = RunLock(run_dir)
+        try:
+            lock.acquire()
+            try:
+                opened = journal.Journal(run_dir / journal.NAME)
+            except BaseException:
+                _unlock(lock)  # so that one can try again
+                raise
+        except OSError as error:
+            raise InvalidInput(
+                f"The run directory {run_dir} cannot be written: {error}."
+            ) from error
+        self._lock, self._journal = lock, opened
         if header is not None:
             self._journal.add("run", format=journal.FORMAT, **header)
         for kind, data in self._early:
@@ -74,25 +85,45 @@ class Memory:
                 "loses it.",
                 self._journal.path.parent,
             )
-            self.close()
+            self._journal.drop()
+            _unlock(self._lock)
+            self._journal = self._lock = None
             self.durable = False
             return
-        self._lock.check()
         try:
+            self._lock.check()
             self._journal.flush()
         except OSError as error:
-            raise InvalidInput(
-                f"The journal {self._journal.path} cannot be written: {error}. Free some space, "
-                "then run again; nothing was started or told that is not written down."
-            ) from error
+            raise self._unwritable(self._journal.path, error) from error
 
     def close(self) -> None:
-        """Flush, close, and unlock."""
-        if self._journal is not None:
-            self._journal.close()
-        if self._lock is not None:
-            self._lock.release()
-        self._journal = self._lock = None
+        """Flush, close, and unlock; where another driver has taken over, touch nothing.
+
+        Raises:
+            InvalidInput: the disk refuses the last lines; all is closed.
+        """
+        lines, lock, self._journal, self._lock = self._journal, self._lock, None, None
+        if lines is None or lock is None:
+            return
+        try:
+            lock.check()
+        except (RunLocked, OSError) as error:
+            lines.drop()
+            log.error("%s", error)
+        else:
+            try:
+                lines.close()
+            except OSError as error:
+                raise self._unwritable(lines.path, error) from error
+        finally:
+            _unlock(lock)
+
+    @staticmethod
+    def _unwritable(path: Path, error: OSError) -> InvalidInput:
+        return InvalidInput(
+            f"The journal {path} cannot be written: {error}. Free some space, then run again; "
+            "nothing was started or told that is not written down."
+        )
 
     def _add(self, event: str, /, **data: Any) -> None:
         if not self.durable:
@@ -109,6 +140,8 @@ class Memory:
 
         ``fresh``: it holds another experiment, with which no line before this has to do.
         """
+        if self._journal is not None:
+            journal.sync_names(self._journal.path.parent)  # no line without its file
         self._add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
     def objective(self, objective: Objective | None) -> None:
@@ -153,6 +186,12 @@ class Memory:
     def opened_again(self, record: Record) -> None:
         """Its job was stopped, the trial stays open."""
         self._add("open", i=record.index)
+
+
+def _unlock(lock: RunLock) -> None:
+    # A lock that cannot be removed is taken over from a dead driver, as soon as this one is.
+    with contextlib.suppress(OSError):
+        lock.release()
 
 
 def _plain(objective: Objective | None) -> dict[str, Any]:
