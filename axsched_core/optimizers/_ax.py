@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import logging
 import math
@@ -381,8 +382,11 @@ class AxOptimizer(Optimizer):
                 f"Ax cannot write the {self.kind} as JSON: {_words(error)} "
                 "Register that class with Ax (CORE_ENCODER_REGISTRY), or leave it away."
             ) from error
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be written: {_why(path, error)}.") from error
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
 
     def load(self, path: Path) -> AxOptimizer:
         try:
@@ -438,6 +442,13 @@ def _kind_of(content: Any) -> str:
     if "_enforce_sequential_optimization" in content:
         return "AxClient"
     return "Client" if "_type" in content else ""
+
+
+def _why(path: Path, error: OSError) -> str:
+    """Why a file cannot be written, without the name of the one beside it."""
+    if not path.parent.exists():
+        return f"there is no folder {path.parent}"
+    return error.strerror or str(error)
 
 
 def _words(error: BaseException) -> str:

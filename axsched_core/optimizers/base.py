@@ -177,7 +177,11 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:
-        """Write everything to a file that `load` reads; replace an old one atomically."""
+        """Write everything to a file that `load` reads; replace an old one atomically.
+
+        Raises:
+            InvalidInput: the file cannot be written.
+        """
 
     @abc.abstractmethod
     def load(self, path: Path) -> Optimizer:

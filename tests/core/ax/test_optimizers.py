@@ -750,10 +750,30 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InvalidInput, match="s cannot be written: No space left") as caught:
         optimizer.save(path)
+    assert caught.value.__cause__.errno == 28
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["client", "ax_client", "experiment"])
+def test_a_place_that_cannot_be_saved_to_is_told_in_words(kind, tmp_path):
+    optimizer = make(kind)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for place, words in [
+        (
+            tmp_path / "missing" / "s.json",
+            f"s.json cannot be written: there is no folder {tmp_path}",
+        ),
+        (tmp_path / "file" / "s.json", "s.json cannot be written: Not a directory."),
+        (tmp_path / "folder", "folder cannot be written: Is a directory."),
+    ]:
+        with pytest.raises(InvalidInput, match=words) as caught:
+            optimizer.save(place)
+        assert ".tmp" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
 
 
 # adapt, on real Ax
