@@ -75,7 +75,9 @@ class DiscoverySpec:
     def axsched_diagnose(self, options: Any) -> Sequence[Check]:
         """Optional. Look at the backend and say, check by check, whether it can be used.
 
-        Called: by whoever wants to know why a backend does not work; never during a run.
+        Called: by nobody yet: neither the core nor its commands call it. It is meant for whoever
+            wants to know why a backend does not work; `Loaded.diagnose` in ``plugins.py`` calls
+            it for a program of yours.
         Thread: the caller's.
         Raises: nothing; what goes wrong is a `Check` that is not ok.
 
@@ -228,8 +230,10 @@ class RunnerSpec:
         An absent key means 'cannot say', and is asked again; only `NotSubmitted`, which must be
         certain for ever, permits a new attempt.
 
-        Called: when a run is taken up whose driver has died between writing down a key and
-            getting its handle.
+        Called: after ``AxScheduler.resume``, for jobs whose driver has died between writing down
+            their keys and getting their handles; until it has answered, none of them is
+            submitted again. Also when a run is halted, for jobs of which `axsched_submit` has
+            raised. Without this hook the setting ``on_unknown`` decides about the former.
         Thread: the engine's.
         Raises: as `axsched_poll`.
 
@@ -260,8 +264,8 @@ class RunnerSpec:
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
         """Optional. Up to ``limit`` bytes of ``"stdout"`` or ``"stderr"`` from byte ``offset``.
 
-        Called: when somebody wants to see what a job prints; with the capability ``logs``
-            while it runs too.
+        Called: by the conformance kit alone; the core does not call it yet. With the capability
+            ``logs`` it works while the job runs too.
         Thread: the engine's.
         Raises: as `axsched_poll`.
 
@@ -277,7 +281,7 @@ class RunnerSpec:
 
         Never half a line: what comes after the last newline is left for the next call.
 
-        Called: while jobs run, where intermediate metrics are wanted.
+        Called: by the conformance kit alone, while a job runs; the core does not call it yet.
         Thread: the engine's.
         Raises: as `axsched_poll`.
 
@@ -306,7 +310,8 @@ class RunnerSpec:
     def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
         """Optional. What a run has left on the backend (containers, queued jobs), as text.
 
-        Called: after a run, when somebody cleans up.
+        Called: by nobody yet: neither the core nor the kit calls it. It is meant for cleaning up
+            after a run.
         Thread: the caller's.
         Raises: as `axsched_poll`.
 

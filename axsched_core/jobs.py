@@ -111,7 +111,7 @@ class RunnerInfo:
 
 @frozen
 class Check:
-    """One line of ``axsched doctor``."""
+    """One thing that `axsched_diagnose` has looked at."""
 
     name: str
     ok: bool
