@@ -160,8 +160,9 @@ class AxScheduler:
         """Evaluate trials with a script: Python, shell, or any executable.
 
         It finds its parameters in the JSON file that ``$AXSCHED_PARAMS_FILE`` names and writes
-        its metrics, as JSON, to ``$AXSCHED_RESULT_FILE`` (or to ``result.json`` in its working
-        directory).
+        its metrics, as JSON, to the file that ``$AXSCHED_RESULT_FILE`` names. Where
+        ``working_dir`` is given, a ``result.json`` in it is not read: other jobs may write there
+        too.
 
         Args:
             script_path: the script.
@@ -202,7 +203,8 @@ class AxScheduler:
             self._set_objective(objective)
 
     def _set_objective(self, objective: Objective, function: bytes | None = None) -> None:
-        if self._engine.to_make or self._engine.dispatch.at(Stage.WAITING):
+        waiting = [r for r in self._engine.dispatch.at(Stage.WAITING) if not r.orphaned]
+        if self._engine.to_make or waiting:
             raise InvalidInput(
                 "Trials are waiting to be run with the objective that was set before: "
                 "wait_for_completed_trials() or cancel() first."
@@ -268,7 +270,8 @@ class AxScheduler:
         def begin() -> None:
             # What a batch that did not wait has still to make is made too.
             engine.to_make += max_trials
-            engine.announce("run_started", trials=engine.to_make + len(again))
+            on_the_way = len(engine.dispatch.active)
+            engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
             self._memory.call(engine.to_make)
             engine.made = []
             engine.deadline = None if timeout is None else time.monotonic() + timeout
@@ -387,7 +390,11 @@ class AxScheduler:
         }
         if (then := found.run["versions"]) != here:
             log.warning("This run was begun with %s; it goes on with %s.", then, here)
-        self._objective = objective_of(found.objective)
+        try:
+            self._objective = objective_of(found.objective)
+        except InvalidInput as error:
+            log.warning("%s", error)
+            self._has_objective = self._session.can(Capability.PARAMETERS)
         if self._objective is not None:
             self._has_objective = True
             is_function = self._objective.capability is Capability.FUNCTION
