@@ -184,6 +184,15 @@ def test_another_api_version_is_refused_with_the_remedies(distribution, version,
         plugins.load("lab")
 
 
+def test_a_plugin_for_an_older_minor_version_works(distribution, monkeypatch, tmp_path):
+    distribution("lab")  # written for 1.0
+    monkeypatch.setattr(plugins, "API_VERSION", (1, 4))
+    optimizer, config = ToyOptimizer(), {"job_output_dir": tmp_path, "progress": False}
+    with AxScheduler(optimizer, "lab", config) as scheduler:
+        scheduler.run_optimization(max_trials=1)
+    assert optimizer.count("COMPLETED") == 1
+
+
 def test_a_misspelt_hook_of_the_module(distribution):
     distribution("lab", GOOD.replace("axsched_make_runner", "axsched_make_runer"))
     with pytest.raises(
