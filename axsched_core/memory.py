@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -198,6 +200,9 @@ def _plain(objective: Objective | None) -> dict[str, Any]:
     if objective is None:
         return {"kind": None}
     data = {"kind": objective.capability.value, **attrs.asdict(objective)}
+    if isinstance(objective, FunctionObjective):
+        # It may need modules that lie beside the driver's script, and resume is called elsewhere.
+        data["sys_path"] = [os.path.abspath(folder) for folder in sys.path]
     if "env" in data:
         data["env"] = sorted(data["env"])
     return data
@@ -206,12 +211,16 @@ def _plain(objective: Objective | None) -> dict[str, Any]:
 def objective_of(data: Mapping[str, Any] | None) -> Objective | None:
     """The objective that a line of the journal describes.
 
+    For a function, `sys.path` gets the folders that it had when the function was set: runners
+    hand it on to jobs.
+
     Raises:
         InvalidInput: it needs environment variables, whose values are never written down.
     """
     fields = dict(data or {"kind": None})
     kind = fields.pop("kind")
     if kind == "function":
+        sys.path += [folder for folder in fields.pop("sys_path") if folder not in sys.path]
         return FunctionObjective(**{**fields, "python": tuple(fields["python"])})
     if kind == "script":
         if fields["env"]:

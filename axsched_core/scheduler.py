@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib.metadata
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from axsched_core import journal, objectives, options
 from axsched_core.batch import Batch, Entry
 from axsched_core.config import SchedulerConfig
-from axsched_core.engine import OUTCOMES, Engine
+from axsched_core.engine import Engine
 from axsched_core.errors import (
     AxschedError,
     InvalidInput,
@@ -44,9 +41,10 @@ from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.resume import header, remembered, replay, versions
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
-from axsched_core.trials import Job, Purpose, Record, Stage, Trial, TrialState, all_failed
+from axsched_core.trials import Purpose, Record, Stage, Trial, TrialState, all_failed
 
 log = logging.getLogger("axsched")
 
@@ -384,11 +382,7 @@ class AxScheduler:
         """Bring the optimizer and the engine to where the last driver was."""
         engine, optimizer = self._engine, self._optimizer
         engine.owner.call(lambda: replay(optimizer, found.trials.values()))
-        here = {
-            "axsched-core": importlib.metadata.version("axsched-core"),
-            **_ax_version(optimizer),
-        }
-        if (then := found.run["versions"]) != here:
+        if (then := found.run["versions"]) != (here := versions()):
             log.warning("This run was begun with %s; it goes on with %s.", then, here)
         try:
             self._objective = objective_of(found.objective)
@@ -401,36 +395,12 @@ class AxScheduler:
             function = self._rundir.function_file.read_bytes() if is_function else None
             engine.dispatch.set_objective(self._objective, function)
         for memory in found.trials.values():
-            engine.records[memory.index] = self._remembered(memory)
-            engine.dispatch.remember(engine.records[memory.index])
+            engine.records[memory.index] = remembered(memory, engine.dispatch)
         self._left_to_make = found.to_make
         self._snapshots_made = 1 + max(
             int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
         )
         self._fingerprint = engine.owner.call(optimizer.fingerprint)
-
-    def _remembered(self, memory: journal.TrialMemory) -> Record:
-        record = Record(
-            memory.index, memory.parameters, attempts=memory.attempts, excused=memory.excused
-        )
-        if memory.key is not None:
-            request = self._engine.dispatch.make_request(
-                memory.index, memory.attempts, memory.parameters
-            )
-            record.latest = Job(request, memory.handle, sent=True, inherited=True)
-        if memory.state is not None:
-            record.stage, record.state = Stage.ENDED, TrialState(memory.state)
-            record.cause, record.message = memory.cause, memory.message
-            record.results = memory.results
-        elif memory.key is None:
-            # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
-            record.reopened = True
-        else:
-            record.orphaned = memory.handle is None
-            record.state = TrialState.QUEUED
-            record.stage = Stage.WAITING if record.orphaned else Stage.SUBMITTED
-            self._engine.dispatch.active[record.index] = record
-        return record
 
     def _write_down(self) -> None:
         """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
@@ -440,7 +410,11 @@ class AxScheduler:
             if self._rundir.make():
                 self._engine.announce("message", f"Outputs: {self._rundir.path}")
             try:
-                self._memory.open(self._rundir.path, self._header())
+                name = self._session.info.name
+                self._memory.open(
+                    self._rundir.path,
+                    header(self._rundir, self._optimizer, name, self._runner_options, self.config),
+                )
             except OSError as error:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
@@ -454,22 +428,6 @@ class AxScheduler:
             self._loaded = False
             self._fingerprint, self._snapshots_made = fingerprint, self._snapshots_made + 1
         self._memory.flush()
-
-    def _header(self) -> dict[str, Any]:
-        config = attrs.asdict(self.config)
-        config["job_output_dir"] = str(config["job_output_dir"])
-        return {
-            "run_id": self._rundir.run_id,
-            "optimizer": self._optimizer.kind,
-            "seed": self._optimizer.seed,
-            "runner": self._session.info.name,
-            "runner_options": self._runner_options,
-            "config": config,
-            "versions": {
-                "axsched-core": importlib.metadata.version("axsched-core"),
-                **_ax_version(self._optimizer),
-            },
-        }
 
     def get_next_trial(self) -> int | None:
         """Have the optimizer make one trial; never waits for a job.
@@ -970,29 +928,6 @@ def _close_all() -> None:
     """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
     for engine in list(_open_engines):
         engine.shut_down()
-
-
-def replay(optimizer: Optimizer, trials: Iterable[journal.TrialMemory]) -> None:
-    """Do with a snapshot of the optimizer what the journal says was done since."""
-    known = optimizer.trials()
-    in_order = sorted(trials, key=lambda trial: trial.index)
-    for trial in in_order:
-        if trial.index not in known:
-            optimizer.restore(trial.index, trial.parameters, trial.origin)
-    now = optimizer.trials()
-    optimizer.tell(
-        [
-            Outcome(trial.index, kind, trial.results or {}, trial.message)
-            for trial in in_order
-            if now[trial.index].open and (kind := OUTCOMES.get(TrialState(trial.state or "QUEUED")))
-        ]
-    )
-
-
-def _ax_version(optimizer: Optimizer) -> dict[str, str]:
-    if not type(optimizer).__module__.startswith("axsched_core."):
-        return {}
-    return {"ax-platform": importlib.metadata.version("ax-platform")}
 
 
 def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:

@@ -8,6 +8,7 @@ import click
 
 from axsched_core import plugins
 from axsched_core.cli.new_runner import new_runner
+from axsched_core.cli.runs import resume, salvage
 from axsched_core.errors import AxschedError
 
 
@@ -44,6 +45,8 @@ def runners() -> None:
 
 
 main.add_command(new_runner)
+main.add_command(resume)
+main.add_command(salvage)
 
 
 if __name__ == "__main__":
