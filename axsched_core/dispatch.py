@@ -103,7 +103,23 @@ class Dispatch:
     def set_objective(self, objective: Objective | None, function: bytes | None = None) -> None:
         """What jobs evaluate from now on; ``function`` is the pickle of a function objective."""
         self._objective, self._function, self._function_written = objective, function, False
+        if self._memory.opened:  # else once there is a run directory
+            self.write_function()
         self._memory.objective(objective)
+
+    def write_function(self) -> None:
+        """Have the function in the run directory, before the journal speaks of it.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        if self._function is None or self._function_written:
+            return
+        try:
+            jobfolder.write_atomically(self._rundir.function_file, self._function)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._function_written = True
 
     @property
     def busy(self) -> bool:
@@ -240,6 +256,8 @@ class Dispatch:
                 self._cannot_stop(record)
             elif not job.cancel_sent and record.stage is Stage.SUBMITTED:
                 by_purpose.setdefault(job.purpose, []).append(record)
+        if by_purpose:
+            self._memory.flush()  # who was taken over by another driver cancels nothing
         for purpose, records in by_purpose.items():
             handles = _handles(records)
             send = functools.partial(self._session.cancel, handles, purpose.value)
@@ -341,9 +359,7 @@ class Dispatch:
         if not ready:
             return
         try:
-            if self._function is not None and not self._function_written:
-                jobfolder.write_atomically(self._rundir.function_file, self._function)
-                self._function_written = True
+            self.write_function()
             requests = [request for r in ready if (request := self._request(r)) is not None]
         except OSError as error:
             raise self._unwritable(error) from error
@@ -400,6 +416,8 @@ class Dispatch:
             record.attempts -= 1
             self._numbers[record.index] -= 1
         number = self._numbers.get(record.index, 0) + 1
+        while self._rundir.job_folder(record.index, number).exists():
+            number += 1  # a driver that was killed had made it, and got no further
         request = self.make_request(record.index, number, record.parameters)
         try:
             jobfolder.prepare(

@@ -206,6 +206,10 @@ class Engine:
         self._inbox.put(attempt)
         return patiently(done)
 
+    def let_go(self) -> None:
+        """Let the runner and the threads go, and leave what runs alone."""
+        self._close(wait=False)
+
     def _close(self, wait: bool) -> None:
         closed: Future[None] = Future()
 

@@ -361,7 +361,13 @@ class AxScheduler:
         except BaseException:
             memory.close()
             raise
-        scheduler._restore(found)
+        try:
+            scheduler._restore(found)
+        except BaseException:
+            scheduler._finalizer.detach()
+            _open_engines.discard(scheduler._engine)
+            scheduler._engine.let_go()
+            raise
         return scheduler
 
     def finish(self) -> Any:
@@ -392,7 +398,7 @@ class AxScheduler:
         if self._objective is not None:
             self._has_objective = True
             is_function = self._objective.capability is Capability.FUNCTION
-            function = self._rundir.function_file.read_bytes() if is_function else None
+            function = self._function_of_before() if is_function else None
             engine.dispatch.set_objective(self._objective, function)
         for memory in found.trials.values():
             engine.records[memory.index] = remembered(memory, engine.dispatch)
@@ -401,6 +407,13 @@ class AxScheduler:
             int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
         )
         self._fingerprint = engine.owner.call(optimizer.fingerprint)
+
+    def _function_of_before(self) -> bytes:
+        path = self._rundir.function_file
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
 
     def _write_down(self) -> None:
         """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
@@ -419,6 +432,8 @@ class AxScheduler:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
                 ) from error
+        self._engine.dispatch.write_function()
+        self._memory.flush()  # who was taken over by another driver writes nothing
         optimizer, call = self._optimizer, self._engine.owner.call
         fingerprint = call(optimizer.fingerprint)
         if fingerprint != self._fingerprint:

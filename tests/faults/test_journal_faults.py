@@ -347,7 +347,6 @@ def take_over(run_dir: Path) -> None:
     lock.write_text(json.dumps({**holder, "token": "another", "host": "elsewhere"}))
 
 
-@pytest.mark.xfail(strict=True, reason="Engine.shut_down cancels without asking the lock")
 def test_closing_one_that_was_taken_over_cancels_no_job(tmp_path: Path):
     runner = ToyRunner(lambda request: None)
     made = scheduler(tmp_path / "out", runner)
@@ -357,7 +356,6 @@ def test_closing_one_that_was_taken_over_cancels_no_job(tmp_path: Path):
     assert runner.cancels == []
 
 
-@pytest.mark.xfail(strict=True, reason="AxScheduler.cancel cancels without asking the lock")
 def test_cancelling_in_one_that_was_taken_over_cancels_no_job(tmp_path: Path):
     runner = ToyRunner(lambda request: None)
     made = scheduler(tmp_path / "out", runner)
@@ -371,7 +369,6 @@ def test_cancelling_in_one_that_was_taken_over_cancels_no_job(tmp_path: Path):
         made.close()
 
 
-@pytest.mark.xfail(strict=True, reason="AxScheduler._write_down saves before it asks the lock")
 def test_one_that_was_taken_over_writes_no_snapshot(tmp_path: Path):
     with scheduler(tmp_path / "out") as made:
         made.run_optimization(max_trials=1)
@@ -391,7 +388,6 @@ def with_function(tmp_path: Path) -> AxScheduler:
     return made
 
 
-@pytest.mark.xfail(strict=True, reason="AxScheduler._restore reads function.pkl as it may be")
 def test_the_function_is_missing(tmp_path: Path):
     with with_function(tmp_path) as made:
         made.run_optimization(max_trials=2)
@@ -417,7 +413,6 @@ def killed_when(made: AxScheduler, place: Any, name: str, to: Path) -> Path:
     return copies[0]
 
 
-@pytest.mark.xfail(strict=True, reason="function.pkl is written at the first submit only")
 def test_killed_before_the_first_submit(tmp_path: Path):
     made = with_function(tmp_path)
     killed = killed_when(made, made.client, "ask", tmp_path / "copies")
@@ -426,7 +421,6 @@ def test_killed_before_the_first_submit(tmp_path: Path):
         assert again.client.count("COMPLETED") == 2
 
 
-@pytest.mark.xfail(strict=True, reason="jobfolder.prepare: the folder of a job that no line names")
 def test_killed_between_a_jobs_folder_and_its_key(tmp_path: Path):
     made = with_function(tmp_path)
     killed = killed_when(made, made._memory, "key", tmp_path / "copies")
@@ -435,7 +429,6 @@ def test_killed_between_a_jobs_folder_and_its_key(tmp_path: Path):
         assert again.client.count("COMPLETED") == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the new function's line is on disk before its function.pkl")
 def test_killed_after_another_function_was_set(tmp_path: Path):
     with with_function(tmp_path) as made:
         made.run_optimization(max_trials=1)
@@ -448,7 +441,6 @@ def test_killed_after_another_function_was_set(tmp_path: Path):
         assert again.trials[max(again.trials)].results["loss"][0] >= 100
 
 
-@pytest.mark.xfail(strict=True, reason="AxScheduler.resume: `_restore` is outside of its try")
 def test_a_resume_that_fails_late_unlocks(killed: Path):
     class Fails(ToyOptimizer):
         def load(self, path: Path) -> ToyOptimizer:
