@@ -3,8 +3,9 @@
     python benchmarks/durable.py [--trials 1000] [--workers 8] [--rounds 3]
 
 Runs of no-op trials with Ax's random search and joblib's workers, one after another in this
-process, ``durable=True`` and ``durable=False`` by turns; the ratio is that of the medians. Then the
-last durable run is resumed, and the same experiment is loaded by Ax from its own file.
+process, ``durable=True`` and ``durable=False`` by turns. The ratio is that of the fastest of each,
+the least disturbed by what else the machine does; each run's seconds are printed. Then the last
+durable run is resumed, and the same experiment is loaded by Ax from its own file.
 
 Ends with status 1 where an aim is missed.
 """
@@ -16,7 +17,6 @@ import contextlib
 import json
 import logging
 import shutil
-import statistics
 import tempfile
 import time
 import warnings
@@ -58,7 +58,8 @@ def journal_bytes(run_dir: Path) -> tuple[float, float]:
 
 def means(experiment: Any) -> dict[int, float]:
     data = experiment.lookup_data().df
-    return dict(zip(data["trial_index"].tolist(), data["mean"].tolist(), strict=True))
+    rounded = [round(mean, 8) for mean in data["mean"]]  # as Ax does in its files
+    return dict(zip(data["trial_index"].tolist(), rounded, strict=True))
 
 
 @contextlib.contextmanager
@@ -96,7 +97,7 @@ def main() -> int:
                     finished, told = run_dir, client
                 else:
                     shutil.rmtree(run_dir)
-        ratio = statistics.median(seconds[True]) / statistics.median(seconds[False])
+        ratio = min(seconds[True]) / min(seconds[False])
 
         saved = folder / "ax.json"
         told.save_to_json_file(str(saved))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from takers import come
 
 from axsched_core import lock as locks
 from axsched_core.errors import RunLocked
@@ -303,21 +304,6 @@ def test_a_taker_that_saw_the_dead_lock_before_another_was_through(
     assert names(tmp_path) == {"lock.json"}
 
 
-def _come(folder: str, rounds: int, barrier: Any, results: Any) -> None:
-    for number in range(rounds):
-        mine = RunLock(Path(folder) / str(number))
-        barrier.wait(60)
-        try:
-            mine.acquire()
-            mine.check()
-            results.put((number, mine._token))
-        except RunLocked:
-            results.put((number, None))
-        except BaseException as error:  # noqa: BLE001 - the test shows it
-            results.put((number, repr(error)))
-        barrier.wait(60)
-
-
 @pytest.mark.parametrize("dead", [True, False])
 def test_of_several_at_once_one_alone_wins(tmp_path: Path, gone: dict[str, Any], dead: bool):
     rounds, takers = 100, 4
@@ -329,7 +315,7 @@ def test_of_several_at_once_one_alone_wins(tmp_path: Path, gone: dict[str, Any],
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(takers), context.Queue()
     processes = [
-        context.Process(target=_come, args=(str(tmp_path), rounds, barrier, results))
+        context.Process(target=come, args=(str(tmp_path), rounds, barrier, results))
         for _ in range(takers)
     ]
     for process in processes:
