@@ -257,7 +257,6 @@ def test_a_job_that_was_never_sent_gets_the_new_objective(make):
     flush = scheduler._memory.flush
     scheduler._write_down()
     scheduler._memory.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
-    scheduler.config.__class__  # noqa: B018
     with pytest.raises(InvalidInput, match="the disk is full"):
         scheduler.run_trial(index)
     scheduler._memory.flush = flush
