@@ -28,7 +28,7 @@ class Pool(Protocol):
     size: int
     """How many jobs run at a time."""
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         """Start the job as soon as a worker is free. Any exception: it will not."""
 
     def close(self) -> None:
@@ -69,15 +69,15 @@ class LokyPool:
         self._settings = settings
         self._executor = self._make()
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         from joblib.externals.loky import BrokenProcessPool
 
         try:
-            future = self._executor.submit(warm.run_job, folder, isolation)
+            future = self._executor.submit(warm.run_job, *task.arguments)
         except BrokenProcessPool:
             # One dead worker takes all its siblings with it; their supervised jobs go on.
             self._executor = self._make()
-            future = self._executor.submit(warm.run_job, folder, isolation)
+            future = self._executor.submit(warm.run_job, *task.arguments)
         future.add_done_callback(functools.partial(_tell_future, done))
 
     def close(self) -> None:
@@ -112,9 +112,9 @@ class BackendPool:
         # Newer joblib has submit, older the same under another name.
         self._submit = getattr(self._backend, "submit", None) or self._backend.apply_async
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         tell = functools.partial(_tell_backend, self._backend, done)
-        future = self._submit(warm.Task(folder, isolation), tell)
+        future = self._submit(task, tell)
         # dask calls back only where all went well, but returns a future that tells everything.
         if hasattr(future, "add_done_callback"):
             future.add_done_callback(functools.partial(_tell_future, done))
@@ -131,9 +131,9 @@ class ThreadPool:
 
     size = 1
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         def work() -> None:
-            done(warm.run_job(folder, isolation))
+            done(warm.run_job(*task.arguments))
 
         # A daemon: an in-process function that never returns must not keep the driver alive.
         threading.Thread(target=work, name="axsched-joblib-job", daemon=True).start()

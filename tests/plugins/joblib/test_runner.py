@@ -557,5 +557,5 @@ def test_preview_shows_and_runs_nothing(session: MakeSession) -> None:
     shown = s.runner.axsched_preview([function, script])
     assert shown[function.key].startswith("square(parameters)\n")
     assert "isolation fork" in shown[function.key] or not sys.platform.startswith("linux")
-    assert """'A=1 2' /bin/sh -c 'echo '"'"'a b'"'"''""" in shown[script.key]
+    assert """A="$A" /bin/sh -c 'echo '"'"'a b'"'"''""" in shown[script.key]
     assert sorted(os.listdir(function.folder)) == before
