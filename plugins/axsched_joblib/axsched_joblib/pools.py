@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -20,6 +21,9 @@ from axsched_joblib import warm
 from axsched_joblib.options import PROCESSES, Settings
 
 Done = Callable[[str], None]
+
+TAKE_LIMIT = 1.0
+"""Seconds in which loky's thread must have taken a job."""
 
 
 class Pool(Protocol):
@@ -68,6 +72,7 @@ class LokyPool:
         self.size = settings.n_jobs
         self._settings = settings
         self._executor = self._make()
+        self._last: Any = None
 
     def submit(self, task: warm.Task, done: Done) -> None:
         from joblib.externals.loky import BrokenProcessPool
@@ -78,9 +83,17 @@ class LokyPool:
             # One dead worker takes all its siblings with it; their supervised jobs go on.
             self._executor = self._make()
             future = self._executor.submit(warm.run_job, *task.arguments)
+        self._last = future
         future.add_done_callback(functools.partial(_tell_future, done))
 
     def close(self) -> None:
+        # Its thread raises KeyError where it is shut down before it has taken what was submitted
+        # last, which it does at once.
+        deadline = time.monotonic() + TAKE_LIMIT
+        while self._last is not None and not (self._last.running() or self._last.done()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def _make(self) -> Any:
