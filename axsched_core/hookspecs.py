@@ -113,8 +113,8 @@ class RunnerSpec:
         A bad request fails alone, as a `SubmitError`, whose ``transient`` says whether the job
         may be accepted later. The values of a script's environment variables are in none of the
         job's files: put `axsched_core.jobfolder.environment` of the request into the environment
-        of the process that starts the worker. Submitting a key that the backend already has returns the
-        existing job's handle.
+        of the process that starts the worker. Submitting a key that the backend already has
+        returns the existing job's handle.
 
         Called: whenever there are free slots and trials to run; with at most as many requests
             as `axsched_capacity` has said.

@@ -384,3 +384,9 @@ def test_the_command_never_imports_ax(arguments):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout.endswith("done\n"), ran.stderr
+
+
+def test_a_runner_that_exits_while_it_is_made(distribution):
+    distribution("lab", GOOD.replace("runner = Runner()", "raise SystemExit('no licence')"))
+    with pytest.raises(RunnerLoadError, match="could not be made: SystemExit: no licence"):
+        AxScheduler(ToyOptimizer(), "lab", {"progress": False})
