@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import journal, objectives, options
+from axsched_core import journal, objectives, options, stored
 from axsched_core.batch import Batch, Entry
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
@@ -37,7 +37,7 @@ from axsched_core.jobs import (
 )
 from axsched_core.memory import Memory, objective_of
 from axsched_core.observers.progress import Progress
-from axsched_core.optimizers import adapt, from_file
+from axsched_core.optimizers import adapt, from_database, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
@@ -54,15 +54,18 @@ class AxScheduler:
 
     Args:
         optimizer: an ``ax.Client``, an ``AxClient`` or an Ax ``Experiment``. It is used as it
-            is, not copied: what it shows afterwards is complete.
+            is, not copied: what it shows afterwards is complete. None: `load_experiment` will
+            bring it.
         runner: the name of an installed runner (``"joblib"``), or an instance of one.
         config: a `SchedulerConfig`, or a mapping with its keys.
         runner_options: options of a runner given by name; see its documentation.
         generation_strategy: for an ``Experiment``; None: chosen from its search space.
         plugins: observers, and wrappers of the runner's hooks.
+        db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database in which the
+            experiment is stored; a client that has its own is stored there.
 
     Raises:
-        InvalidInput: a setting is unknown or wrong.
+        InvalidInput: a setting is unknown or wrong, or the database cannot be used.
         RunnerError: the runner cannot be found, loaded or used.
 
     One call at a time: a method that is called while another is on the stack (from a second
@@ -83,10 +86,11 @@ class AxScheduler:
         *,
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
+        db_settings: Any = None,
         _run: tuple[RunDirectory, Memory] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
-        self._optimizer: Optimizer = adapt(optimizer, generation_strategy)
+        self._optimizer: Optimizer = adapt(optimizer, generation_strategy, db_settings)
         wrappers, watching = split_plugins(plugins)
         self._session = RunnerSession(_runner(runner, runner_options), wrappers)
         try:
@@ -114,7 +118,7 @@ class AxScheduler:
         self._function: Callable[..., Any] | None = None
         self._objective: Objective | None = None
         self._has_objective = self._session.can(Capability.PARAMETERS)
-        self._lock = _lock_for(self._optimizer.native)
+        self._lock = _lock_for(self._optimizer if optimizer is None else self._optimizer.native)
         self._taken_up = False
         _open_engines.add(self._engine)
         self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
@@ -303,6 +307,7 @@ class AxScheduler:
         runner_options: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
+        _current: Optimizer | None = None,
     ) -> AxScheduler:
         """Take a run up again whose driver has ended, in whatever way.
 
@@ -333,16 +338,16 @@ class AxScheduler:
             found = journal.read(path / journal.NAME)
             journal.repair(path / journal.NAME, found.length)
             run = found.run
-            if found.snapshot is None:
+            if _current is not None:  # a database had it
+                adapter = _current
+            elif found.snapshot is None:
                 raise InvalidInput(
                     f"{path}: the last driver ended before anything was begun; start anew."
                 )
-            snapshot = path / found.snapshot
-            adapter = (
-                from_file(run["optimizer"], snapshot, run["seed"])
-                if optimizer is None
-                else adapt(optimizer).load(snapshot)
-            )
+            elif optimizer is None:
+                adapter = from_file(run["optimizer"], path / found.snapshot, run["seed"])
+            else:
+                adapter = adapt(optimizer).load(path / found.snapshot)
             if runner is None:
                 if run["runner_options"] is None:
                     raise InvalidInput(
@@ -363,11 +368,68 @@ class AxScheduler:
             raise
         try:
             scheduler._restore(found)
+            if _current is not None:
+                scheduler._fingerprint = None  # the last snapshot may be of an earlier state
         except BaseException:
             scheduler._finalizer.detach()
             _open_engines.discard(scheduler._engine)
             scheduler._engine.let_go()
             raise
+        return scheduler
+
+    @classmethod
+    def from_stored_experiment(
+        cls,
+        experiment_name: str,
+        *,
+        db_settings: Any,
+        runner: str | object,
+        runner_options: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        plugins: Sequence[object] = (),
+    ) -> AxScheduler:
+        """Go on with an experiment that is stored in a database.
+
+        Where the run directory of its last run can be seen from here, and the runner is the
+        same, this is `resume`: jobs that still run are found again, and `finish` makes what was
+        still to be made. Elsewhere the trials that were under way are open, and the next call
+        runs them again; the objective is to be set.
+
+        Args:
+            experiment_name: its name.
+            db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database.
+            runner: as for `AxScheduler`.
+            runner_options: None: where this is a `resume`, those of the last run.
+            config: settings; where this is a `resume`, instead of the last run's.
+            plugins: observers and wrappers.
+
+        Raises:
+            InvalidInput: the database cannot be used, or holds no such experiment (names the
+                nearest); or there are jobs under way that the runner cannot find.
+            RunLocked: another driver is at it; names it.
+
+        Example:
+            >>> settings = DBSettings(url="sqlite:////home/me/ax.db")
+            >>> AxScheduler.from_stored_experiment("e", db_settings=settings, runner="joblib")
+        """
+        adapter, last = from_database(experiment_name, db_settings)
+        left = 0
+        if (found := stored.journal_of(last)) is not None:
+            run_dir, first = found
+            if not isinstance(runner, str) or runner == first["runner"]:
+                as_before = runner_options is None and first["runner_options"] is not None
+                return cls.resume(
+                    run_dir,
+                    runner=None if as_before and isinstance(runner, str) else runner,
+                    runner_options=runner_options,
+                    config=config,
+                    plugins=plugins,
+                    _current=adapter,
+                )
+            left = stored.take_results(adapter, run_dir, runner)
+        stored.interrupt_open(adapter)
+        scheduler = cls(adapter, runner, config, runner_options, plugins=plugins)
+        scheduler._left_to_make = left
         return scheduler
 
     def finish(self) -> Any:
@@ -404,7 +466,8 @@ class AxScheduler:
             engine.records[memory.index] = remembered(memory, engine.dispatch)
         self._left_to_make = found.to_make
         self._snapshots_made = 1 + max(
-            int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
+            (int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")),
+            default=-1,
         )
         self._fingerprint = engine.owner.call(optimizer.fingerprint)
 
@@ -432,6 +495,8 @@ class AxScheduler:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
                 ) from error
+            rundir, tell = self._rundir, self._optimizer.runs_in
+            self._engine.owner.call(lambda: tell(rundir.path, rundir.run_id))
         self._engine.dispatch.write_function()
         self._memory.flush()  # who was taken over by another driver writes nothing
         optimizer, call = self._optimizer, self._engine.owner.call
@@ -664,6 +729,7 @@ class AxScheduler:
                 )
             loaded = self._engine.owner.call(lambda: self._optimizer.load(Path(path)))
             self._optimizer = self._engine.optimizer = loaded
+            self._rundir.name_after(loaded.name)
             self._engine.records.clear()
             self._taken_up = False
             self._fingerprint, self._loaded = None, True
@@ -786,6 +852,9 @@ class AxScheduler:
                 self._alive()
             self._engine.cancel_wanted = False
             yield
+            if self._optimizer.in_database and name != "close":
+                self._memory.flush()  # the database knows of no trial that the journal does not
+                self._engine.owner.call(self._optimizer.store)
             if self._memory.opened and self._fingerprint is not None and name != "close":
                 self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import InvalidInput
+from axsched_core.optimizers.awaited import AwaitedOptimizer
 from axsched_core.optimizers.base import (
     Asked,
     Candidate,
@@ -18,15 +19,18 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
+from axsched_core.optimizers.database import LastRun, from_database, keep_in_database
 
 __all__ = [
     "Asked",
     "Candidate",
+    "LastRun",
     "Optimizer",
     "Outcome",
     "OutcomeKind",
     "TrialView",
     "adapt",
+    "from_database",
     "from_file",
 ]
 
@@ -41,17 +45,33 @@ _ACCEPTED = (
 )
 
 
-def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
+def adapt(obj: Any, generation_strategy: Any = None, db_settings: Any = None) -> Optimizer:
     """Return the `Optimizer` for ``obj``; an `Optimizer` is returned as it is.
 
     Args:
-        obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, or an `Optimizer`.
+        obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, an `Optimizer`, or None for one
+            that is still to be loaded.
         generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
             one, the strategy that Ax itself would choose is used.
+        db_settings: Ax's ``DBSettings`` of the database that it is to be stored in. Without
+            them, a client's own are used, if it has any.
 
     Raises:
-        InvalidInput: for anything else.
+        InvalidInput: for anything else; the database cannot be used.
     """
+    found = _adapter(obj, generation_strategy)
+    if obj is None:
+        if db_settings is not None:
+            raise InvalidInput(
+                "db_settings needs an optimizer. To go on with one that is stored: "
+                "AxScheduler.from_stored_experiment(name, db_settings=..., runner=...)."
+            )
+    elif found is not obj or db_settings is not None:
+        keep_in_database(found, db_settings)
+    return found
+
+
+def _adapter(obj: Any, generation_strategy: Any) -> Optimizer:
     kinds = _kinds(obj)
     if generation_strategy is not None:
         if EXPERIMENT not in kinds:
@@ -65,6 +85,8 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
                 "generation_strategy must be an ax GenerationStrategy, "
                 f"got {_describe(generation_strategy)}."
             )
+    if obj is None:
+        return AwaitedOptimizer()
     if isinstance(obj, Optimizer):
         return obj
     if CLIENT in kinds:

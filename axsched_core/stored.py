@@ -1,0 +1,73 @@
+"""From an experiment in a database back to a running driver, by way of its journal if it can."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from axsched_core import journal
+from axsched_core.errors import InvalidInput
+from axsched_core.memory import Memory
+from axsched_core.optimizers import LastRun, Optimizer
+from axsched_core.resume import replay
+
+log = logging.getLogger("axsched")
+
+
+def journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
+    """The run directory of the last run and its journal's first line, where they can be seen."""
+    if last is None or not last.run_dir:
+        return None
+    path = Path(last.run_dir)
+    try:
+        _, _, first = next(journal.lines(path / journal.NAME))
+    except (OSError, StopIteration):
+        log.warning(
+            "The last run of this experiment was in %s on %s, which cannot be seen from here: its "
+            "open trials are run again. See to it that its driver has ended.",
+            path,
+            last.host,
+        )
+        return None
+    # Another host may have a folder of that name.
+    return (path, first) if first.get("run_id") == last.run_id else None
+
+
+def take_results(optimizer: Optimizer, run_dir: Path, runner: object) -> int:
+    """Tell the optimizer what a run of another runner knows.
+
+    Returns:
+        How many trials it had still to make.
+
+    Raises:
+        InvalidInput: it has jobs whose end nobody has seen.
+        RunLocked: its driver is at it.
+    """
+    memory = Memory()
+    memory.open(run_dir, None)
+    try:
+        found = journal.read(run_dir / journal.NAME)
+        theirs = found.run["runner"]
+        if under_way := [t.index for t in found.trials.values() if t.key and not t.state]:
+            raise InvalidInput(
+                f"The last run of this experiment, {run_dir}, has jobs whose end nobody has seen "
+                f"yet (trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
+                f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
+            )
+        replay(optimizer, found.trials.values())
+        return found.to_make
+    finally:
+        memory.close()
+
+
+def interrupt_open(optimizer: Optimizer) -> None:
+    """Mark those trials of ours that are open, so that the next call takes them up."""
+    optimizer.annotate(
+        {
+            index: {"axsched": {**view.metadata["axsched"], "interrupted": True}}
+            for index, view in optimizer.trials().items()
+            if view.open and "axsched" in view.metadata
+        }
+    )
