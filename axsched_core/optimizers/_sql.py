@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +29,7 @@ from ax.storage.sqa_store.save import (
 )
 from ax.storage.sqa_store.structs import DBSettings
 from ax.storage.sqa_store.with_db_settings_base import WithDBSettingsBase
-from sqlalchemy import inspect, make_url
+from sqlalchemy import MetaData, Text, inspect, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from axsched_core.errors import InvalidInput
@@ -39,6 +40,9 @@ BATCH = 50
 """Trials a transaction."""
 SAY_AGAIN = 60.0
 """Seconds between two complaints about one outage; also the longest pause between two tries."""
+LONGEST_NAME = 255
+"""Ax's longest column for a name; longer ones are for JSON."""
+_SIZED = re.compile(r"(?P<type>TEXT|VARCHAR)\((?P<length>\d+)\)")
 _SECRET_WORDS = ("pass", "pwd", "secret", "token")
 
 
@@ -103,7 +107,7 @@ class Database:
             if missing := _missing_tables(engine):
                 _log.info("%s: making %d tables of Ax's.", self.where, len(missing))
                 try:
-                    db.create_all_tables(engine)
+                    _make_tables(engine)
                 except DBAPIError:
                     if _missing_tables(engine):  # else another process was quicker
                         raise
@@ -142,8 +146,10 @@ class Database:
         """
         try:
             loader = WithDBSettingsBase(db_settings=self.settings)
-            found: tuple[Any, Any] = loader._load_experiment_and_generation_strategy(name)
-            return found
+            experiment, strategy = loader._load_experiment_and_generation_strategy(name)
+            # PostgreSQL gives rows in any order, and Ax takes them so.
+            experiment._trials = dict(sorted(experiment._trials.items()))
+            return experiment, strategy
         except ExperimentNotFoundError:
             raise InvalidInput(
                 f"{self.where} holds no experiment {name!r}. {self._nearest(name)}"
@@ -318,6 +324,21 @@ class Database:
             waiting,
             self.words(error),
         )
+
+
+def _make_tables(engine: Any) -> None:
+    if engine.dialect.name != "postgresql":
+        db.create_all_tables(engine)
+        return
+    # Ax's lengths are MySQL's, which cuts or ignores what PostgreSQL refuses: a TEXT of any
+    # length, a VARCHAR of four billion, a generation strategy in a VARCHAR of 4096.
+    tables = MetaData()
+    for table in db.Base.metadata.sorted_tables:
+        for column in table.to_metadata(tables).columns:
+            sized = _SIZED.fullmatch(column.type.compile(dialect=engine.dialect))
+            if sized and (sized["type"] == "TEXT" or int(sized["length"]) > LONGEST_NAME):
+                column.type = Text()
+    tables.create_all(engine)
 
 
 def _missing_tables(engine: Any) -> set[str]:
