@@ -13,6 +13,7 @@ import pytest
 import slurm_cluster as slurm
 from daemons import marked, sweep, wait_until
 from slurm_cluster import SlurmCluster
+from slurm_config import remove_cgroups
 
 
 @pytest.fixture(params=["slurm_cluster", "slurm_cluster_plain"])
@@ -149,6 +150,7 @@ def test_nothing_outlives_who_started_it(tmp_path: Path) -> None:
         finally:
             process.kill()
             sweep(folder)
+            remove_cgroups(folder)
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
