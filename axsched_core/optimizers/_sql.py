@@ -229,16 +229,16 @@ class Database:
         began = time.monotonic()
         if began < self._not_before:
             return
-        changed = self._changed(experiment, touched)
+        changed = len(self._changed(experiment, touched))
         if not changed and not self._failed and self._metrics == set(experiment.metrics):
             return
         try:
-            self._put_twice(experiment, strategy, changed)
+            self._put_twice(experiment, strategy, touched)
         except Exception as error:  # noqa: BLE001 - results are not lost for it: they wait
             took = time.monotonic() - began
             self._not_before = time.monotonic() + min(10 * took, SAY_AGAIN)
             self._failed = True
-            self._complain(error, len(changed), experiment)
+            self._complain(error, changed, experiment)
             return
         touched.clear()
         if self._failed:
@@ -252,17 +252,17 @@ class Database:
             if index in touched or self._stored.get(index) is not trial.status
         ]
 
-    def _put_twice(self, experiment: Any, strategy: Any, changed: list[Any]) -> None:
+    def _put_twice(self, experiment: Any, strategy: Any, touched: set[int]) -> None:
         try:
-            self._put(experiment, strategy, changed)
+            self._put(experiment, strategy, touched)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # A server that was restarted is noticed by the first use of an old connection.
             self._failed = True
-            self._put(experiment, strategy, changed)
+            self._put(experiment, strategy, touched)
 
-    def _put(self, experiment: Any, strategy: Any, changed: list[Any]) -> None:
+    def _put(self, experiment: Any, strategy: Any, touched: set[int]) -> None:
         if self._failed:
             self._find_again(experiment)
         # First the strategy: one that is ahead of its trials leaves a point out, one that is
@@ -271,7 +271,8 @@ class Database:
             self._put_strategy(experiment, strategy)
         if self._metrics != set(experiment.metrics):
             self._put_whole(experiment)
-        elif changed:
+        # Only now, and never kept: with each save Ax puts other objects in the trials' places.
+        elif changed := self._changed(experiment, touched):
             _save_or_update_trials(
                 experiment, changed, self.settings.encoder, self.settings.decoder, BATCH
             )

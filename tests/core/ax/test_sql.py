@@ -159,7 +159,6 @@ def test_a_client_with_a_database_of_its_own_is_stored_there(
     )
     if kind == "client":
         with_database.set_experiment(optimizer._experiment)
-        with_database.set_generation_strategy(None)
         with_database._save_experiment_to_db_if_possible(optimizer._experiment)
     else:
         with_database._set_experiment(optimizer.experiment)
@@ -172,7 +171,7 @@ def test_a_client_with_a_database_of_its_own_is_stored_there(
     index = scheduler.get_next_trial()
     seen = "select t.\"index\", t.status from trial_v2 t join experiment_v2 e on e.id = " \
         "t.experiment_id where e.name = 'its own' order by 1"  # fmt: skip
-    assert rows(url, seen) == [(0, 3), (1, 3), (2, 3), (3, 2)]  # the last one is running
+    assert rows(url, seen) == [(0, 3), (1, 3), (2, 3), (3, 4)]  # the last one is running
     scheduler.complete_trial(index, {"loss": 1.0})
     assert rows(url, seen)[3] == (3, 3)
     scheduler.close()
@@ -204,29 +203,39 @@ def test_one_save_a_consultation(tmp_path: Path, url: str, monkeypatch: pytest.M
     assert rows(url, "select count(*) from trial_v2 where status = 3") == [(6,)]
 
 
-def test_an_interrupted_trial_whose_run_directory_is_gone_is_run_again(
+def test_open_trials_whose_run_directory_is_gone_are_run_again(
     tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture
 ):
-    killed = run("begin", "client", tmp_path / "out", 3, url=url)
-    assert killed.returncode == -signal.SIGKILL
-    before = rows(url, 'select "index" from trial_v2 where status = 2')
+    scheduler = scheduler_of("client", tmp_path, url)
+    scheduler.set_objective_function(counting("/nowhere", 60))
+    running, made = scheduler.get_next_trial(), scheduler.get_next_trial()
+    scheduler.run_trial(running)
+    scheduler.client.get_next_trials(1)  # the user's own: not ours to run
+    marks = rows(url, "select run_metadata from trial_v2 order by id")
+    assert [json.loads(mark).get("axsched", {}).get("made") for (mark,) in marks] == [
+        None,
+        True,
+        None,
+    ]
+    assert str(scheduler.run_directory) in marks[0][0]
+    scheduler.close()
+    disconnect()
     shutil.rmtree(tmp_path / "out")
-    scheduler = AxScheduler.from_stored_experiment(
+    with AxScheduler.from_stored_experiment(
         NAME,
         db_settings=settings(url),
         runner="joblib",
         runner_options={"n_jobs": 2},
         config=config(tmp_path),
-    )
-    assert f"on {socket.gethostname()}, which cannot be seen from here" in caplog.text
-    scheduler.set_objective_function(loss)
-    scheduler.run_optimization(max_trials=2)
-    assert len(before) > 0
-    trials = scheduler.experiment.trials
-    assert all(t.status.is_completed for t in trials.values())
-    assert {index for (index,) in before} <= set(scheduler.trials)
-    assert len(set(points(scheduler))) == len(trials)
-    scheduler.close()
+    ) as again:
+        assert f"on {socket.gethostname()}, which cannot be seen from here" in caplog.text
+        again.set_objective_function(loss)
+        again.run_optimization(max_trials=2)
+        assert sorted(again.trials) == [running, made, 3, 4]
+        trials = again.experiment.trials
+        assert {i for i, t in trials.items() if t.status.is_completed} == {running, made, 3, 4}
+        assert trials[2].status.is_running
+        assert len(set(points(again))) == 5
 
 
 def test_another_runner_gets_the_results_but_not_the_jobs(tmp_path: Path, url: str):
