@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from axsched_core import journal
+from axsched_core import journal, resume
 from axsched_core.errors import InvalidInput
 from axsched_core.memory import Memory
-from axsched_core.optimizers import LastRun, Optimizer
-from axsched_core.resume import replay
+from axsched_core.optimizers import LastRun, Optimizer, from_database
+from axsched_core.session import RunnerSession
+
+if TYPE_CHECKING:
+    from axsched_core.scheduler import AxScheduler
 
 log = logging.getLogger("axsched")
 
 
-def journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
+def from_stored_experiment(
+    cls: type[AxScheduler],
+    name: str,
+    *,
+    db_settings: Any,
+    runner: str | object,
+    runner_options: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+    plugins: Sequence[object],
+) -> AxScheduler:
+    """`AxScheduler.from_stored_experiment`, which see."""
+    adapter, last = from_database(name, db_settings)
+    left = 0
+    if (found := _journal_of(last)) is not None:
+        run_dir, first = found
+        if _name_of(runner) == first["runner"]:
+            by_name = isinstance(runner, str) and first["runner_options"] is not None
+            return resume.resume(
+                cls,
+                run_dir,
+                optimizer=None,
+                runner=None if by_name else runner,
+                runner_options=runner_options,
+                config=config,
+                plugins=plugins,
+                stored=adapter,
+            )
+        left = _take_results(adapter, run_dir, _name_of(runner))
+    _interrupt_open(adapter)
+    scheduler = cls(adapter, runner, config, runner_options, plugins=plugins)
+    scheduler._left_to_make = left
+    return scheduler
+
+
+def _name_of(runner: str | object) -> str:
+    if isinstance(runner, str):
+        return runner
+    session = RunnerSession(runner)
+    session.release()
+    return session.info.name
+
+
+def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
     """The run directory of the last run and its journal's first line, where they can be seen."""
     if last is None or not last.run_dir:
         return None
@@ -35,7 +80,7 @@ def journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
     return (path, first) if first.get("run_id") == last.run_id else None
 
 
-def take_results(optimizer: Optimizer, run_dir: Path, runner: object) -> int:
+def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
     """Tell the optimizer what a run of another runner knows.
 
     Returns:
@@ -56,13 +101,13 @@ def take_results(optimizer: Optimizer, run_dir: Path, runner: object) -> int:
                 f"yet (trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
                 f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
             )
-        replay(optimizer, found.trials.values())
+        resume.replay(optimizer, found.trials.values())
         return found.to_make
     finally:
         memory.close()
 
 
-def interrupt_open(optimizer: Optimizer) -> None:
+def _interrupt_open(optimizer: Optimizer) -> None:
     """Mark those trials of ours that are open, so that the next call takes them up."""
     optimizer.annotate(
         {

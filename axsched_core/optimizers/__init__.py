@@ -32,6 +32,7 @@ __all__ = [
     "adapt",
     "from_database",
     "from_file",
+    "keep_in_database",
 ]
 
 CLIENT = "ax.api.client.Client"
@@ -45,7 +46,7 @@ _ACCEPTED = (
 )
 
 
-def adapt(obj: Any, generation_strategy: Any = None, db_settings: Any = None) -> Optimizer:
+def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
     """Return the `Optimizer` for ``obj``; an `Optimizer` is returned as it is.
 
     Args:
@@ -53,25 +54,10 @@ def adapt(obj: Any, generation_strategy: Any = None, db_settings: Any = None) ->
             that is still to be loaded.
         generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
             one, the strategy that Ax itself would choose is used.
-        db_settings: Ax's ``DBSettings`` of the database that it is to be stored in. Without
-            them, a client's own are used, if it has any.
 
     Raises:
-        InvalidInput: for anything else; the database cannot be used.
+        InvalidInput: for anything else.
     """
-    found = _adapter(obj, generation_strategy)
-    if obj is None:
-        if db_settings is not None:
-            raise InvalidInput(
-                "db_settings needs an optimizer. To go on with one that is stored: "
-                "AxScheduler.from_stored_experiment(name, db_settings=..., runner=...)."
-            )
-    elif found is not obj or db_settings is not None:
-        keep_in_database(found, db_settings)
-    return found
-
-
-def _adapter(obj: Any, generation_strategy: Any) -> Optimizer:
     kinds = _kinds(obj)
     if generation_strategy is not None:
         if EXPERIMENT not in kinds:

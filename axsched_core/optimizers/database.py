@@ -13,6 +13,7 @@ import attrs
 from attrs import frozen
 
 from axsched_core.errors import InvalidInput
+from axsched_core.optimizers.awaited import AwaitedOptimizer
 from axsched_core.optimizers.base import Optimizer
 
 
@@ -55,17 +56,24 @@ def connect(db_settings: Any) -> Any:
 
 
 def keep_in_database(optimizer: Optimizer, db_settings: Any) -> None:
-    """Have an Ax optimizer stored, where the user wants it.
+    """Have an optimizer stored, where the user wants that.
 
     Args:
-        optimizer: an adapter that was just made.
+        optimizer: an adapter.
         db_settings: what the scheduler was given; None: the client's own, if it has any.
 
     Raises:
         InvalidInput: there are two, or none that can be used.
     """
+    if isinstance(optimizer, AwaitedOptimizer):
+        if db_settings is None:
+            return
+        raise InvalidInput(
+            "db_settings needs an optimizer. To go on with one that is stored: "
+            "AxScheduler.from_stored_experiment(name, db_settings=..., runner=...)."
+        )
     own = getattr(optimizer.native, "_db_settings", None)
-    if db_settings is None and own is None:
+    if db_settings is None and (own is None or optimizer.in_database):
         return
     if db_settings is not None and own is not None:
         raise InvalidInput(
