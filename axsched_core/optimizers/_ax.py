@@ -479,10 +479,10 @@ class AxOptimizer(Optimizer):
             raise InvalidInput(
                 f"{path} holds no {self.kind} that Ax can load: {_words(error)}"
             ) from error
-        if "axsched" in loaded.experiment._properties:
+        if self.in_database or "axsched" in loaded.experiment._properties:
             # Ax's JSON has no database ids, and Ax refuses to save an experiment a second time.
             _log.warning(
-                "The %s read from %s is not connected to its database: Ax cannot store what comes "
+                "The %s read from %s is not connected to a database: Ax cannot store what comes "
                 "from a file. AxScheduler.from_stored_experiment(%r, db_settings=..., runner=...) "
                 "goes on there.",
                 self.kind,

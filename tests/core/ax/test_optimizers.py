@@ -416,20 +416,6 @@ def test_telling_a_trial_that_does_not_exist_changes_nothing():
     assert statuses(optimizer) == {0: "RUNNING"}
 
 
-@pytest.mark.parametrize("kind", ["client", "ax_client"])
-def test_each_batch_is_saved_where_the_client_has_a_database(kind, monkeypatch):
-    optimizer = make(kind)
-    optimizer.ask(2)
-    saved = []
-    monkeypatch.setattr(
-        optimizer.native,
-        "_save_or_update_trials_in_db_if_possible",
-        lambda experiment, trials: saved.append([(t.index, t.status.name) for t in trials]),
-    )
-    optimizer.tell([completed(0, loss=1.0), Outcome(1, OutcomeKind.FAILED)])
-    assert saved == [[(0, "COMPLETED"), (1, "FAILED")]]
-
-
 # trials, annotate
 
 
@@ -692,17 +678,6 @@ def test_settings_that_ax_does_not_save_are_carried_over(tmp_path):
     optimizer = make("client")
     optimizer.save(tmp_path / "c")
     assert optimizer.load(tmp_path / "c").native._random_seed == 7
-
-
-@pytest.mark.parametrize("kind", ["client", "ax_client"])
-def test_load_says_that_a_database_is_left_behind(kind, tmp_path, caplog):
-    optimizer = make(kind)
-    optimizer.save(tmp_path / "c")
-    optimizer.load(tmp_path / "c")
-    assert "database" not in caplog.text
-    optimizer.native._db_settings = object()
-    assert not optimizer.load(tmp_path / "c").native.db_settings_set
-    assert "not connected to the database" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -480,6 +480,6 @@ def test_what_comes_from_a_file_is_said_to_be_stored_no_more(
         scheduler.save_experiment(tmp_path / "e.json")
         with caplog.at_level(logging.WARNING):
             scheduler.load_experiment(tmp_path / "e.json")
-        assert "is not connected to its database" in caplog.text
+        assert "is not connected to a database" in caplog.text
         scheduler.run_optimization(max_trials=1)
     assert rows(url, "select count(*) from trial_v2") == [(1,)]
