@@ -68,16 +68,17 @@ def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
     path = Path(last.run_dir)
     try:
         _, _, first = next(journal.lines(path / journal.NAME))
+        if first.get("run_id") == last.run_id:  # another host may have a folder of that name
+            return path, first
     except (OSError, StopIteration):
-        log.warning(
-            "The last run of this experiment was in %s on %s, which cannot be seen from here: its "
-            "open trials are run again. See to it that its driver has ended.",
-            path,
-            last.host,
-        )
-        return None
-    # Another host may have a folder of that name.
-    return (path, first) if first.get("run_id") == last.run_id else None
+        pass
+    log.warning(
+        "The last run of this experiment was in %s on %s, which cannot be seen from here: its "
+        "open trials are run again. See to it that its driver has ended.",
+        path,
+        last.host,
+    )
+    return None
 
 
 def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:

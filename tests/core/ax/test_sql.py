@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from backends import need
 from stored_driver import KINDS, NAME, counting, evaluated, make, run, settings
+from toy import ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, RunLocked
@@ -245,6 +246,29 @@ def test_another_runner_gets_the_results_but_not_the_jobs(tmp_path: Path, url: s
         AxScheduler.from_stored_experiment(
             NAME, db_settings=settings(url), runner="slurm", config=config(tmp_path)
         )
+
+
+def test_another_runner_gets_what_the_journal_knows_better(tmp_path: Path, url: str):
+    import sqlite3
+
+    scheduler = scheduler_of("client", tmp_path, f"{url}?timeout=0.1")
+    scheduler.set_objective_function(loss)
+    scheduler.run_optimization(max_trials=2)
+    other = sqlite3.connect(tmp_path / "ax.db")
+    other.execute("begin exclusive")
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    other.close()
+    assert rows(url, "select count(*) from trial_v2") == [(2,)]
+    disconnect()
+    with AxScheduler.from_stored_experiment(
+        NAME, db_settings=settings(url), runner=ToyRunner(), config=config(tmp_path)
+    ) as again:
+        assert again.run_directory != scheduler.run_directory
+        trials = again.experiment.trials
+        assert [t.status.name for t in trials.values()] == ["COMPLETED"] * 3
+        again.monitor_trials()
+    assert rows(url, "select count(*) from trial_v2 where status = 3") == [(3,)]
 
 
 def test_a_living_driver_is_not_disturbed(tmp_path: Path, url: str):
