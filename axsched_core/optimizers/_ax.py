@@ -214,7 +214,8 @@ class AxOptimizer(Optimizer):
         return min(wanted, room, still_wanted, self._points_left()), False, ""
 
     def _placed_strategy(self) -> Any:
-        strategy = self.strategy
+        with self._unstored():  # a client saves the strategy that it chooses
+            strategy = self.strategy
         if strategy._experiment is None:
             strategy.experiment = self.experiment
         return strategy

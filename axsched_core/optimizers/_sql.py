@@ -111,12 +111,12 @@ class Database:
                 except DBAPIError:
                     if _missing_tables(engine):  # else another process was quicker
                         raise
-        except InvalidInput:
-            raise
-        except Exception as error:  # noqa: BLE001 - its message may hold the password
+        except Exception as error:
             if ours and db.SESSION_FACTORY is not None:
                 db.get_engine().dispose()
                 db.SESSION_FACTORY = None  # so that one can try again with another url
+            if isinstance(error, InvalidInput):
+                raise
             raise InvalidInput(
                 f"{self.where} cannot be used: {self.words(error)}.{_hint(error)}"
             ) from _without_secrets(error, self)

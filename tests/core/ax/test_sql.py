@@ -357,8 +357,9 @@ def test_a_database_that_cannot_be_used(bad: str, words: str, caplog: pytest.Log
     assert "sesame-77" not in shown + caplog.text
 
 
-def test_after_a_wrong_url_the_right_one_can_be_given(tmp_path: Path, url: str):
-    wrong = settings("sqlite:////nowhere/at/all/ax.db")
+@pytest.mark.parametrize("bad", ["sqlite:////nowhere/at/all/ax.db", "sqlite://"])
+def test_after_a_wrong_url_the_right_one_can_be_given(bad: str, tmp_path: Path, url: str):
+    wrong = settings(bad)
     with pytest.raises(InvalidInput):
         AxScheduler(make("client")[0], "joblib", config(tmp_path), db_settings=wrong)
     AxScheduler(make("client")[0], "joblib", config(tmp_path), db_settings=settings(url)).close()
