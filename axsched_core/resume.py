@@ -203,7 +203,9 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     dispatch.attempts.remember(record)
     if memory.key is not None:
         request = dispatch.attempts.request(memory.index, memory.attempts, memory.parameters)
-        record.latest = Job(request, memory.handle, sent=True, inherited=True)
+        record.latest = Job(
+            request, memory.handle, sent=True, inherited=True, stopping=memory.stopping
+        )
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message
