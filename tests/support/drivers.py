@@ -1,0 +1,230 @@
+"""Drivers that can be killed: a process that has everything imported, and forks them.
+
+``python drivers.py [MODULE ...]`` imports the modules, reads orders (one JSON object a line, see
+`Order` in ``torture.py``), forks a driver for each, says its pid, and, when it has ended, how (as
+`os.waitpid` does). So a driver costs milliseconds, even one with Ax, and many can be killed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def serve() -> None:
+    """Fork drivers until stdin ends."""
+    for name in ("points", "axsched_joblib.runner", *sys.argv[1:]):
+        importlib.import_module(name)
+    print("ready", flush=True)
+    for line in iter(sys.stdin.readline, ""):
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
+                os.dup2(source, target)
+            return drive(order)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
+
+
+def drive(order: dict[str, Any]) -> None:
+    """What a user's program does: begin, or go on with what a driver before has left."""
+    import points
+
+    from axsched_core.errors import OptimizationInterrupted
+
+    warnings.simplefilter("ignore")
+    if order["clock"]:
+        set_back(*order["clock"])
+    if order["point"]:
+        points.die_at(order["point"], after=order["after"])
+    if order["interrupt"]:
+        press_ctrl_c(order["interrupt"])
+    if order["file_size"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], resource.RLIM_INFINITY))
+    try:
+        scheduler = go_on(order) or begin(order)
+    except OptimizationInterrupted as stop:
+        print("INTERRUPTED", stop, flush=True)
+        return
+    Path(order["report"]).write_text(json.dumps(report(scheduler)))
+    scheduler.close()
+
+
+def begin(order: dict[str, Any]) -> Any:
+    """Start a new run."""
+    from axsched_core import AxScheduler
+
+    config = {"job_output_dir": order["out"], "progress": False, "monitoring_interval": 0.1}
+    scheduler = AxScheduler(optimizer(order), "joblib", config, order["runner_options"])
+    scheduler.set_objective_function(objective(order["count"], order["seconds"]))
+    run(order, scheduler, lambda: scheduler.run_optimization(max_trials=order["trials"]))
+    return scheduler
+
+
+def go_on(order: dict[str, Any]) -> Any:
+    """Take up the run that is there; None where none was begun."""
+    from axsched_core import AxScheduler
+    from axsched_core.errors import InvalidInput
+
+    for run_dir in sorted(Path(order["out"]).glob("*")):
+        try:
+            given = None if order["ax"] else optimizer(order)
+            scheduler = AxScheduler.resume(run_dir, optimizer=given)
+        except InvalidInput as error:
+            words = ("is no run directory", "before anything was begun")
+            assert any(word in str(error) for word in words), error
+            assert not (run_dir / "jobs").exists(), "jobs were begun"
+            continue
+        # A call of which the journal says nothing has done nothing.
+        called = b'\n{"k":"call"' in (run_dir / "journal.jsonl").read_bytes()
+        again = lambda: scheduler.run_optimization(max_trials=order["trials"])  # noqa: E731
+        run(order, scheduler, scheduler.finish if called else again)
+        return scheduler
+    return None
+
+
+def run(order: dict[str, Any], scheduler: Any, call: Callable[[], Any]) -> None:
+    """Run to the end; where the disk is full, make room and call again."""
+    from axsched_core.errors import InvalidInput
+
+    try:
+        call()
+    except InvalidInput as error:
+        assert "cannot be written" in str(error), error
+        print("FULL", error, flush=True)
+        if order["dies_when_full"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        missing = order["trials"] - len(rows(scheduler))
+        again = lambda: scheduler.run_optimization(max_trials=missing)  # noqa: E731
+        run(order, scheduler, again if missing else scheduler.finish)
+
+
+def optimizer(order: dict[str, Any]) -> Any:
+    """A new optimizer of loss over x and y in [0, 1]."""
+    if not order["ax"]:
+        from toy import ToyOptimizer
+
+        return ToyOptimizer()
+    from ax import Client, RangeParameterConfig
+
+    made = Client(random_seed=5)
+    made.configure_experiment(
+        name="killed",
+        parameters=[
+            RangeParameterConfig(name=name, bounds=(0, 1), parameter_type="float")
+            for name in ("x", "y")
+        ],
+    )
+    made.configure_optimization("-loss")
+    budget = order["trials"] - 1  # one trial comes from a model
+    made.configure_generation_strategy(
+        initialization_budget=budget, initialization_random_seed=5, method="fast"
+    )
+    return made
+
+
+def objective(count: str, seconds: float) -> Callable[[dict[str, float]], float]:
+    """The function that is optimized: each job of it writes down in ``count`` what it does.
+
+    It takes ``seconds``, or until there is a file ``<count>.quick``.
+    """
+
+    def evaluate(parameters: dict[str, float]) -> float:
+        import fcntl
+        import json
+        import os
+        import time
+
+        trial = int(os.environ["AXSCHED_TRIAL_INDEX"])
+
+        def say(what: str, **more: float) -> None:
+            line = json.dumps({"what": what, "trial": trial, **more}) + "\n"
+            descriptor = os.open(count, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.write(descriptor, line.encode())
+            os.close(descriptor)
+
+        alone = os.open(f"{count}.{trial}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("beside another")
+        say("begin", **parameters)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not os.path.exists(f"{count}.quick"):
+            time.sleep(0.01)
+        loss = parameters["x"] + parameters["y"] ** 2
+        say("end", loss=loss)
+        return loss
+
+    return evaluate
+
+
+def rows(scheduler: Any) -> list[dict[str, Any]]:
+    """The optimizer's trials: status, parameters, and all that it holds as their loss."""
+    if hasattr(scheduler.client, "rows"):
+        return [
+            {
+                "trial": index,
+                "status": row["status"],
+                "parameters": row["parameters"],
+                "loss": [row["metrics"]["loss"][0]] if row["metrics"] else [],
+            }
+            for index, row in scheduler.client.rows.items()
+        ]
+    data = scheduler.experiment.lookup_data().df
+    return [
+        {
+            "trial": trial.index,
+            "status": trial.status.name,
+            "parameters": trial.arm.parameters,
+            "loss": list(data[data["trial_index"] == trial.index]["mean"]) if len(data) else [],
+        }
+        for trial in scheduler.experiment.trials.values()
+    ]
+
+
+def report(scheduler: Any) -> dict[str, Any]:
+    """What the optimizer and the scheduler hold in the end."""
+    trials = [
+        {"trial": i, "state": t.state.value, "loss": t.results["loss"][0] if t.results else None}
+        for i, t in scheduler.trials.items()
+    ]
+    return {"rows": rows(scheduler), "trials": trials}
+
+
+def set_back(offset: float, jump: float, calls: int) -> None:
+    """Have this process's clock go wrong by ``offset`` s, and after some looks by ``jump`` more."""
+    real, looks = time.time, itertools.count()
+    time.time = lambda: real() + offset + (jump if next(looks) >= calls else 0.0)
+
+
+def press_ctrl_c(nth: int) -> None:
+    """Press Ctrl-C when the ``nth`` call of ``axsched_submit`` has returned."""
+    from axsched_core.session import RunnerSession
+
+    real, calls = RunnerSession.submit, itertools.count(1)
+
+    def submit(self: RunnerSession, requests: Any) -> Any:
+        answers = real(self, requests)
+        if next(calls) == nth:
+            os.kill(os.getpid(), signal.SIGINT)
+        return answers
+
+    RunnerSession.submit = submit
+
+
+if __name__ == "__main__":
+    serve()
