@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -45,12 +47,13 @@ def drive(order: dict[str, Any]) -> None:
     from axsched_core.errors import OptimizationInterrupted
 
     warnings.simplefilter("ignore")
+    faulthandler.dump_traceback_later(order["limit"])  # it hangs: where?
     if order["clock"]:
         set_back(*order["clock"])
     if order["point"]:
         points.die_at(order["point"], after=order["after"])
     if order["interrupt"]:
-        press_ctrl_c(order["interrupt"])
+        press_ctrl_c(order)
     if order["file_size"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], resource.RLIM_INFINITY))
     try:
@@ -211,19 +214,16 @@ def set_back(offset: float, jump: float, calls: int) -> None:
     time.time = lambda: real() + offset + (jump if next(looks) >= calls else 0.0)
 
 
-def press_ctrl_c(nth: int) -> None:
-    """Press Ctrl-C when the ``nth`` call of ``axsched_submit`` has returned."""
-    from axsched_core.session import RunnerSession
+def press_ctrl_c(order: dict[str, Any]) -> None:
+    """Press Ctrl-C as soon as so many jobs have begun."""
+    count = Path(order["count"])
 
-    real, calls = RunnerSession.submit, itertools.count(1)
+    def press() -> None:
+        while not count.exists() or count.read_text().count("begin") < order["interrupt"]:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    def submit(self: RunnerSession, requests: Any) -> Any:
-        answers = real(self, requests)
-        if next(calls) == nth:
-            os.kill(os.getpid(), signal.SIGINT)
-        return answers
-
-    RunnerSession.submit = submit
+    threading.Thread(target=press, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from attrs import asdict, evolve, field, frozen
 from axsched_core import jobfolder
 
 DRIVERS = Path(__file__).with_name("drivers.py")
-LIMIT = 100.0
+LIMIT = 60.0
 """Seconds that a driver may take."""
 NEXT_ROOM = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
 """Jobs that outlive their driver, and no pool that must be warmed up for each driver."""
@@ -40,7 +40,7 @@ class Order:
     after: bool = False
     """Right after the point, not right before."""
     interrupt: int | None = None
-    """Ctrl-C is pressed after so many submissions."""
+    """Ctrl-C is pressed when so many jobs have begun."""
     clock: tuple[float, float, int] | None = None
     """How its clock goes wrong, see `drivers.set_back`."""
     file_size: int | None = None
@@ -84,7 +84,7 @@ class Drivers:
         pid = int(self._lines.get(timeout=LIMIT))
         try:
             return os.waitstatus_to_exitcode(
-                int(self._lines.get(timeout=LIMIT if kill_after is None else kill_after))
+                int(self._lines.get(timeout=LIMIT + 5 if kill_after is None else kill_after))
             )
         except queue.Empty:
             # Nobody else can have its pid: the other process waits for it.
@@ -117,7 +117,8 @@ class Run:
     def drive(self, kill_after: float | None = None, **changes: Any) -> bool:
         """Begin or go on. False: the driver was killed; it did not come to its end."""
         files = {name: str(getattr(self, name)) for name in ("out", "count", "log")}
-        order = {**asdict(evolve(self._order, **changes)), **files, "report": str(self._report)}
+        order = {**asdict(evolve(self._order, **changes)), **files}
+        order |= {"report": str(self._report), "limit": LIMIT}
         code = self._drivers.drive(order, kill_after)
         assert code in (0, -signal.SIGKILL), self.log.read_text()
         return code == 0

@@ -23,7 +23,7 @@ def test_killed_in_the_first_driver(tmp_path: Path, drivers: Drivers, label: str
 @WHEN
 @pytest.mark.parametrize("label", INTERRUPTED)
 def test_killed_after_ctrl_c(tmp_path: Path, drivers: Drivers, label: str, after: bool):
-    run = Run(tmp_path / "run", drivers, Order(seconds=60, interrupt=1))
+    run = Run(tmp_path / "run", drivers, Order(seconds=60, interrupt=2))
     assert not run.drive(point=label, after=after), "the point was never reached"
     run.hurry()
     assert run.drive(interrupt=None)

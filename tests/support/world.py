@@ -1,0 +1,350 @@
+"""A backend that outlives its drivers and fails in every way that the contract allows.
+
+`World` is what lies outside a driver: the backend with its jobs, and the test's own book of what
+was told. `WorldRunner` and `WorldOptimizer` are one driver's ends of it. At each call they look
+whether something was planned for it: a fault, Ctrl-C, or the driver's death.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attrs import define, field
+from toy import ToyOptimizer
+
+from axsched_core import AxScheduler, jobfolder, journal
+from axsched_core.errors import BackendUnavailable
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    NotSubmitted,
+    RunnerInfo,
+    SubmitError,
+)
+from axsched_core.optimizers.base import Asked, Outcome
+
+OUTAGES = ("outage", "error")
+FAULTS = {
+    "submit": (*OUTAGES, "outage, but taken", "error, but taken", "error, half was taken")
+    + ("full", "refused", "first refused"),
+    "poll": (*OUTAGES, "silence"),
+    "fetch": (*OUTAGES, "silence", "not ready"),
+    "cancel": (*OUTAGES, "not possible", "in vain"),
+    "reattach": (*OUTAGES, "silence"),
+    "capacity": ("outage", "error", "none free"),
+}
+"""By hook: what may befall it."""
+PLACES = (*FAULTS, "ask", "tell", "annotate", "save", "flush")
+"""Where a driver may die."""
+FATES = {
+    "well": JobStatus(JobState.SUCCEEDED),
+    "nonsense": JobStatus(JobState.SUCCEEDED),
+    "nothing left": JobStatus(JobState.SUCCEEDED),
+    "exception": JobStatus(JobState.FAILED, Cause.EXCEPTION),
+    "preempted": JobStatus(JobState.FAILED, Cause.PREEMPTED),
+    "node failed": JobStatus(JobState.FAILED, Cause.NODE_FAIL),
+    "lost": JobStatus(JobState.LOST),
+    "killed by the operator": JobStatus(JobState.CANCELLED),
+}
+"""How jobs end."""
+
+
+class Killed(BaseException):
+    """The driver is dead."""
+
+
+@define(eq=False)
+class WorldJob:
+    """A job that the backend has taken."""
+
+    request: JobRequest
+    state: str = "queued"
+    """queued, running or ended"""
+    status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
+    value: float | None = None
+    """What it evaluated to, where it ended well."""
+
+
+class World:
+    """The backend, and the book."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, WorldJob] = {}
+        self.faults: dict[str, list[str]] = {}
+        self.fates: list[str] = []
+        self.death: tuple[str, bool] | None = None
+        """(place, after the call) where the driver will die."""
+        self.ctrl_c: tuple[str, int] | None = None
+        """(hook, how often) where Ctrl-C will be pressed."""
+        self.auto = False
+        """Jobs go on at each poll."""
+        self.told: dict[int, tuple[str, Any]] = {}
+        self.by_hand: dict[int, float] = {}
+        self.parameters: dict[int, Mapping[str, Any]] = {}
+        """Of trials of which somebody outside the driver knows."""
+        self.wrong: list[str] = []
+        """What must never be; a driver's threads cannot fail a test."""
+        self.scheduler: AxScheduler | None = None
+        self.noticed = threading.Semaphore(0)
+        self._values = itertools.count(1)
+
+    def check(self, good: bool, words: str) -> None:
+        if not good:
+            self.wrong.append(words)
+
+    # ---- jobs ------------------------------------------------------------------------------
+
+    def of(self, trial: int) -> list[WorldJob]:
+        return [job for job in self.jobs.values() if job.request.trial_index == trial]
+
+    def take(self, request: JobRequest) -> JobHandle:
+        known = self.jobs.setdefault(request.key, WorldJob(request))
+        self.check(known.request == request, f"{request.key} was submitted as something else")
+        known_parameters = self.parameters.setdefault(request.trial_index, request.parameters)
+        self.check(known_parameters == request.parameters, f"{request.key}: other parameters")
+        return JobHandle(request.key, "id", {"folder": str(request.folder)})
+
+    def start(self, job: WorldJob) -> None:
+        """A worker comes to the job; it runs where nobody has claimed it."""
+        key, trial = job.request.key, job.request.trial_index
+        if not jobfolder.try_claim(job.request.folder, ""):
+            job.state, job.status = "ended", JobStatus(JobState.LOST)
+            return
+        (job.request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
+        beside = [o.request.key for o in self.of(trial) if o.state == "running"]
+        self.check(not beside, f"{key} runs beside {beside}")
+        before = [o.request.key for o in self.of(trial) if o.value is not None]
+        self.check(not before, f"{key} evaluates again what {before} did")
+        job.state, job.status = "running", JobStatus(JobState.RUNNING)
+
+    def end(self, job: WorldJob, fate: str) -> None:
+        folder = job.request.folder
+        if fate == "well":
+            job.value = float(next(self._values))
+            (folder / jobfolder.RESULT).write_text(json.dumps({"loss": job.value}))
+        elif fate == "nonsense":
+            (folder / jobfolder.RESULT).write_text('{"loss": "much"}')
+        job.state, job.status = "ended", FATES[fate]
+
+    def go_on(self, keys: Sequence[str]) -> None:
+        for job in [self.jobs[key] for key in keys if key in self.jobs]:
+            if job.state == "queued":
+                self.start(job)
+            elif job.state == "running":
+                self.end(job, self.fates.pop(0) if self.fates else "well")
+
+    # ---- what befalls a driver -------------------------------------------------------------
+
+    def call(self, place: str, work: Callable[[], Any]) -> Any:
+        """A driver comes to this place."""
+        if self.scheduler is None:
+            raise Killed  # a thread of a dead driver
+        if self.death == (place, False):
+            self.die()
+        answer = work()
+        if self.ctrl_c is not None and self.ctrl_c[0] == place:
+            times, self.ctrl_c = self.ctrl_c[1], None
+            for _ in range(times):
+                self.press_ctrl_c()
+        if self.death == (place, True):
+            self.die()
+        return answer
+
+    def fault(self, hook: str) -> str | None:
+        planned = self.faults.get(hook)
+        return planned.pop(0) if planned else None
+
+    def die(self) -> NoReturn:
+        """From here on nothing of this driver reaches the disk or the backend."""
+        assert self.scheduler is not None
+        memory, self.scheduler, self.death = self.scheduler._memory, None, None
+        if (lines := memory._journal) is not None and (lock := memory._lock) is not None:
+            memory._journal = memory._lock = None
+            lines.drop()
+            lock._over.set()
+            holder = json.loads(lock._path.read_text())
+            lock._path.write_text(json.dumps({**holder, "start_time": 1}))  # of another process
+        raise Killed
+
+    def press_ctrl_c(self) -> None:
+        """Press it while the caller waits, and wait until that is noticed."""
+        main, deadline = threading.main_thread().ident, time.monotonic() + 20
+        while sys._current_frames()[main or 0].f_code.co_name != "wait":
+            if time.monotonic() > deadline:
+                self.check(False, "the caller does not wait")
+                return
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not self.noticed.acquire(timeout=1.0):
+            if time.monotonic() > deadline:
+                self.check(False, "Ctrl-C was not noticed")
+                return
+            os.kill(os.getpid(), signal.SIGINT)  # it came right before Python began to wait
+
+
+class WorldRunner:
+    """One driver's way to the backend."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def _call(self, hook: str, work: Callable[[str | None], Any]) -> Any:
+        def attempt() -> Any:
+            fault = self.world.fault(hook)
+            if fault == "outage":
+                raise BackendUnavailable("down")
+            if fault == "error":
+                raise RuntimeError("broken")
+            return work(fault)
+
+        return self.world.call(hook, attempt)
+
+    @hookimpl
+    def axsched_runner_info(self) -> RunnerInfo:
+        return RunnerInfo("world", ["function"], result_grace=0.02)
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        def work(fault: str | None) -> list[JobHandle | SubmitError]:
+            if fault in ("full", "refused"):
+                return [SubmitError(fault, transient=fault == "full") for _ in requests]
+            if fault == "error, half was taken":
+                for request in requests[: (len(requests) + 1) // 2]:
+                    self.world.take(request)
+                raise RuntimeError(fault)
+            refused = fault == "first refused" and requests[0].key not in self.world.jobs
+            answers: list[JobHandle | SubmitError] = [SubmitError("no")] if refused else []
+            answers += [self.world.take(request) for request in requests[len(answers) :]]
+            if fault == "outage, but taken":
+                raise BackendUnavailable(fault)
+            if fault == "error, but taken":
+                raise RuntimeError(fault)
+            return answers
+
+        return self._call("submit", work)
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        def work(fault: str | None) -> dict[str, JobStatus]:
+            if self.world.auto:
+                self.world.go_on([handle.key for handle in handles])
+            if fault == "silence":
+                return {}
+            jobs = self.world.jobs
+            return {h.key: jobs[h.key].status for h in handles if h.key in jobs}
+
+        return self._call("poll", work)
+
+    @hookimpl
+    def axsched_fetch_results(self, handles: Sequence[JobHandle]) -> dict[str, Any]:
+        def work(fault: str | None) -> dict[str, JobResult | NotReady]:
+            if fault == "silence":
+                return {}
+            if fault == "not ready":
+                return {handle.key: NotReady(fault) for handle in handles}
+            return {
+                handle.key: jobfolder.read_result(Path(handle.data["folder"]), 10_000)
+                for handle in handles
+            }
+
+        return self._call("fetch", work)
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        def work(fault: str | None) -> dict[str, CancelOutcome]:
+            if fault == "not possible":
+                return {handle.key: CancelOutcome.NOT_POSSIBLE for handle in handles}
+            for job in [self.world.jobs[handle.key] for handle in handles]:
+                if job.state != "ended" and fault != "in vain":
+                    job.state, job.status = "ended", JobStatus(JobState.CANCELLED)
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+        return self._call("cancel", work)
+
+    @hookimpl
+    def axsched_capacity(self) -> int | None:
+        return self._call("capacity", lambda fault: 0 if fault == "none free" else None)
+
+
+class SearchableRunner(WorldRunner):
+    """One that finds jobs of earlier drivers again."""
+
+    @hookimpl
+    def axsched_reattach(self, requests: Sequence[JobRequest]) -> dict[str, Any]:
+        def work(fault: str | None) -> dict[str, JobHandle | NotSubmitted]:
+            if fault == "silence":
+                return {}
+            jobs, take = self.world.jobs, self.world.take
+            return {r.key: take(r) if r.key in jobs else NotSubmitted() for r in requests}
+
+        return self._call("reattach", work)
+
+
+class WorldOptimizer(ToyOptimizer):
+    """The optimizer of one driver; what it is told goes into the book."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def ask(self, n: int) -> Asked:
+        return self.world.call("ask", lambda: super(WorldOptimizer, self).ask(n))
+
+    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+        self.world.call("annotate", lambda: super(WorldOptimizer, self).annotate(metadata))
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        def work() -> None:
+            for outcome in outcomes:
+                self._note(outcome)
+            super(WorldOptimizer, self).tell(outcomes)
+
+        self.world.call("tell", work)
+
+    def _note(self, outcome: Outcome) -> None:
+        world, trial = self.world, outcome.index
+        world.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
+        what = (outcome.kind.value, outcome.metrics["loss"][0] if outcome.metrics else None)
+        before = world.told.setdefault(trial, what)
+        world.check(before == what, f"trial {trial} was told as {before}, and now as {what}")
+        if what[0] == "COMPLETED":
+            right = [job.value for job in world.of(trial)] + [world.by_hand.get(trial)]
+            world.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
+
+    def save(self, path: Path) -> None:
+        self.world.call("save", lambda: super(WorldOptimizer, self).save(path))
+
+    def load(self, path: Path) -> WorldOptimizer:
+        loaded = WorldOptimizer(self.world)
+        loaded.rows = super().load(path).rows
+        loaded.random = self.random
+        for _ in range(2 * len(loaded.rows)):
+            loaded.random.random()
+        return loaded
+
+
+def flush_of(world: World) -> Callable[[journal.Journal], None]:
+    """`Journal.flush` as a place where a driver may die."""
+    real = journal.Journal.flush
+
+    def flush(self: journal.Journal) -> None:
+        if self._waiting:
+            world.call("flush", lambda: real(self))
+
+    return flush
