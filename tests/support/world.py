@@ -7,6 +7,7 @@ whether something was planned for it: a fault, Ctrl-C, or the driver's death.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -14,11 +15,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from attrs import define, field
+from attrs import define, field, frozen
 from toy import ToyOptimizer
 
 from axsched_core import AxScheduler, jobfolder, journal
@@ -81,6 +82,20 @@ class WorldJob:
     """What it evaluated to, where it ended well."""
 
 
+@frozen
+class Trouble:
+    """What befalls a driver during one call of its user's."""
+
+    faults: Sequence[tuple[str, str]] = ()
+    """(hook, what): each at the hook's next calls."""
+    fates: Sequence[str] = ()
+    """How the next jobs end."""
+    death: tuple[str, int, bool] | None = None
+    """(place, which call of it, after it) where the driver dies."""
+    ctrl_c: tuple[str, int] | None = None
+    """(hook, how often) where Ctrl-C is pressed."""
+
+
 class World:
     """The backend, and the book."""
 
@@ -88,12 +103,8 @@ class World:
         self.jobs: dict[str, WorldJob] = {}
         self.faults: dict[str, list[str]] = {}
         self.fates: list[str] = []
-        self.death: tuple[str, bool] | None = None
-        """(place, after the call) where the driver will die."""
+        self.death: tuple[str, int, bool] | None = None
         self.ctrl_c: tuple[str, int] | None = None
-        """(hook, how often) where Ctrl-C will be pressed."""
-        self.auto = False
-        """Jobs go on at each poll."""
         self.told: dict[int, tuple[str, Any]] = {}
         self.by_hand: dict[int, float] = {}
         self.parameters: dict[int, Mapping[str, Any]] = {}
@@ -107,6 +118,16 @@ class World:
     def check(self, good: bool, words: str) -> None:
         if not good:
             self.wrong.append(words)
+
+    @contextlib.contextmanager
+    def in_trouble(self, trouble: Trouble) -> Iterator[None]:
+        """Have this happen during a call."""
+        for hook, fault in trouble.faults:
+            self.faults.setdefault(hook, []).append(fault)
+        self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
+        yield
+        self.faults.clear()
+        self.fates, self.death, self.ctrl_c = [], None, None
 
     # ---- jobs ------------------------------------------------------------------------------
 
@@ -155,14 +176,17 @@ class World:
         """A driver comes to this place."""
         if self.scheduler is None:
             raise Killed  # a thread of a dead driver
-        if self.death == (place, False):
+        here = self.death is not None and self.death[0] == place
+        if here and self.death is not None:
+            self.death = (place, self.death[1] - 1, self.death[2])
+        if self.death == (place, 0, False):
             self.die()
         answer = work()
         if self.ctrl_c is not None and self.ctrl_c[0] == place:
             times, self.ctrl_c = self.ctrl_c[1], None
             for _ in range(times):
                 self.press_ctrl_c()
-        if self.death == (place, True):
+        if here and self.death == (place, 0, True):
             self.die()
         return answer
 
@@ -242,12 +266,10 @@ class WorldRunner:
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         def work(fault: str | None) -> dict[str, JobStatus]:
-            if self.world.auto:
-                self.world.go_on([handle.key for handle in handles])
-            if fault == "silence":
-                return {}
             jobs = self.world.jobs
-            return {h.key: jobs[h.key].status for h in handles if h.key in jobs}
+            answer = {h.key: jobs[h.key].status for h in handles if h.key in jobs}
+            self.world.go_on(list(answer))
+            return {} if fault == "silence" else answer
 
         return self._call("poll", work)
 

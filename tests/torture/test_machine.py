@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from world import (
     FATES,
     FAULTS,
     PLACES,
     Killed,
     SearchableRunner,
+    Trouble,
     World,
     WorldOptimizer,
     WorldRunner,
@@ -42,7 +43,21 @@ from axsched_core.errors import (
 from axsched_core.scheduler import _open_engines
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
-SMALL = strategies.integers(0, 3)
+SMALL = strategies.integers(1, 3)
+PRESSES = strategies.just(1)
+PEACE = Trouble()
+TROUBLE = strategies.builds(
+    Trouble,
+    faults=strategies.lists(
+        strategies.sampled_from([(hook, one) for hook, all_ in FAULTS.items() for one in all_]),
+        max_size=4,
+    ),
+    fates=strategies.lists(strategies.sampled_from(sorted(FATES)), max_size=3),
+    death=strategies.none()
+    | strategies.tuples(strategies.sampled_from(PLACES), SMALL, strategies.booleans()),
+    ctrl_c=strategies.none()
+    | strategies.tuples(strategies.sampled_from(["submit", "poll", "fetch", "cancel"]), PRESSES),
+)
 
 
 class Machine(RuleBasedStateMachine):
@@ -50,12 +65,13 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        memory = "/dev/shm"  # a disk that is synced at each step is what takes the time
+        self.folder = Path(tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None))
         self.world = World()
         self.patches = pytest.MonkeyPatch()
         for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
             self.patches.setattr(policies, name, 0.01)
-        self.patches.setattr(policies, "pause_after_trouble", lambda failures, interval: 0.001)
+        self.patches.setattr(policies, "pause_after_trouble", lambda failures, interval: 0.0)
         self.patches.setattr(journal.Journal, "flush", flush_of(self.world))
         real = Engine._interrupted_by_user
 
@@ -78,7 +94,7 @@ class Machine(RuleBasedStateMachine):
     def start_anew(self) -> None:
         config = {
             "job_output_dir": self.folder,
-            "monitoring_interval": 0.001,
+            "monitoring_interval": 1e-6,
             "progress": False,
             "on_unknown": self.on_unknown,
             "max_parallelism": 3,
@@ -99,8 +115,6 @@ class Machine(RuleBasedStateMachine):
 
     def resume(self) -> None:
         """Have another driver take up the run, and live."""
-        self.world.faults.clear()
-        self.world.death = self.world.ctrl_c = None
         run_dir = self.scheduler.run_directory
         if not (run_dir / journal.NAME).exists():
             assert not self.world.jobs
@@ -119,10 +133,11 @@ class Machine(RuleBasedStateMachine):
         for trial, (kind, _) in self.world.told.items():
             assert self.rows[trial]["status"] == kind, f"trial {trial} was {kind}"
 
-    def call(self, method: Callable[..., Any], *args: Any, **more: Any) -> bool:
+    def call(self, method: str, *args: Any, trouble: Trouble = PEACE, **more: Any) -> bool:
         """Call the scheduler; False where it did not come to its own end."""
         try:
-            method(*args, **more)
+            with self.world.in_trouble(trouble):
+                getattr(self.scheduler, method)(*args, **more)
         except Killed:
             self.bury()
             self.resume()
@@ -138,90 +153,51 @@ class Machine(RuleBasedStateMachine):
             return True
         return False
 
-    @contextlib.contextmanager
-    def jobs_going_on(self) -> Iterator[None]:
-        self.world.auto = True
-        yield
-        self.world.auto = False
-
-    # ---- what is planned -------------------------------------------------------------------
-
-    @rule(fault=strategies.sampled_from([(h, f) for h, fs in FAULTS.items() for f in fs]))
-    def plan_fault(self, fault: tuple[str, str]) -> None:
-        self.world.faults.setdefault(fault[0], []).append(fault[1])
-
-    @rule(fate=strategies.sampled_from(sorted(FATES)))
-    def plan_fate(self, fate: str) -> None:
-        self.world.fates.append(fate)
-
-    @rule(place=strategies.sampled_from(PLACES), after=strategies.booleans())
-    def plan_death(self, place: str, after: bool) -> None:
-        self.world.death = (place, after)
-
-    @rule(hook=strategies.sampled_from(["submit", "poll", "fetch"]))
-    def plan_ctrl_c(self, hook: str) -> None:
-        self.world.ctrl_c = (hook, 1)
-
     # ---- what the user does ----------------------------------------------------------------
 
-    @rule()
-    def ask(self) -> None:
-        self.call(self.scheduler.get_next_trial)
+    @rule(trouble=TROUBLE)
+    def ask(self, trouble: Trouble) -> None:
+        self.call("get_next_trial", trouble=trouble)
 
-    @precondition(lambda self: self.open_trials())
-    @rule(which=SMALL)
-    def run_trial(self, which: int) -> None:
-        trials = self.open_trials()
-        self.call(self.scheduler.run_trial, trials[which % len(trials)])
+    @rule(which=SMALL, trouble=TROUBLE)
+    def run_trial(self, which: int, trouble: Trouble) -> None:
+        if trials := self.open_trials():
+            self.call("run_trial", trials[which % len(trials)], trouble=trouble)
 
-    def open_trials(self, on_the_way: bool = False) -> list[int]:
-        states = {i: trial.state for i, trial in self.scheduler.trials.items()}
-        wanted = (TrialState.CANDIDATE,)
-        if on_the_way:
-            wanted = (TrialState.QUEUED, TrialState.RUNNING)
-        return [i for i, state in states.items() if state in wanted]
+    def open_trials(self) -> list[int]:
+        trials = self.scheduler.trials.items()
+        return [index for index, trial in trials if trial.state is TrialState.CANDIDATE]
 
-    @rule()
-    def monitor(self) -> None:
-        self.call(self.scheduler.monitor_trials)
+    @rule(trouble=TROUBLE)
+    def monitor(self, trouble: Trouble) -> None:
+        self.call("monitor_trials", trouble=trouble)
 
-    @rule(n=strategies.integers(1, 4))
-    def optimize(self, n: int) -> None:
-        before, cut = len(self.rows), self.world.death or self.world.ctrl_c
-        with self.jobs_going_on():
-            ended = self.call(self.scheduler.run_optimization, max_trials=n)
-        if ended and not cut:
+    @rule(n=strategies.integers(1, 4), trouble=TROUBLE)
+    def optimize(self, n: int, trouble: Trouble) -> None:
+        before = len(self.rows)
+        ended = self.call("run_optimization", max_trials=n, trouble=trouble)
+        if ended:
             assert len(self.rows) == before + n
 
-    @rule()
-    def finish(self) -> None:
-        with self.jobs_going_on():
-            self.call(self.scheduler.finish)
+    @rule(method=strategies.sampled_from(["finish", "wait_for_completed_trials", "cancel"]), trouble=TROUBLE)
+    def wait(self, method: str, trouble: Trouble) -> None:
+        self.call(method, trouble=trouble)
 
-    @rule()
-    def wait(self) -> None:
-        with self.jobs_going_on():
-            self.call(self.scheduler.wait_for_completed_trials)
-
-    @rule()
-    def cancel(self) -> None:
-        with self.jobs_going_on():
-            self.call(self.scheduler.cancel)
-
-    @precondition(lambda self: self.open_trials() + self.open_trials(on_the_way=True))
-    @rule(which=SMALL, abandon=strategies.booleans())
-    def settle_by_hand(self, which: int, abandon: bool) -> None:
-        trials = self.open_trials() + self.open_trials(on_the_way=True)
+    @rule(which=SMALL, abandon=strategies.booleans(), trouble=TROUBLE)
+    def settle_by_hand(self, which: int, abandon: bool, trouble: Trouble) -> None:
+        trials = [i for i, trial in self.scheduler.trials.items() if not trial.state.ended]
+        if not trials:
+            return
         trial = trials[which % len(trials)]
         if abandon:
-            self.call(self.scheduler.abandon_trial, trial)
+            self.call("abandon_trial", trial, trouble=trouble)
         else:
             self.world.by_hand[trial] = -1.0 - trial
-            self.call(self.scheduler.complete_trial, trial, -1.0 - trial)
+            self.call("complete_trial", trial, -1.0 - trial, trouble=trouble)
 
-    @rule()
-    def close_and_resume(self) -> None:
-        if self.call(self.scheduler.close):
+    @rule(trouble=TROUBLE)
+    def close_and_resume(self, trouble: Trouble) -> None:
+        if self.call("close", trouble=trouble):
             self.resume()
 
     @rule()
@@ -234,11 +210,10 @@ class Machine(RuleBasedStateMachine):
 
     # ---- what the backend does by itself ---------------------------------------------------
 
-    @precondition(lambda self: self.world.jobs)
     @rule(which=strategies.integers(0, 7))
     def job_goes_on(self, which: int) -> None:
-        keys = list(self.world.jobs)
-        self.world.go_on([keys[which % len(keys)]])
+        if keys := list(self.world.jobs):
+            self.world.go_on([keys[which % len(keys)]])
 
     # ---- what must be true -----------------------------------------------------------------
 
@@ -290,14 +265,10 @@ class Machine(RuleBasedStateMachine):
 
     def come_to_an_end(self) -> None:
         """All is well again: every trial comes to its end, and jobs that come late do not run."""
-        self.world.faults.clear()
-        self.world.fates.clear()
-        self.world.death = self.world.ctrl_c = None
-        with self.jobs_going_on():
-            assert self.call(self.scheduler.finish)
-            for trial in self.open_trials():
-                assert self.call(self.scheduler.run_trial, trial)
-            assert self.call(self.scheduler.wait_for_completed_trials)
+        assert self.call("finish")
+        for trial in self.open_trials():
+            assert self.call("run_trial", trial)
+        assert self.call("wait_for_completed_trials")
         self.the_journal_says_what_the_scheduler_knows()
         self.the_optimizer_knows_what_the_scheduler_says()
         assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
