@@ -9,6 +9,9 @@ writes there, a runner may add
   environment unless the user has set one;
 * ``sys_path`` (list of str): directories that a function's modules may be imported from.
 
+Of the objective's environment variables ``job.json`` holds only the names: their values may be
+secrets, so they come in the environment of the process that starts the worker.
+
 Three processes take part: the *caller* (a worker of a pool, a batch script), the
 *supervisor*, and the *child*, which alone loads and runs the user's code. The supervisor
 keeps the time limit, watches for the ``cancel`` file, ends the child with all its
@@ -96,8 +99,13 @@ def run(folder: str, restart: int = 0) -> int:
     return _Supervisor(os.path.abspath(folder)).run(restart)
 
 
-def start_detached(folder: str, restart: int = 0) -> int:
+def start_detached(folder: str, restart: int = 0, env: Optional[Mapping[str, str]] = None) -> int:
     """Fork a supervisor that outlives this process and belongs to none of its groups.
+
+    Args:
+        folder: the job's folder.
+        restart: how often the backend has put the job back into its queue.
+        env: what the job's environment has beside this process's.
 
     Returns:
         A file descriptor that reaches its end when the supervisor has ended. It is the
@@ -106,13 +114,16 @@ def start_detached(folder: str, restart: int = 0) -> int:
     read_end, write_end = os.pipe()
     middle = _fork()
     if middle == 0:
+        os.environ.update(env or {})
         _run_detached(folder, restart, keep=write_end)
     os.close(write_end)
     os.waitpid(middle, 0)
     return read_end
 
 
-def start_spawned(folder: str, python: str = sys.executable) -> int:
+def start_spawned(
+    folder: str, python: str = sys.executable, env: Optional[Mapping[str, str]] = None
+) -> int:
     """Like `start_detached`, in a fresh interpreter: slower, but nothing is inherited.
 
     Raises:
@@ -129,6 +140,7 @@ def start_spawned(folder: str, python: str = sys.executable) -> int:
             stdin=subprocess.DEVNULL,
             stdout=write_end,
             stderr=subprocess.DEVNULL,
+            env=dict(os.environ, **(env or {})),
             start_new_session=True,  # out of reach of Ctrl-C
         )
         code = process.wait()
@@ -715,7 +727,6 @@ def _environment(folder: str, job: Mapping[str, Any], base: Mapping[str, str]) -
     if job.get("threads"):
         for name in THREAD_VARIABLES:
             env.setdefault(name, str(job["threads"]))
-    env.update(job.get("env") or {})
     parameters = os.path.join(folder, "params.json")
     env.update(
         AXSCHED_JOB_DIR=folder,
@@ -754,6 +765,10 @@ def _become_script(folder: str, job: Mapping[str, Any]) -> _Ending:
     """Replace this process by the script; returns only where that fails."""
     argv = job["argv"]
     place = job.get("working_dir") or folder
+    missing = [name for name in job.get("env") or () if name not in os.environ]
+    if missing:
+        words = "the job has not got the environment variables %s" % ", ".join(missing)
+        return _Ending(exit_code=1, cause="LOAD_ERROR", message=words)
     try:
         os.chdir(place)
     except OSError as error:
@@ -875,8 +890,7 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
         if path not in sys.path:
             sys.path.append(path)
     try:
-        with open(os.path.join(folder, "function.pkl"), "rb") as file:
-            return pickle.load(file)
+        return _unpickle(folder)
     except BaseException as error:
         _print_traceback(error, stderr)
         name = job.get("function") or "the function"
@@ -888,6 +902,18 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
         else:
             words = "%s cannot be loaded: %s" % (name, _one_line(error))
         raise _Refused("LOAD_ERROR", words) from error
+
+
+def _unpickle(folder: str) -> Any:
+    try:
+        with open(os.path.join(folder, "function.pkl"), "rb") as file:
+            return pickle.load(file)
+    except ModuleNotFoundError as error:
+        beside = os.path.join(folder, "cloudpickle.zip")
+        if not (error.name or "").startswith("cloudpickle") or beside in sys.path:
+            raise
+        sys.path.append(beside)  # this Python has none; the job has brought one
+        return _unpickle(folder)
 
 
 _RETURN = 'return a number, (mean, sem), or {"metric": number | (mean, sem) | {"mean":, "sem":}}'
