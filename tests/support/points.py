@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from attrs import frozen
 from toy import ToyOptimizer
 
-from axsched_core import jobfolder, journal, scheduler
+from axsched_core import jobfolder, journal, resume
 from axsched_core.dispatch import Dispatch
 from axsched_core.journal import Journal
 from axsched_core.lock import RunLock
@@ -99,7 +99,7 @@ RESUMED = {
     "snapshot loaded": Point(ToyOptimizer, "load"),
     "trial made again": Point(ToyOptimizer, "restore", nth=2),
     "told again": Point(ToyOptimizer, "tell", _has_something),
-    "remembered": Point(scheduler, "remembered", nth=2),
+    "remembered": Point(resume, "remembered", nth=2),
     "claim taken": Point(jobfolder, "try_claim"),
     "found again": Point(RunnerSession, "reattach"),
     "submitted again": Point(RunnerSession, "submit"),

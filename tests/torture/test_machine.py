@@ -44,7 +44,7 @@ from axsched_core.scheduler import _open_engines
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 SMALL = strategies.integers(1, 3)
-PRESSES = strategies.just(1)
+PRESSES = strategies.integers(1, 2)
 PEACE = Trouble()
 TROUBLE = strategies.builds(
     Trouble,
