@@ -80,6 +80,8 @@ class WorldJob:
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     value: float | None = None
     """What it evaluated to, where it ended well."""
+    given_up: bool = False
+    """Ctrl-C does not wait for a result that cannot be fetched: the trial is evaluated again."""
 
 
 @frozen
@@ -114,6 +116,7 @@ class World:
         self.scheduler: AxScheduler | None = None
         self.noticed = threading.Semaphore(0)
         self._values = itertools.count(1)
+        self._no_results = False
 
     def check(self, good: bool, words: str) -> None:
         if not good:
@@ -125,6 +128,7 @@ class World:
         for hook, fault in trouble.faults:
             self.faults.setdefault(hook, []).append(fault)
         self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
+        self._no_results = any(hook == "fetch" for hook, _ in trouble.faults)
         yield
         self.faults.clear()
         self.fates, self.death, self.ctrl_c = [], None, None
@@ -150,7 +154,7 @@ class World:
         (job.request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
         beside = [o.request.key for o in self.of(trial) if o.state == "running"]
         self.check(not beside, f"{key} runs beside {beside}")
-        before = [o.request.key for o in self.of(trial) if o.value is not None]
+        before = [o.request.key for o in self.of(trial) if o.value is not None and not o.given_up]
         self.check(not before, f"{key} evaluates again what {before} did")
         job.state, job.status = "running", JobStatus(JobState.RUNNING)
 
@@ -194,6 +198,11 @@ class World:
         planned = self.faults.get(hook)
         return planned.pop(0) if planned else None
 
+    def halted(self) -> None:
+        """The driver stops in good order, and waits for no result."""
+        for job in self.jobs.values() if self._no_results else ():
+            job.given_up = job.given_up or job.request.trial_index not in self.told
+
     def die(self) -> NoReturn:
         """From here on nothing of this driver reaches the disk or the backend."""
         assert self.scheduler is not None
@@ -208,18 +217,21 @@ class World:
 
     def press_ctrl_c(self) -> None:
         """Press it while the caller waits, and wait until that is noticed."""
+        self.halted()
         main, deadline = threading.main_thread().ident, time.monotonic() + 20
         while sys._current_frames()[main or 0].f_code.co_name != "wait":
             if time.monotonic() > deadline:
                 self.check(False, "the caller does not wait")
                 return
             time.sleep(0.001)
+        time.sleep(0.005)
         os.kill(os.getpid(), signal.SIGINT)
-        while not self.noticed.acquire(timeout=1.0):
+        while not self.noticed.acquire(timeout=0.2):
             if time.monotonic() > deadline:
                 self.check(False, "Ctrl-C was not noticed")
                 return
-            os.kill(os.getpid(), signal.SIGINT)  # it came right before Python began to wait
+            # Python misses a signal that comes in the instant before it waits for a lock.
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class WorldRunner:

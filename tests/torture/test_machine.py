@@ -197,6 +197,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(trouble=TROUBLE)
     def close_and_resume(self, trouble: Trouble) -> None:
+        with self.world.in_trouble(trouble):
+            self.world.halted()
         if self.call("close", trouble=trouble):
             self.resume()
 
