@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import importlib
 import itertools
 import json
 import os
-import resource
 import signal
 import sys
 import threading
@@ -47,6 +47,7 @@ def drive(order: dict[str, Any]) -> None:
     from axsched_core.errors import OptimizationInterrupted
 
     warnings.simplefilter("ignore")
+    disk = Disk(order["out"])
     faulthandler.dump_traceback_later(order["limit"])  # it hangs: where?
     if order["clock"]:
         set_back(*order["clock"])
@@ -54,10 +55,10 @@ def drive(order: dict[str, Any]) -> None:
         points.die_at(order["point"], after=order["after"])
     if order["interrupt"]:
         press_ctrl_c(order)
-    if order["file_size"]:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"], resource.RLIM_INFINITY))
+    if order["full_at"] is not None:
+        disk.fill(order["full_at"])
     try:
-        scheduler = go_on(order) or begin(order)
+        scheduler = go_on(order, disk) or begin(order, disk)
     except OptimizationInterrupted as stop:
         print("INTERRUPTED", stop, flush=True)
         return
@@ -65,18 +66,18 @@ def drive(order: dict[str, Any]) -> None:
     scheduler.close()
 
 
-def begin(order: dict[str, Any]) -> Any:
+def begin(order: dict[str, Any], disk: Disk) -> Any:
     """Start a new run."""
     from axsched_core import AxScheduler
 
     config = {"job_output_dir": order["out"], "progress": False, "monitoring_interval": 0.1}
     scheduler = AxScheduler(optimizer(order), "joblib", config, order["runner_options"])
     scheduler.set_objective_function(objective(order["count"], order["seconds"]))
-    run(order, scheduler, lambda: scheduler.run_optimization(max_trials=order["trials"]))
+    run(order, disk, scheduler, lambda: scheduler.run_optimization(max_trials=order["trials"]))
     return scheduler
 
 
-def go_on(order: dict[str, Any]) -> Any:
+def go_on(order: dict[str, Any], disk: Disk) -> Any:
     """Take up the run that is there; None where none was begun."""
     from axsched_core import AxScheduler
     from axsched_core.errors import InvalidInput
@@ -93,26 +94,26 @@ def go_on(order: dict[str, Any]) -> Any:
         # A call of which the journal says nothing has done nothing.
         called = b'\n{"k":"call"' in (run_dir / "journal.jsonl").read_bytes()
         again = lambda: scheduler.run_optimization(max_trials=order["trials"])  # noqa: E731
-        run(order, scheduler, scheduler.finish if called else again)
+        run(order, disk, scheduler, scheduler.finish if called else again)
         return scheduler
     return None
 
 
-def run(order: dict[str, Any], scheduler: Any, call: Callable[[], Any]) -> None:
+def run(order: dict[str, Any], disk: Disk, scheduler: Any, call: Callable[[], Any]) -> None:
     """Run to the end; where the disk is full, make room and call again."""
     from axsched_core.errors import InvalidInput
 
     try:
         call()
     except InvalidInput as error:
-        assert "cannot be written" in str(error), error
+        assert "No space left" in str(error), error
         print("FULL", error, flush=True)
         if order["dies_when_full"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        disk.make_room()
         missing = order["trials"] - len(rows(scheduler))
         again = lambda: scheduler.run_optimization(max_trials=missing)  # noqa: E731
-        run(order, scheduler, again if missing else scheduler.finish)
+        run(order, disk, scheduler, again if missing else scheduler.finish)
 
 
 def optimizer(order: dict[str, Any]) -> Any:
@@ -206,6 +207,48 @@ def report(scheduler: Any) -> dict[str, Any]:
         for i, t in scheduler.trials.items()
     ]
     return {"rows": rows(scheduler), "trials": trials}
+
+
+class Disk:
+    """The run's disk as this process sees it: full from its n-th request for space on.
+
+    That is a file that is made or opened for writing, a folder, a link, another name; and, of
+    the journal, a write, of which one half still fits.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder, self._left = folder, sys.maxsize
+
+    def fill(self, requests: int) -> None:
+        """Have no space for more than so many requests."""
+        self._left, real = requests, os.write
+
+        def write(descriptor: int, data: Any) -> int:
+            if self._refuses(os.readlink(f"/proc/self/fd/{descriptor}")):
+                if len(data) < 2 or self._left < -1:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                data = data[: len(data) // 2]
+            return real(descriptor, data)
+
+        os.write = write
+        sys.addaudithook(self._see)
+
+    def make_room(self) -> None:
+        self._left = sys.maxsize
+
+    def _see(self, event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            wants = args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        else:
+            wants = event in ("os.mkdir", "os.link", "os.rename")
+        if wants and self._refuses(str(args[1] if event == "os.link" else args[0])):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), args[0])
+
+    def _refuses(self, path: str) -> bool:
+        if not path.startswith(self._folder):
+            return False
+        self._left -= 1
+        return self._left < 0
 
 
 def set_back(offset: float, jump: float, calls: int) -> None:

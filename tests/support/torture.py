@@ -43,9 +43,10 @@ class Order:
     """Ctrl-C is pressed when so many jobs have begun."""
     clock: tuple[float, float, int] | None = None
     """How its clock goes wrong, see `drivers.set_back`."""
-    file_size: int | None = None
-    """No file can grow larger, until the driver has met this once."""
+    full_at: int | None = None
+    """The disk is full from the driver's so-manieth request for space on, see `drivers.Disk`."""
     dies_when_full: bool = False
+    """It is killed when its call has ended with this; else it makes room and calls again."""
 
 
 class Drivers:
