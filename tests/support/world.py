@@ -1,8 +1,8 @@
 """A backend that outlives its drivers and fails in every way that the contract allows.
 
 `World` is what lies outside a driver: the backend with its jobs, and the test's own book of what
-was told. `WorldRunner` and `WorldOptimizer` are one driver's ends of it. At each call they look
-whether something was planned for it: a fault, Ctrl-C, or the driver's death.
+was told; the driver's ends of it are in ``world_driver.py``. At each call from there it looks
+whether something was planned: a fault, Ctrl-C, or the driver's death.
 """
 
 from __future__ import annotations
@@ -16,29 +16,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import define, field, frozen
-from toy import ToyOptimizer
 
-from axsched_core import AxScheduler, jobfolder, journal
-from axsched_core.errors import BackendUnavailable
-from axsched_core.hookspecs import hookimpl
+from axsched_core import AxScheduler, jobfolder
 from axsched_core.jobs import (
-    CancelOutcome,
     Cause,
     JobHandle,
     JobRequest,
-    JobResult,
     JobState,
     JobStatus,
-    NotReady,
-    NotSubmitted,
-    RunnerInfo,
-    SubmitError,
 )
-from axsched_core.optimizers.base import Asked, Outcome
 
 OUTAGES = ("outage", "error")
 FAULTS = {
@@ -94,6 +83,8 @@ class Trouble:
     """How the next jobs end."""
     death: tuple[str, int, bool] | None = None
     """(place, which call of it, after it) where the driver dies."""
+    torn: int = 0
+    """How many bytes of what it was to flush it writes before it dies there."""
     ctrl_c: tuple[str, int] | None = None
     """(hook, how often) where Ctrl-C is pressed."""
 
@@ -106,6 +97,7 @@ class World:
         self.faults: dict[str, list[str]] = {}
         self.fates: list[str] = []
         self.death: tuple[str, int, bool] | None = None
+        self.torn = 0
         self.ctrl_c: tuple[str, int] | None = None
         self.told: dict[int, tuple[str, Any]] = {}
         self.by_hand: dict[int, float] = {}
@@ -128,6 +120,7 @@ class World:
         for hook, fault in trouble.faults:
             self.faults.setdefault(hook, []).append(fault)
         self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
+        self.torn = trouble.torn
         self._no_results = any(hook == "fetch" for hook, _ in trouble.faults)
         yield
         self.faults.clear()
@@ -176,14 +169,17 @@ class World:
 
     # ---- what befalls a driver -------------------------------------------------------------
 
-    def call(self, place: str, work: Callable[[], Any]) -> Any:
-        """A driver comes to this place."""
+    def call(
+        self, place: str, work: Callable[[], Any], last: Callable[[], Any] = lambda: None
+    ) -> Any:
+        """A driver comes to this place. Should it die right before ``work``, it does ``last``."""
         if self.scheduler is None:
             raise Killed  # a thread of a dead driver
         here = self.death is not None and self.death[0] == place
         if here and self.death is not None:
             self.death = (place, self.death[1] - 1, self.death[2])
         if self.death == (place, 0, False):
+            last()
             self.die()
         answer = work()
         if self.ctrl_c is not None and self.ctrl_c[0] == place:
@@ -232,153 +228,3 @@ class World:
                 return
             # Python misses a signal that comes in the instant before it waits for a lock.
             os.kill(os.getpid(), signal.SIGINT)
-
-
-class WorldRunner:
-    """One driver's way to the backend."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def _call(self, hook: str, work: Callable[[str | None], Any]) -> Any:
-        def attempt() -> Any:
-            fault = self.world.fault(hook)
-            if fault == "outage":
-                raise BackendUnavailable("down")
-            if fault == "error":
-                raise RuntimeError("broken")
-            return work(fault)
-
-        return self.world.call(hook, attempt)
-
-    @hookimpl
-    def axsched_runner_info(self) -> RunnerInfo:
-        return RunnerInfo("world", ["function"], result_grace=0.02)
-
-    @hookimpl
-    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
-        def work(fault: str | None) -> list[JobHandle | SubmitError]:
-            if fault in ("full", "refused"):
-                return [SubmitError(fault, transient=fault == "full") for _ in requests]
-            if fault == "error, half was taken":
-                for request in requests[: (len(requests) + 1) // 2]:
-                    self.world.take(request)
-                raise RuntimeError(fault)
-            refused = fault == "first refused" and requests[0].key not in self.world.jobs
-            answers: list[JobHandle | SubmitError] = [SubmitError("no")] if refused else []
-            answers += [self.world.take(request) for request in requests[len(answers) :]]
-            if fault == "outage, but taken":
-                raise BackendUnavailable(fault)
-            if fault == "error, but taken":
-                raise RuntimeError(fault)
-            return answers
-
-        return self._call("submit", work)
-
-    @hookimpl
-    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        def work(fault: str | None) -> dict[str, JobStatus]:
-            jobs = self.world.jobs
-            answer = {h.key: jobs[h.key].status for h in handles if h.key in jobs}
-            self.world.go_on(list(answer))
-            return {} if fault == "silence" else answer
-
-        return self._call("poll", work)
-
-    @hookimpl
-    def axsched_fetch_results(self, handles: Sequence[JobHandle]) -> dict[str, Any]:
-        def work(fault: str | None) -> dict[str, JobResult | NotReady]:
-            if fault == "silence":
-                return {}
-            if fault == "not ready":
-                return {handle.key: NotReady(fault) for handle in handles}
-            return {
-                handle.key: jobfolder.read_result(Path(handle.data["folder"]), 10_000)
-                for handle in handles
-            }
-
-        return self._call("fetch", work)
-
-    @hookimpl
-    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
-        def work(fault: str | None) -> dict[str, CancelOutcome]:
-            if fault == "not possible":
-                return {handle.key: CancelOutcome.NOT_POSSIBLE for handle in handles}
-            for job in [self.world.jobs[handle.key] for handle in handles]:
-                if job.state != "ended" and fault != "in vain":
-                    job.state, job.status = "ended", JobStatus(JobState.CANCELLED)
-            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
-
-        return self._call("cancel", work)
-
-    @hookimpl
-    def axsched_capacity(self) -> int | None:
-        return self._call("capacity", lambda fault: 0 if fault == "none free" else None)
-
-
-class SearchableRunner(WorldRunner):
-    """One that finds jobs of earlier drivers again."""
-
-    @hookimpl
-    def axsched_reattach(self, requests: Sequence[JobRequest]) -> dict[str, Any]:
-        def work(fault: str | None) -> dict[str, JobHandle | NotSubmitted]:
-            if fault == "silence":
-                return {}
-            jobs, take = self.world.jobs, self.world.take
-            return {r.key: take(r) if r.key in jobs else NotSubmitted() for r in requests}
-
-        return self._call("reattach", work)
-
-
-class WorldOptimizer(ToyOptimizer):
-    """The optimizer of one driver; what it is told goes into the book."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__()
-        self.world = world
-
-    def ask(self, n: int) -> Asked:
-        return self.world.call("ask", lambda: super(WorldOptimizer, self).ask(n))
-
-    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
-        self.world.call("annotate", lambda: super(WorldOptimizer, self).annotate(metadata))
-
-    def tell(self, outcomes: Sequence[Outcome]) -> None:
-        def work() -> None:
-            for outcome in outcomes:
-                self._note(outcome)
-            super(WorldOptimizer, self).tell(outcomes)
-
-        self.world.call("tell", work)
-
-    def _note(self, outcome: Outcome) -> None:
-        world, trial = self.world, outcome.index
-        world.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
-        what = (outcome.kind.value, outcome.metrics["loss"][0] if outcome.metrics else None)
-        before = world.told.setdefault(trial, what)
-        world.check(before == what, f"trial {trial} was told as {before}, and now as {what}")
-        if what[0] == "COMPLETED":
-            right = [job.value for job in world.of(trial)] + [world.by_hand.get(trial)]
-            world.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
-
-    def save(self, path: Path) -> None:
-        self.world.call("save", lambda: super(WorldOptimizer, self).save(path))
-
-    def load(self, path: Path) -> WorldOptimizer:
-        loaded = WorldOptimizer(self.world)
-        loaded.rows = super().load(path).rows
-        loaded.random = self.random
-        for _ in range(2 * len(loaded.rows)):
-            loaded.random.random()
-        return loaded
-
-
-def flush_of(world: World) -> Callable[[journal.Journal], None]:
-    """`Journal.flush` as a place where a driver may die."""
-    real = journal.Journal.flush
-
-    def flush(self: journal.Journal) -> None:
-        if self._waiting:
-            world.call("flush", lambda: real(self))
-
-    return flush

@@ -4,7 +4,6 @@ import os
 import random
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from torture import Drivers

@@ -42,7 +42,5 @@ def test_killed_while_the_clock_goes_wrong(
 
 @pytest.mark.ax
 @pytest.mark.timeout(3600)
-def test_killed_with_ax(
-    tmp_path: Path, drivers_with_ax: Drivers, dice: random.Random, kills: int
-):
+def test_killed_with_ax(tmp_path: Path, drivers_with_ax: Drivers, dice: random.Random, kills: int):
     kill(tmp_path, drivers_with_ax, Order(trials=8, ax=True), dice, kills // 2)

@@ -7,40 +7,26 @@ there. `AXSCHED_TEST_KILLS` says how long it looks for something that goes wrong
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from world import (
-    FATES,
-    FAULTS,
-    PLACES,
-    Killed,
-    SearchableRunner,
-    Trouble,
-    World,
-    WorldOptimizer,
-    WorldRunner,
-    flush_of,
-)
+from world import FATES, FAULTS, PLACES, Killed, Trouble, World
+from world_driver import Driver, patch
 
-from axsched_core import AxScheduler, TrialState, journal, policies
-from axsched_core.engine import OUTCOMES, Engine
+from axsched_core import AxScheduler, TrialState, journal
+from axsched_core.engine import OUTCOMES
 from axsched_core.errors import (
     AllTrialsFailed,
-    InvalidInput,
     OptimizationInterrupted,
     OptimizerError,
     RunnerError,
 )
-from axsched_core.scheduler import _open_engines
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 SMALL = strategies.integers(1, 3)
@@ -53,6 +39,7 @@ TROUBLE = strategies.builds(
         max_size=4,
     ),
     fates=strategies.lists(strategies.sampled_from(sorted(FATES)), max_size=3),
+    torn=strategies.integers(0, 400),
     death=strategies.none()
     | strategies.tuples(strategies.sampled_from(PLACES), SMALL, strategies.booleans()),
     ctrl_c=strategies.none()
@@ -69,89 +56,36 @@ class Machine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None))
         self.world = World()
         self.patches = pytest.MonkeyPatch()
-        for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
-            self.patches.setattr(policies, name, 0.01)
-        self.patches.setattr(policies, "pause_after_trouble", lambda failures, interval: 0.0)
-        self.patches.setattr(journal.Journal, "flush", flush_of(self.world))
-        real = Engine._interrupted_by_user
+        patch(self.patches, self.world)
 
-        def noticed(engine: Engine, *, again: bool) -> None:
-            real(engine, again=again)
-            self.world.noticed.release()
-
-        self.patches.setattr(Engine, "_interrupted_by_user", noticed)
-
-    @initialize(searchable=strategies.booleans(), on_unknown=strategies.sampled_from(["retry", "fail"]))
+    @initialize(
+        searchable=strategies.booleans(), on_unknown=strategies.sampled_from(["retry", "fail"])
+    )
     def begin(self, searchable: bool, on_unknown: str) -> None:
-        self.searchable, self.on_unknown = searchable, on_unknown
-        self.start_anew()
+        self.driver = Driver(self.world, self.folder, searchable, on_unknown)
 
-    # ---- drivers ---------------------------------------------------------------------------
-
-    def runner(self) -> WorldRunner:
-        return (SearchableRunner if self.searchable else WorldRunner)(self.world)
-
-    def start_anew(self) -> None:
-        config = {
-            "job_output_dir": self.folder,
-            "monitoring_interval": 1e-6,
-            "progress": False,
-            "on_unknown": self.on_unknown,
-            "max_parallelism": 3,
-        }
-        self.scheduler = AxScheduler(WorldOptimizer(self.world), self.runner(), config)
-        self.scheduler.set_objective_function(lambda parameters: 0.0)
-        self.world.scheduler = self.scheduler
+    @property
+    def scheduler(self) -> AxScheduler:
+        return self.driver.scheduler
 
     @property
     def rows(self) -> dict[int, dict[str, Any]]:
         return self.scheduler.client.rows
 
-    def bury(self) -> None:
-        """Let go of what is left of a dead driver's threads."""
-        self.scheduler._finalizer.detach()
-        _open_engines.discard(self.scheduler._engine)
-        self.scheduler._engine.let_go()
-
-    def resume(self) -> None:
-        """Have another driver take up the run, and live."""
-        run_dir = self.scheduler.run_directory
-        if not (run_dir / journal.NAME).exists():
-            assert not self.world.jobs
-            self.start_anew()
-            return
-        self.world.scheduler = self.scheduler  # so that its optimizer is alive again
-        try:
-            self.scheduler = AxScheduler.resume(
-                run_dir, optimizer=WorldOptimizer(self.world), runner=self.runner()
-            )
-        except InvalidInput as error:
-            assert "before anything was begun" in str(error)
-            assert not self.world.jobs
-            self.start_anew()
-        self.world.scheduler = self.scheduler
-        for trial, (kind, _) in self.world.told.items():
-            assert self.rows[trial]["status"] == kind, f"trial {trial} was {kind}"
-
     def call(self, method: str, *args: Any, trouble: Trouble = PEACE, **more: Any) -> bool:
         """Call the scheduler; False where it did not come to its own end."""
         try:
-            with self.world.in_trouble(trouble):
-                getattr(self.scheduler, method)(*args, **more)
-        except Killed:
-            self.bury()
-            self.resume()
-        except (OptimizationInterrupted, RunnerError):
-            pass
+            self.driver.call(method, *args, trouble=trouble, **more)
+        except (Killed, OptimizationInterrupted, RunnerError):
+            return False
         except AllTrialsFailed:
             return True
         except OptimizerError as error:
             if "No trial has data" in str(error):
                 return True
             assert "cancelled" in str(error), error
-        else:
-            return True
-        return False
+            return False
+        return True
 
     # ---- what the user does ----------------------------------------------------------------
 
@@ -179,7 +113,10 @@ class Machine(RuleBasedStateMachine):
         if ended:
             assert len(self.rows) == before + n
 
-    @rule(method=strategies.sampled_from(["finish", "wait_for_completed_trials", "cancel"]), trouble=TROUBLE)
+    @rule(
+        method=strategies.sampled_from(["finish", "wait_for_completed_trials", "cancel"]),
+        trouble=TROUBLE,
+    )
     def wait(self, method: str, trouble: Trouble) -> None:
         self.call(method, trouble=trouble)
 
@@ -200,15 +137,15 @@ class Machine(RuleBasedStateMachine):
         with self.world.in_trouble(trouble):
             self.world.halted()
         if self.call("close", trouble=trouble):
-            self.resume()
+            self.driver.resume()
 
     @rule()
     def kill(self) -> None:
         """The driver dies while it waits for a call."""
         with contextlib.suppress(Killed):
             self.world.die()
-        self.bury()
-        self.resume()
+        self.driver.bury()
+        self.driver.resume()
 
     # ---- what the backend does by itself ---------------------------------------------------
 
@@ -259,7 +196,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if hasattr(self, "scheduler"):
+            if hasattr(self, "driver"):
                 self.come_to_an_end()
         finally:
             self.patches.undo()
