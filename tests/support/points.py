@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import frozen
@@ -41,8 +42,8 @@ def _writes(kind: str) -> Callable[..., bool]:
     return lambda lines: any(line.startswith(start) for line in lines._waiting)
 
 
-def _is_function(source: Any, target: Any) -> bool:
-    return str(target).endswith(f"/{jobfolder.FUNCTION}")
+def _is_function(_: Any, target: Any) -> bool:
+    return Path(target).name.startswith("function-")
 
 
 def _has_something(_: Any, things: Any) -> bool:
@@ -56,7 +57,7 @@ def _is_of_the_journal(_: int, data: Any) -> bool:
 FIRST = {
     "lock taken": Point(RunLock, "acquire"),
     "journal opened": Point(Journal, "__init__"),
-    "function.pkl renamed": Point(os, "replace", _is_function),
+    "function renamed": Point(os, "replace", _is_function),
     "snapshot written": Point(ToyOptimizer, "save"),
     "snapshot flushed": Point(Journal, "flush", _writes("snapshot")),
     "call flushed": Point(Journal, "flush", _writes("call")),

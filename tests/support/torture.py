@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,12 @@ class Run:
         return killed
 
     def hurry(self) -> None:
-        """Have all jobs end at once."""
+        """Have all jobs end at once; those that are being cancelled are cancelled first."""
+        deadline = time.monotonic() + LIMIT
+        for cancel in self.out.glob(f"*/jobs/*/{jobfolder.CANCEL}"):
+            while not cancel.with_name(jobfolder.EXIT).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
         Path(f"{self.count}.quick").touch()
 
     def said(self, word: str) -> bool:

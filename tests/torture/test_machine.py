@@ -62,6 +62,7 @@ class Machine(RuleBasedStateMachine):
         searchable=strategies.booleans(), on_unknown=strategies.sampled_from(["retry", "fail"])
     )
     def begin(self, searchable: bool, on_unknown: str) -> None:
+        self.world.twice = not searchable and on_unknown == "retry"
         self.driver = Driver(self.world, self.folder, searchable, on_unknown)
 
     @property
