@@ -73,7 +73,7 @@ def begin(order: dict[str, Any], disk: Disk) -> Any:
     config = {"job_output_dir": order["out"], "progress": False, "monitoring_interval": 0.1}
     scheduler = AxScheduler(optimizer(order), "joblib", config, order["runner_options"])
     scheduler.set_objective_function(objective(order["count"], order["seconds"]))
-    run(order, disk, scheduler, lambda: scheduler.run_optimization(max_trials=order["trials"]))
+    run(order, disk, scheduler, order["trials"])
     return scheduler
 
 
@@ -88,32 +88,34 @@ def go_on(order: dict[str, Any], disk: Disk) -> Any:
             scheduler = AxScheduler.resume(run_dir, optimizer=given)
         except InvalidInput as error:
             words = ("is no run directory", "before anything was begun")
-            assert any(word in str(error) for word in words), error
+            if not any(word in str(error) for word in words):
+                raise
             assert not (run_dir / "jobs").exists(), "jobs were begun"
             continue
         # A call of which the journal says nothing has done nothing.
         called = b'\n{"k":"call"' in (run_dir / "journal.jsonl").read_bytes()
-        again = lambda: scheduler.run_optimization(max_trials=order["trials"])  # noqa: E731
-        run(order, disk, scheduler, scheduler.finish if called else again)
+        run(order, disk, scheduler, None if called else order["trials"])
         return scheduler
     return None
 
 
-def run(order: dict[str, Any], disk: Disk, scheduler: Any, call: Callable[[], Any]) -> None:
-    """Run to the end; where the disk is full, make room and call again."""
+def run(order: dict[str, Any], disk: Disk, scheduler: Any, trials: int | None) -> None:
+    """Run so many trials, or finish; where the disk is full, make room and call again."""
     from axsched_core.errors import InvalidInput
 
     try:
-        call()
+        if trials is None:
+            scheduler.finish()
+        else:
+            scheduler.run_optimization(max_trials=trials)
     except InvalidInput as error:
-        assert "No space left" in str(error), error
+        if "No space left" not in str(error):
+            raise
         print("FULL", error, flush=True)
         if order["dies_when_full"]:
             os.kill(os.getpid(), signal.SIGKILL)
         disk.make_room()
-        missing = order["trials"] - len(rows(scheduler))
-        again = lambda: scheduler.run_optimization(max_trials=missing)  # noqa: E731
-        run(order, disk, scheduler, again if missing else scheduler.finish)
+        run(order, disk, scheduler, order["trials"] - len(rows(scheduler)) or None)
 
 
 def optimizer(order: dict[str, Any]) -> Any:

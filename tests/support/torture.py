@@ -31,7 +31,7 @@ NEXT_ROOM = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
 class Order:
     """What one driver is to do."""
 
-    trials: int = 5
+    trials: int = 4
     seconds: float = 0.05
     """How long each job takes."""
     ax: bool = False

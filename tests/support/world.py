@@ -32,8 +32,15 @@ from axsched_core.jobs import (
 
 OUTAGES = ("outage", "error")
 FAULTS = {
-    "submit": (*OUTAGES, "outage, but taken", "error, but taken", "error, half was taken")
-    + ("full", "refused", "first refused"),
+    "submit": (
+        *OUTAGES,
+        "outage, but taken",
+        "error, but taken",
+        "error, half was taken",
+        "full",
+        "refused",
+        "first refused",
+    ),
     "poll": (*OUTAGES, "silence"),
     "fetch": (*OUTAGES, "silence", "not ready"),
     "cancel": (*OUTAGES, "not possible", "in vain"),

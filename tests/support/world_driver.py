@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +224,8 @@ class Driver:
                 run_dir, optimizer=WorldOptimizer(self.world), runner=self._runner(self.world)
             )
         except InvalidInput as error:
-            assert "before anything was begun" in str(error)
+            if "before anything was begun" not in str(error):
+                raise
             assert not self.world.jobs
             self.begin()
         self.world.scheduler = self.scheduler

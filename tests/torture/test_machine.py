@@ -82,10 +82,10 @@ class Machine(RuleBasedStateMachine):
         except AllTrialsFailed:
             return True
         except OptimizerError as error:
-            if "No trial has data" in str(error):
-                return True
-            assert "cancelled" in str(error), error
-            return False
+            nothing = "No trial has data" in str(error)
+            if not nothing and "cancelled" not in str(error):
+                raise
+            return nothing
         return True
 
     # ---- what the user does ----------------------------------------------------------------
@@ -218,6 +218,7 @@ class Machine(RuleBasedStateMachine):
         self.the_book_is_in_order()
 
 
+@pytest.mark.timeout(3600)
 class TestMachine(Machine.TestCase):
     settings = settings(
         max_examples=5 * KILLS,
