@@ -220,6 +220,7 @@ class Disk:
 
     def __init__(self, folder: str) -> None:
         self._folder, self._left = folder, sys.maxsize
+        self._torn = False
 
     def fill(self, requests: int) -> None:
         """Have no space for more than so many requests."""
@@ -227,7 +228,8 @@ class Disk:
 
         def write(descriptor: int, data: Any) -> int:
             if self._refuses(os.readlink(f"/proc/self/fd/{descriptor}")):
-                if len(data) < 2 or self._left < -1:
+                self._torn = not self._torn
+                if not self._torn:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 data = data[: len(data) // 2]
             return real(descriptor, data)
@@ -255,8 +257,15 @@ class Disk:
 
 def set_back(offset: float, jump: float, calls: int) -> None:
     """Have this process's clock go wrong by ``offset`` s, and after some looks by ``jump`` more."""
-    real, looks = time.time, itertools.count()
-    time.time = lambda: real() + offset + (jump if next(looks) >= calls else 0.0)
+    real, looks = time.time, itertools.count(1)
+
+    def wrong() -> float:
+        look = next(looks)
+        if look == calls:
+            print("CLOCK", flush=True)
+        return real() + offset + (jump if look >= calls else 0.0)
+
+    time.time = wrong
 
 
 def press_ctrl_c(order: dict[str, Any]) -> None:

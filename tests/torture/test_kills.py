@@ -13,14 +13,16 @@ from torture import NEXT_ROOM, Drivers, Order, Run
 KILLS_A_RUN = 5
 
 
-def kill(folder: Path, drivers: Drivers, order: Order, dice: random.Random, kills: int) -> None:
+def kill(
+    folder: Path, drivers: Drivers, order: Order, dice: random.Random, kills: int
+) -> list[Run]:
     """Kill so many drivers, a few a run; look at each run when it is over."""
-    killed = runs = 0
+    killed, runs = 0, list[Run]()
     while killed < kills:
-        run = Run(folder / str(runs), drivers, order)
-        killed += run.drive_killed(dice, min(KILLS_A_RUN, kills - killed), life=1.0)
-        run.check()
-        runs += 1
+        runs.append(Run(folder / str(len(runs)), drivers, order))
+        killed += runs[-1].drive_killed(dice, min(KILLS_A_RUN, kills - killed), life=1.0)
+        runs[-1].check()
+    return runs
 
 
 @pytest.mark.parametrize("pool", [NEXT_ROOM, {"n_jobs": 3}], ids=["threads", "loky"])
@@ -35,9 +37,10 @@ def test_killed_at_random_moments(
 def test_killed_while_the_clock_goes_wrong(
     tmp_path: Path, drivers: Drivers, dice: random.Random, kills: int
 ):
-    """Set back by an hour in the middle of each driver's life, to where no file is yet."""
-    looks = dice.randrange(10, 200)
-    kill(tmp_path, drivers, Order(trials=16, clock=(0.0, -3600.0, looks)), dice, kills // 2)
+    """Each driver's clock is set back by an hour when it has looked at it a few times."""
+    order = Order(trials=16, clock=(0.0, -3600.0, dice.randrange(5, 40)))
+    runs = kill(tmp_path, drivers, order, dice, kills)
+    assert all(run.said("CLOCK") for run in runs)
 
 
 @pytest.mark.ax
