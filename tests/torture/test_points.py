@@ -20,35 +20,8 @@ def test_killed_in_the_first_driver(tmp_path: Path, drivers: Drivers, label: str
     run.check()
 
 
-LOST = {
-    ("cancelled", True),
-    ("trial opened", False),
-    ("trial opened", True),
-    ("open flushed", False),
-    ("experiment saved", False),
-    ("experiment saved", True),
-}
-"""Where a fault is known: see `test_killed_after_ctrl_c`."""
-
-
-@pytest.mark.parametrize(
-    ("label", "after"),
-    [
-        pytest.param(
-            label,
-            after,
-            id=f"{label}-{'after' if after else 'before'}",
-            marks=pytest.mark.xfail(
-                (label, after) in LOST,
-                strict=True,
-                reason="Ctrl-C has cancelled the jobs, and that it was Ctrl-C is not on disk yet: "
-                "the next driver finds cancelled jobs, and abandons their trials",
-            ),
-        )
-        for label in INTERRUPTED
-        for after in (False, True)
-    ],
-)
+@WHEN
+@pytest.mark.parametrize("label", INTERRUPTED)
 def test_killed_after_ctrl_c(tmp_path: Path, drivers: Drivers, label: str, after: bool):
     run = Run(tmp_path / "run", drivers, Order(seconds=60, interrupt=2))
     assert not run.drive(point=label, after=after), "the point was never reached"
