@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axsched_slurm import SlurmRunner
 from slurm_cluster import SlurmCluster
 from slurm_commands import Commands
 
 from axsched_core.testing.bench import Bench
-from axsched_slurm import SlurmRunner
 
 HERE = Path(__file__).parent
 
