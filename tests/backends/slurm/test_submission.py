@@ -265,8 +265,6 @@ def test_a_container_for_real(
 ) -> None:
     monkeypatch.setenv("USER", getpass.getuser())  # ch-run insists
     bench = open_bench(container_engine="ch-run")
-    mount = f"{str(bench.run_dir)[1:]}/jobs/00001-1"
-    (image / mount).mkdir(parents=True)  # an image of one's own has a place for the job's folder
     text = 'ls / >&2; read -r x <"$AXSCHED_PARAMS_FILE"; echo "$x"; echo 3 >result.json'
     objective = ContainerObjective(str(image), ("/bin/sh", "-c", text))
     handle = bench.submit(bench.request({"x": 1.5}, objective=objective))[0]
