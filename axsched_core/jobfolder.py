@@ -6,6 +6,7 @@ In, written by the core before the job is submitted:
 ``params.json``     the parameters, a JSON object
 ``job.json``        what to run: see `prepare`
 ``function.pkl``    the function (cloudpickle), for a function objective
+``cloudpickle.zip``    what a Python without cloudpickle loads it with
 ``axsched_worker.py``  the worker: one file, standard library only
 ==================  =================================================================
 
@@ -18,20 +19,27 @@ Out, written by the worker (or by anything that follows the protocol):
 ``progress.jsonl``  intermediate metrics, one JSON object a line
 ``stdout.log``      what the objective printed; ``stderr.log`` likewise
 ``exit.json``       last of all: how the job ended
+``stopped.json``    in its place, where the backend has ended the job and says itself why
 ==================  =================================================================
 
-``cancel``, made by the driver, asks the worker to end the job.
+``cancel``, made by the driver, asks the worker to end the job. Values of environment variables
+are in none of these files: a runner puts them into the environment of the process that starts
+the worker (`environment`).
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import cloudpickle
 
 from axsched_core.jobs import (
     Cause,
@@ -44,10 +52,12 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.worker import WORKER_FILE
+from axsched_core.worker.axsched_worker import JSON_LIMIT
 
 PARAMS = "params.json"
 JOB = "job.json"
 FUNCTION = "function.pkl"
+CLOUDPICKLE = "cloudpickle.zip"
 WORKER = "axsched_worker.py"
 CLAIM = "claim"
 CANCEL = "cancel"
@@ -57,6 +67,7 @@ PROGRESS = "progress.jsonl"
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
 EXIT = "exit.json"
+STOPPED = "stopped.json"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -121,7 +132,7 @@ def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int
     elif isinstance(objective, ScriptObjective):
         job |= {
             "argv": list(objective.argv),
-            "env": dict(objective.env),
+            "env": sorted(objective.env),
             "working_dir": objective.working_dir,
         }
     (folder / PARAMS).write_text(json.dumps(dict(request.parameters)), encoding="utf-8")
@@ -129,14 +140,34 @@ def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int
     if objective is not None:
         if function_file is not None:
             link_or_copy(function_file, folder / FUNCTION)
+            link_or_copy(_cloudpickle_beside(function_file), folder / CLOUDPICKLE)
         link_or_copy(WORKER_FILE, folder / WORKER)
 
 
+def _cloudpickle_beside(function_file: Path) -> Path:
+    path = function_file.with_name(CLOUDPICKLE)
+    if not path.exists():
+        package = Path(cloudpickle.__file__).parent
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for source in sorted(package.glob("*.py")):
+                archive.write(source, f"{package.name}/{source.name}")
+        write_atomically(path, packed.getvalue())
+    return path
+
+
+def environment(request: JobRequest) -> Mapping[str, str]:
+    """What the job needs in its environment beside what its machine has; may hold secrets."""
+    return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the protocol; None where it is missing, torn or not JSON."""
+    """Read a JSON file of the protocol; None where it is missing, torn, huge or not JSON."""
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with path.open("rb") as file:
+            data = file.read(JSON_LIMIT + 1)
+        return json.loads(data) if len(data) <= JSON_LIMIT else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
 
 
@@ -149,13 +180,13 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_exit(folder: Path) -> JobStatus | None:
-    """Read how the job ended from its ``exit.json``; None while there is none.
+def read_exit(folder: Path, name: str = EXIT) -> JobStatus | None:
+    """Read how the job ended from its ``exit.json`` (or `STOPPED`); None while there is none.
 
     The file is written by the machine that ran the job, so nothing in it is trusted to have
     the right type.
     """
-    data = read_json(folder / EXIT)
+    data = read_json(folder / name)
     if not isinstance(data, Mapping):
         return None
     exit_code, signal = _integer(data.get("exit_code")), _integer(data.get("signal"))

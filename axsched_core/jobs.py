@@ -101,7 +101,8 @@ class RunnerInfo:
     summary: str = ""
     """One line for ``axsched runners``."""
     options_class: type | None = None
-    """An attrs class; ``runner_options`` are checked against it. None: takes no options."""
+    """An attrs class; ``runner_options`` are checked against it. None: takes no options. A field
+    with ``metadata={"secret": True}`` holds a secret: its value is written and shown nowhere."""
     api_version: tuple[int, int] = field(default=API_VERSION, converter=tuple)
     """(major, minor) of the contract it was written for."""
     result_grace: float = field(default=30.0, validator=ge(0))
@@ -145,13 +146,26 @@ class FunctionObjective:
         return Capability.FUNCTION
 
 
+SECRET_OPTIONS = ("env", "env_vars", "environment")
+"""Options of a container objective whose values are secrets, as environment variables are."""
+
+
+def _names_only(env: Mapping[str, str]) -> str:
+    return f"<{', '.join(sorted(env))}>"
+
+
+def _without_secrets(options: Mapping[str, Any]) -> str:
+    return repr({key: "***" if key in SECRET_OPTIONS else options[key] for key in options})
+
+
 @frozen
 class ScriptObjective:
     """An executable file; ``argv`` is complete and is never seen by a shell."""
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(factory=dict)
-    """Added to the job's environment."""
+    env: Mapping[str, str] = field(factory=dict, repr=_names_only)
+    """Added to the job's environment. Values may be secrets: they are in none of the job's files,
+    the runner puts them into the environment of the process that starts the worker."""
     working_dir: str | None = None
     """None: the job's own folder."""
     time_limit: float | None = None
@@ -169,8 +183,8 @@ class ContainerObjective:
     image: str
     command: tuple[str, ...] | None = None
     """None: the image's own."""
-    options: Mapping[str, Any] = field(factory=dict)
-    """For the runner, which checks them."""
+    options: Mapping[str, Any] = field(factory=dict, repr=_without_secrets)
+    """For the runner, which checks them. Those of `SECRET_OPTIONS` are written nowhere."""
 
     @property
     def capability(self) -> Capability:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -480,6 +481,21 @@ class RunnerConformance:
             not_tested("no fixture received")
         else:
             assert dict(received(handle)) == parameters
+
+    def test_environment_variables_arrive_and_are_written_nowhere(self, bench: Bench) -> None:
+        if not bench.session.can(Capability.SCRIPT):
+            absent("script")
+        secret = uuid.uuid4().hex
+        measure = 'printf "{\\"loss\\": %d}" ${#AXSCHED_KIT_SECRET} > "$AXSCHED_RESULT_FILE"'
+        objective = ScriptObjective(("/bin/sh", "-c", measure), {"AXSCHED_KIT_SECRET": secret})
+        request = bench.request({}, objective=objective)
+        assert secret not in "".join(bench.session.preview([request]).values())
+        (handle,) = bench.submit(request)
+        assert bench.status(handle).state is JobState.SUCCEEDED
+        assert bench.metrics(handle) == {"loss": (len(secret), None)}
+        assert secret not in json.dumps(attrs.asdict(handle))
+        files = [path for path in bench.run_dir.rglob("*") if path.is_file()]
+        assert not [path for path in files if secret.encode() in path.read_bytes()]
 
     @pytest.mark.usefixtures("kit_payload")
     def test_50_megabytes_on_each_stream_kept_apart(

@@ -146,7 +146,7 @@ def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
     scheduler = make(optimizer, Blocks(lambda r: None))
     presser = press_ctrl_c(blocked, times=2)
     try:
-        with pytest.raises(OptimizationInterrupted, match="1 were stopped and stay open"):
+        with pytest.raises(OptimizationInterrupted, match="1 have jobs that may run on"):
             scheduler.run_optimization(max_trials=1)
     finally:
         released.set()
@@ -170,7 +170,7 @@ def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
     optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
     scheduler = make(optimizer, runner, max_parallelism=2)
     presser = press_ctrl_c(started, times=2)
-    with pytest.raises(OptimizationInterrupted, match="2 were stopped and stay open, 3 were not"):
+    with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on, 3 were not"):
         scheduler.run_optimization(max_trials=5)
     presser.join()
     runner.finish = lambda r: {"loss": 1}

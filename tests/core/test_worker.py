@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Jobs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._count = 0
+        self._env: dict[Path, Mapping[str, str]] = {}
 
     def make(
         self,
@@ -95,12 +96,19 @@ class Jobs:
             resources=Resources(time_limit=time_limit),
         )
         jobfolder.prepare(request, function_file=function_file, max_result_bytes=max_result_bytes)
+        self._env[request.folder] = jobfolder.environment(request)
         return request.folder
 
-    @staticmethod
-    def start(folder: Path, *options: str, **keywords: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(folder / jobfolder.WORKER), str(folder), *options]
-        return subprocess.Popen(command, **keywords)
+    def start(
+        self,
+        folder: Path,
+        *options: str,
+        python: Sequence[str] = (sys.executable,),
+        **keywords: Any,
+    ) -> subprocess.Popen[bytes]:
+        command = [*python, str(folder / jobfolder.WORKER), str(folder), *options]
+        env = {**keywords.pop("env", os.environ), **self._env[folder]}
+        return subprocess.Popen(command, env=env, **keywords)
 
     def run(self, *args: Any, **keywords: Any) -> tuple[Path, JobStatus]:
         folder = self.make(*args, **keywords)
@@ -452,6 +460,33 @@ def test_arguments_and_environment_are_not_seen_by_a_shell(jobs: Jobs) -> None:
     objective = ScriptObjective((sys.executable, "-c", show, *odd), env={"ODD": "$(id)\n'"})
     folder, _ = jobs.run(objective)
     assert json.loads((folder / jobfolder.STDOUT).read_text()) == [odd, "$(id)\n'"]
+
+
+def test_values_of_the_environment_are_in_no_file_and_a_job_that_misses_one_says_so(
+    jobs: Jobs,
+) -> None:
+    objective = ScriptObjective(("true",), env={"TOKEN": "hush-hush", "A": "hush-hush"})
+    folder = jobs.make(objective)
+    assert not [path for path in folder.iterdir() if b"hush" in path.read_bytes()]
+    assert "hush" not in repr(objective)
+    command = [sys.executable, str(folder / jobfolder.WORKER), str(folder)]
+    assert subprocess.run(command, env={**os.environ, "A": ""}, check=False).returncode == 1
+    status = ending(folder)
+    assert (status.cause, status.message) == (
+        Cause.LOAD_ERROR,
+        "the job has not got the environment variables TOKEN",
+    )
+
+
+def test_a_python_without_cloudpickle_uses_the_one_that_came_with_the_job(jobs: Jobs) -> None:
+    bare = (sys.executable, "-S", "-E")  # no site-packages
+    check = [*bare, "-c", "import cloudpickle"]
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 1
+    factor = 3
+    folder = jobs.make(lambda parameters: factor * parameters["x"], {"x": 2})
+    jobs.start(folder, python=bare).wait(timeout=60)
+    assert ending(folder).state is JobState.SUCCEEDED, (folder / jobfolder.STDERR).read_text()
+    assert result(folder) == 6
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])

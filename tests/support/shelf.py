@@ -32,13 +32,14 @@ from axsched_core.jobs import (
     NotSubmitted,
     RunnerContext,
     RunnerInfo,
+    ScriptObjective,
     SubmitError,
 )
 from axsched_core.worker import axsched_worker as worker
 
 INFO = RunnerInfo(
     "shelf",
-    ["function", "reattach", "logs", "push"],
+    ["function", "script", "reattach", "logs", "push"],
     "for tests: one process a job",
     result_grace=0.5,
 )
@@ -64,6 +65,7 @@ class ShelfRunner:
         self.wake: Callable[[str], None] = lambda key: None
         self.run_dir = Path()
         self.mine: dict[str, JobHandle] = {}
+        self.env: Mapping[str, str] = {}
 
     def _call(self) -> None:
         self.calls += 1
@@ -104,17 +106,18 @@ class ShelfRunner:
         return answers
 
     def submit(self, request: JobRequest) -> JobHandle | SubmitError:
-        if not isinstance(request.objective, FunctionObjective):
-            return SubmitError("the shelf takes functions only")
+        if not isinstance(request.objective, FunctionObjective | ScriptObjective):
+            return SubmitError("the shelf takes functions and scripts only")
         if request.key in self.mine:
             return self.mine[request.key]
         handle = JobHandle(request.key, request.folder.name, {"folder": str(request.folder)})
         self.mine[request.key] = handle
+        self.env = jobfolder.environment(request)
         self.start(handle)
         return handle
 
     def start(self, handle: JobHandle) -> None:
-        descriptor = worker.start_spawned(handle.data["folder"])
+        descriptor = worker.start_spawned(handle.data["folder"], env=self.env)
 
         def watch() -> None:
             worker.wait_for_end(descriptor)
@@ -380,6 +383,18 @@ class HandlesThatJsonCannotHold(ShelfRunner):
         if isinstance(handle, SubmitError):
             return handle
         return attrs.evolve(handle, data={**handle.data, "path": request.folder})
+
+
+class LosesTheEnvironment(ShelfRunner):
+    def start(self, handle):
+        self.env = {}
+        super().start(handle)
+
+
+class WritesTheEnvironmentDown(ShelfRunner):
+    def start(self, handle):
+        Path(handle.data["folder"], "command").write_text(str(dict(self.env)))
+        super().start(handle)
 
 
 class NeverWakes(ShelfRunner):

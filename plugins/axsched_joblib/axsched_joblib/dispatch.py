@@ -14,10 +14,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from axsched_joblib import warm
 from axsched_joblib.options import Settings
@@ -63,6 +63,7 @@ class _Job:
     key: str
     folder: str
     isolation: str
+    env: Mapping[str, str] = field(repr=False)
     phase: Phase = Phase.ACTIVE
     attempts: int = 0
     words: str = ""
@@ -134,9 +135,9 @@ class Dispatcher:
 
     # ------------------------------------------------------------ for other threads
 
-    def add(self, key: str, folder: str, isolation: str) -> None:
+    def add(self, key: str, folder: str, isolation: str, env: Mapping[str, str]) -> None:
         """Take a job."""
-        job = _Job(key, folder, isolation)
+        job = _Job(key, folder, isolation, env)
         self._jobs[key] = job
         with self._lock:
             self._active += 1
@@ -213,7 +214,7 @@ class Dispatcher:
             self._messages.put(partial(self._done, job, attempt, answer))
 
         try:
-            self._pool.submit(job.folder, job.isolation, done)
+            self._pool.submit(warm.Task(job.folder, job.isolation, job.env), done)
         except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
             self._done(job, attempt, f"{type(error).__name__}: {error}")
         _close_at_exit(self)

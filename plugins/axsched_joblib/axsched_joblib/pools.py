@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -21,6 +22,9 @@ from axsched_joblib.options import PROCESSES, Settings
 
 Done = Callable[[str], None]
 
+TAKE_LIMIT = 1.0
+"""Seconds in which loky's thread must have taken a job."""
+
 
 class Pool(Protocol):
     """What the dispatcher needs of a pool."""
@@ -28,7 +32,7 @@ class Pool(Protocol):
     size: int
     """How many jobs run at a time."""
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         """Start the job as soon as a worker is free. Any exception: it will not."""
 
     def close(self) -> None:
@@ -68,19 +72,28 @@ class LokyPool:
         self.size = settings.n_jobs
         self._settings = settings
         self._executor = self._make()
+        self._last: Any = None
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         from joblib.externals.loky import BrokenProcessPool
 
         try:
-            future = self._executor.submit(warm.run_job, folder, isolation)
+            future = self._executor.submit(warm.run_job, *task.arguments)
         except BrokenProcessPool:
             # One dead worker takes all its siblings with it; their supervised jobs go on.
             self._executor = self._make()
-            future = self._executor.submit(warm.run_job, folder, isolation)
+            future = self._executor.submit(warm.run_job, *task.arguments)
+        self._last = future
         future.add_done_callback(functools.partial(_tell_future, done))
 
     def close(self) -> None:
+        # Its thread raises KeyError where it is shut down before it has taken what was submitted
+        # last, which it does at once.
+        deadline = time.monotonic() + TAKE_LIMIT
+        while self._last is not None and not (self._last.running() or self._last.done()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def _make(self) -> Any:
@@ -112,9 +125,9 @@ class BackendPool:
         # Newer joblib has submit, older the same under another name.
         self._submit = getattr(self._backend, "submit", None) or self._backend.apply_async
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         tell = functools.partial(_tell_backend, self._backend, done)
-        future = self._submit(warm.Task(folder, isolation), tell)
+        future = self._submit(task, tell)
         # dask calls back only where all went well, but returns a future that tells everything.
         if hasattr(future, "add_done_callback"):
             future.add_done_callback(functools.partial(_tell_future, done))
@@ -131,9 +144,9 @@ class ThreadPool:
 
     size = 1
 
-    def submit(self, folder: str, isolation: str, done: Done) -> None:
+    def submit(self, task: warm.Task, done: Done) -> None:
         def work() -> None:
-            done(warm.run_job(folder, isolation))
+            done(warm.run_job(*task.arguments))
 
         # A daemon: an in-process function that never returns must not keep the driver alive.
         threading.Thread(target=work, name="axsched-joblib-job", daemon=True).start()

@@ -158,7 +158,8 @@ class JobLibRunner:
             return SubmitError(str(error), transient=True)
         handle = JobHandle(request.key, data={"folder": str(request.folder)})
         self._handles[request.key] = handle
-        self._open_dispatcher().add(request.key, str(request.folder), isolation)
+        env = jobfolder.environment(request)
+        self._open_dispatcher().add(request.key, str(request.folder), isolation, env)
         return handle
 
     def _isolation_for(self, request: JobRequest) -> str:
@@ -305,8 +306,8 @@ class JobLibRunner:
         objective, settings = request.objective, self._settings
         if isinstance(objective, ScriptObjective):
             where = objective.working_dir or str(request.folder)
-            variables = [f"{name}={value}" for name, value in objective.env.items()]
-            what = f"cd {shlex.quote(where)} && {shlex.join([*variables, *objective.argv])}"
+            variables = [f'{name}="${name}"' for name in objective.env]  # values may be secrets
+            what = " ".join([f"cd {shlex.quote(where)} &&", *variables, shlex.join(objective.argv)])
         else:
             assert isinstance(objective, FunctionObjective)
             arguments = "**parameters" if objective.keywords else "parameters"

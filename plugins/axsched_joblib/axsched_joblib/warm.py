@@ -13,6 +13,7 @@ import signal
 import threading
 import traceback
 import types
+from collections.abc import Mapping
 from pathlib import Path
 
 ENDED = "ended"
@@ -29,21 +30,25 @@ _worker: types.ModuleType | None = None
 class Task:
     """One job, as any joblib backend takes it: a picklable callable without arguments."""
 
-    def __init__(self, folder: str, isolation: str) -> None:
-        self.folder = folder
-        self.isolation = isolation
+    def __init__(self, folder: str, isolation: str, env: Mapping[str, str]) -> None:
+        self.arguments = (folder, isolation, env)
 
     @property
-    def items(self) -> list[tuple[object, list[str], dict[str, object]]]:
+    def items(self) -> list[tuple[object, list[object], dict[str, object]]]:
         """The calls that it consists of: what the dask backend asks for."""
-        return [(run_job, [self.folder, self.isolation], {})]
+        return [(run_job, list(self.arguments), {})]
 
     def __call__(self) -> list[str]:
-        return [run_job(self.folder, self.isolation)]
+        return [run_job(*self.arguments)]
 
 
-def run_job(folder: str, isolation: str) -> str:
+def run_job(folder: str, isolation: str, env: Mapping[str, str]) -> str:
     """Start the job unless it was claimed, and wait until it has ended.
+
+    Args:
+        folder: the job's folder.
+        isolation: ``"fork"``, ``"spawn"`` or ``"none"``.
+        env: what its environment is to have beside this process's.
 
     Returns:
         `ENDED`, `ELSEWHERE`, or why the job could not be started, in words.
@@ -54,9 +59,9 @@ def run_job(folder: str, isolation: str) -> str:
             worker.run_here(folder)
             return ENDED  # the owner is a process that lives on: nothing to wait for
         if isolation == "fork":
-            worker.wait_for_end(worker.start_detached(folder))
+            worker.wait_for_end(worker.start_detached(folder, env=env))
         else:
-            worker.wait_for_end(worker.start_spawned(folder))
+            worker.wait_for_end(worker.start_spawned(folder, env=env))
         # Another worker's supervisor may have had the claim, and may still be at work.
         return ENDED if worker.wait_for_owner(folder) else ELSEWHERE
     except Exception:  # noqa: BLE001 - whatever it is, the driver reports it

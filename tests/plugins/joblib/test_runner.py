@@ -20,7 +20,9 @@ import cloudpickle
 import joblib
 import psutil
 import pytest
-from axsched_joblib import JobLibRunner
+from axsched_joblib import JobLibRunner, warm
+from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
+from axsched_joblib.pools import LokyPool
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
@@ -557,5 +559,14 @@ def test_preview_shows_and_runs_nothing(session: MakeSession) -> None:
     shown = s.runner.axsched_preview([function, script])
     assert shown[function.key].startswith("square(parameters)\n")
     assert "isolation fork" in shown[function.key] or not sys.platform.startswith("linux")
-    assert """'A=1 2' /bin/sh -c 'echo '"'"'a b'"'"''""" in shown[script.key]
+    assert """A="$A" /bin/sh -c 'echo '"'"'a b'"'"''""" in shown[script.key]
     assert sorted(os.listdir(function.folder)) == before
+
+
+def test_a_pool_is_closed_right_after_a_job_was_given_to_it(tmp_path: Path) -> None:
+    settings = resolve(JobLibOptions(2), capture_parallel_config())
+    for _ in range(12):  # loky's own thread would raise in every third
+        pool = LokyPool(settings)
+        for _ in range(2):
+            pool.submit(warm.Task(str(tmp_path / "missing"), "fork", {}), lambda answer: None)
+        pool.close()
