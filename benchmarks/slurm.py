@@ -35,7 +35,7 @@ from backends import install_line  # noqa: E402
 from slurm_cluster import MAIN, SlurmCluster, missing  # noqa: E402
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun", "sacctmgr")
-CLOSED = "PartitionName=closed Nodes=ALL MaxTime=INFINITE State=INACTIVE"
+CLOSED = "PartitionName=closed Nodes=ALL MaxTime=INFINITE State=DOWN"
 LATENCY, RPCS = 0.5, 0.1
 """What is aimed at, of submitit's overhead and of its messages."""
 
