@@ -220,7 +220,7 @@ class Dispatch:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
         record.state, record.message = state, message
         self._memory.outcome(record)
-        if record.stage is Stage.SUBMITTED:
+        if record.stage is Stage.SUBMITTED or (record.stage is Stage.WAITING and record.in_doubt):
             record.job.purpose = Purpose.CLOSED
         else:
             self.retire(record)

@@ -217,9 +217,11 @@ class Chosen:
             data["sys_path"] = [os.path.abspath(folder) for folder in sys.path]
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
-            data["env"], data["script"] = sorted(data["env"]), self.script
+            data["env"] = sorted({*data["env"], *self.missing})
+            data["script"] = self.script
         else:
-            data["options"], data["secrets"] = options.split(data["options"], SECRET_OPTIONS)
+            data["options"], secrets = options.split(data["options"], SECRET_OPTIONS)
+            data["secrets"] = sorted({*secrets, *self.missing})
         return {**data, "source": self.source}
 
     @staticmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import signal
 import threading
 import time
 import weakref
 
 import pytest
+from keys import press_ctrl_c
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import TrialState, hookimpl
@@ -29,20 +29,6 @@ from axsched_core.jobs import CancelOutcome, Cause, JobState, JobStatus, NotRead
 def short_graces(monkeypatch):
     monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.5)
     monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 0.3)
-
-
-def press_ctrl_c(when: threading.Event | threading.Semaphore, times: int = 1, gap: float = 0.1):
-    """Press Ctrl-C in the main thread, once something has happened."""
-
-    def press():
-        assert when.wait(10) if isinstance(when, threading.Event) else when.acquire(timeout=10)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(gap)  # the gap between two presses is what is played here
-
-    thread = threading.Thread(target=press)
-    thread.start()
-    return thread
 
 
 def down(runner: ToyRunner, *hooks: str) -> None:
