@@ -488,8 +488,8 @@ class _Supervisor:
         limit = self.job.get("time_limit")
         deadline = None if limit is None else time.monotonic() + float(limit)
         while self._reap():
-            if self.status is not None:  # the child has ended; others may be left
-                return self._told_to_stop() if self._stopped_with_child() else None
+            if self.status is not None:
+                break  # the child has ended; others may be left
             if self._cancelled():
                 return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
             if self.told_to_stop:
@@ -501,7 +501,7 @@ class _Supervisor:
                     words = "ran longer than its time limit of %s s" % (limit,)
                     return _Ending(cause="TIME_LIMIT", message=words)
             self._pause(pause)
-        return None
+        return self._told_to_stop() if self._stopped_with_child() else None
 
     def _told_to_stop(self) -> _Ending:
         if self._cancelled():
