@@ -46,7 +46,8 @@ class Meter:
         self._began = self._now()
 
     def _now(self) -> tuple[float, float, float]:
-        times = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        times = [resource.getrusage(who) for who in both]
         return time.perf_counter(), *(one.ru_utime + one.ru_stime for one in times)
 
     def read(self) -> dict[str, float]:
