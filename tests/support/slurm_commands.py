@@ -43,4 +43,3 @@ class Commands:
         """How many calls there were, of one command or of all."""
         lines = self._calls.read_text().splitlines()
         return sum(line.startswith(name) for line in lines)
-

@@ -138,6 +138,11 @@ def _wants(options: SlurmOptions, need: Resources, own_limit: float | None) -> t
     return (*arguments, *options.sbatch_options)
 
 
+def resource_arguments(options: SlurmOptions) -> tuple[str, ...]:
+    """What any job of these options asks sbatch for."""
+    return _wants(options, Resources(), None)
+
+
 def _time(asked: str | None, own: float | None, limit: float | None) -> str | None:
     """The time that Slurm is asked for: never less than what the worker allows the job."""
     if asked is None and own is None:
@@ -191,14 +196,15 @@ def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool)
         f'cd "$1" || exit {NO_FOLDER}',
         f"exec >>{LOG} 2>&1",
         f"[ -e {jobfolder.EXIT} ] && exit 0  # Slurm has requeued a job that had ended",
-        *_set_up(options),
-        *_find_python(options.python),
+        *set_up(options),
+        *find_python(options.python),
         f'exec "$python" {jobfolder.WORKER} "$1" --restart "${{SLURM_RESTART_COUNT:-0}}"',
     ]
     return "\n".join(lines) + "\n"
 
 
-def _set_up(options: SlurmOptions) -> list[str]:
+def set_up(options: SlurmOptions) -> list[str]:
+    """Lines that load the modules and do the user's set-up; ``$1`` is the folder to be in."""
     lines = []
     if options.modules:
         lines.append("type module >/dev/null 2>&1 || . /etc/profile")
@@ -210,7 +216,8 @@ def _set_up(options: SlurmOptions) -> list[str]:
     return lines
 
 
-def _find_python(python: str | None) -> list[str]:
+def find_python(python: str | None) -> list[str]:
+    """Lines that set ``$python``."""
     if python is not None:
         return [f"python={shlex.quote(python)}"]
     return [

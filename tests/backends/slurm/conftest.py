@@ -39,9 +39,7 @@ def commands(tmp_path: Path) -> Commands:
 
 
 @pytest.fixture(params=["slurm_cluster", "slurm_cluster_plain"], ids=["accounting", "plain"])
-def either(
-    request: pytest.FixtureRequest, use: Callable[[SlurmCluster], None]
-) -> SlurmCluster:
+def either(request: pytest.FixtureRequest, use: Callable[[SlurmCluster], None]) -> SlurmCluster:
     """The test runs on a cluster with accounting, and on one without."""
     cluster: SlurmCluster = request.getfixturevalue(request.param)
     use(cluster)
