@@ -85,9 +85,7 @@ def _charliecloud(
     if not objective.command:
         raise InvalidInput("ch-run has no default command: give the container_command")
     arguments = [engine]
-    # The machine's /tmp is there anyway, and ch-run refuses to bind anything in it.
-    own = [] if folder.startswith("/tmp/") else [f"{folder}:{folder}"]
-    for bind in [*own, *chosen.binds]:
+    for bind in [f"{folder}:{folder}", *chosen.binds]:
         arguments += ["--bind", bind]
     arguments += ["--cd", folder, *chosen.args, objective.image, "--", *objective.command]
     return tuple(arguments)

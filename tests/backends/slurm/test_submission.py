@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from backends import need
 from click.testing import CliRunner
 from daemons import wait_until
 from slurm_cluster import SlurmCluster
-from slurm_commands import Commands
+from slurm_commands import Commands, start_again
 from toy import ToyOptimizer
 
 from axsched_core import AxScheduler
@@ -200,6 +201,55 @@ def test_set_up_and_what_fails_in_it(either: SlurmCluster, open_bench: OpenBench
     assert "/no/such/python" in status.message
 
 
+@pytest.mark.parametrize(
+    ("text", "state", "cause", "code", "number"),
+    [
+        ('echo 2 >"$AXSCHED_RESULT_FILE"; echo "$TOKEN"', JobState.SUCCEEDED, None, 0, None),
+        ("exit 3", JobState.FAILED, Cause.EXIT_CODE, 3, None),
+        ("kill -9 $$", JobState.FAILED, Cause.SIGNAL, None, 9),
+    ],
+)
+def test_a_node_without_python_runs_scripts(
+    text: str,
+    state: JobState,
+    cause: Cause | None,
+    code: int | None,
+    number: int | None,
+    cluster: SlurmCluster,
+    open_bench: OpenBench,
+) -> None:
+    bench = open_bench(python="/no/such/python")
+    handles = bench.submit(*[script(bench, text, TOKEN="it's") for _ in range(3)])
+    for status in bench.wait(handles).values():
+        assert (status.state, status.cause) == (state, cause)
+        assert (status.exit_code, status.signal) == (code, number)
+        assert status.ended_at is not None
+    if state is JobState.SUCCEEDED:
+        assert [bench.log(handle, "stdout") for handle in handles] == [b"it's\n"] * 3
+        assert bench.metrics(handles[0]) == {"loss": (2.0, None)}
+
+
+def test_a_node_without_python_cancels_and_starts_again(
+    cluster: SlurmCluster, open_bench: OpenBench
+) -> None:
+    bench = open_bench(python="/no/such/python")
+    text = 'echo ran; [ -n "$SLURM_RESTART_COUNT" ] || exec sleep 1000'
+    (handle,) = bench.submit(script(bench, text))
+    (other,) = bench.submit(script(bench, "sleep 1000"))
+    bench.running(handle, other)
+    folder = Path(handle.data["folder"])
+    wait_until((folder / "pid.json").exists, 60, "it runs")
+    bench.session.cancel([other], "enough")
+    assert bench.status(other).state is JobState.CANCELLED
+    cluster.run("scontrol", "requeue", handle.backend_id)
+    bench.wait([handle], lambda status: status.state is JobState.QUEUED)
+    start_again(cluster, handle)
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    for name in ("stdout.log.0", "stdout.log"):
+        assert (folder / name).read_text() == "ran\n"
+    assert (folder / "claim.1").exists()
+
+
 def test_a_folder_that_the_node_cannot_see(either: SlurmCluster, open_bench: OpenBench) -> None:
     bench = open_bench(sbatch_options={"hold": True})
     handle = bench.start(SUCCEED)
@@ -260,14 +310,28 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def outside_tmp() -> Iterator[Path]:
+    """ch-run has a /tmp of its own, in which nothing can be bound."""
+    with tempfile.TemporaryDirectory(prefix="axsched-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 def test_a_container_for_real(
-    cluster: SlurmCluster, open_bench: OpenBench, image: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: SlurmCluster,
+    open_bench: OpenBench,
+    image: Path,
+    outside_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("USER", getpass.getuser())  # ch-run insists
-    bench = open_bench(container_engine="ch-run")
+    bench = open_bench(outside_tmp, container_engine="ch-run")
     text = 'ls / >&2; read -r x <"$AXSCHED_PARAMS_FILE"; echo "$x"; echo 3 >result.json'
     objective = ContainerObjective(str(image), ("/bin/sh", "-c", text))
-    handle = bench.submit(bench.request({"x": 1.5}, objective=objective))[0]
+    request = bench.request({"x": 1.5}, objective=objective)
+    # As in any image for ch-run, there is a place for what is to be bound.
+    (image / str(request.folder)[1:]).mkdir(parents=True)
+    (handle,) = bench.submit(request)
     assert bench.status(handle).state is JobState.SUCCEEDED, bench.log(handle, "stderr")
     assert json.loads(bench.log(handle, "stdout")) == {"x": 1.5}
     assert bench.metrics(handle) == {"loss": (3.0, None)}
