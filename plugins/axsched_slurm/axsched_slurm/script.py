@@ -203,7 +203,7 @@ def _export(options: SlurmOptions, prepared: Prepared) -> str:
     if options.export is None:
         return "ALL"
     # Names only: sbatch takes the values from its own environment.
-    return ",".join(dict.fromkeys([*options.export, *(name for name, _ in prepared.env)])) or "NIL"
+    return ",".join(dict.fromkeys([*options.export, *(name for name, _ in prepared.env)])) or "NONE"
 
 
 def environment(prepared: Prepared) -> Mapping[str, str]:
@@ -211,9 +211,9 @@ def environment(prepared: Prepared) -> Mapping[str, str]:
     return {**own_environment(), **dict(prepared.env)}
 
 
-def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool) -> str:
+def batch_script(requests: Sequence[JobRequest], options: SlurmOptions, *, array: bool) -> str:
     """The script: it finds its folder, does the set-up, and becomes the job's worker."""
-    quoted = " ".join(shlex.quote(str(folder)) for folder in folders)
+    quoted = " ".join(shlex.quote(str(request.folder)) for request in requests)
     lines = ["#!/bin/bash", f"set -- {quoted}"]
     if array:
         lines.append('shift "$SLURM_ARRAY_TASK_ID"')
@@ -223,12 +223,18 @@ def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool)
         f"[ -e {jobfolder.EXIT} ] && exit 0  # Slurm has requeued a job that had ended",
         *set_up(options),
         *find_python(options.python),
-        f'if [ -e {WITHOUT_PYTHON} ] && ! command -v "$python" >/dev/null 2>&1; then',
-        Path(__file__).with_name("without_python.sh").read_text(encoding="utf-8").rstrip(),
-        "fi",
+        *_for_nodes_without_python(requests),
         f'exec "$python" {jobfolder.WORKER} "$1" --restart "${{SLURM_RESTART_COUNT:-0}}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _for_nodes_without_python(requests: Sequence[JobRequest]) -> list[str]:
+    if all(isinstance(request.objective, FunctionObjective) for request in requests):
+        return []
+    text = Path(__file__).with_name("without_python.sh").read_text(encoding="utf-8")
+    condition = f'[ -e {WITHOUT_PYTHON} ] && ! command -v "$python" >/dev/null 2>&1'
+    return [f"if {condition}; then", text.rstrip(), "fi"]
 
 
 def set_up(options: SlurmOptions) -> list[str]:
