@@ -778,6 +778,30 @@ def test_many_starts_run_a_job_once(jobs: Jobs) -> None:
     assert Path(counter).read_text() == "x"
 
 
+@linux
+@pytest.mark.parametrize("code", [worker.NOT_MINE, worker.OWNER_GONE])
+def test_a_second_start_stands_in_for_the_first(
+    code: int, jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started, go = pipe("started"), pipe("go")
+    body = f"echo $$ > {started.path}; read x < {go.path}; echo 1 > $AXSCHED_RESULT_FILE"
+    folder = jobs.make(script(jobs.root, body))
+    first = jobs.start(folder)
+    started.read()
+    second = jobs.start(folder, "--stay")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=0.5)
+    if code == worker.OWNER_GONE:
+        first.kill()
+    else:
+        go.write("x\n")
+    assert second.wait(timeout=20) == code
+    first.wait(timeout=20)
+    taken_back = jobs.make(lambda _: 1.0)
+    assert jobfolder.try_claim(taken_back, "the test")
+    assert jobs.start(taken_back, "--stay").wait(timeout=20) == worker.NOT_MINE
+
+
 def test_a_cancel_file_that_was_there_first(jobs: Jobs) -> None:
     folder = jobs.make(lambda _: 1.0)
     jobfolder.request_cancel(folder, "")

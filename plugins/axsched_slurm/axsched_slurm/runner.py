@@ -28,7 +28,7 @@ from axsched_core.jobs import (
 )
 from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook
-from axsched_slurm.cancel import cancel
+from axsched_slurm.cancel import cancel, scancel
 from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import Commands, require
 from axsched_slurm.options import SlurmOptions
@@ -185,6 +185,7 @@ class SlurmRunner:
             open_ = any(self._watch.settled(h.key, _folder(h)) is None for h in ours.values())
             if open_ and self._watch.look(ours):
                 self._submit_held()
+                self._clear_up()
             found = {key: self._status(handle) for key, handle in ours.items()}
         except OSError as error:
             raise BackendUnavailable(f"the jobs' folders cannot be read: {error}") from error
@@ -231,6 +232,12 @@ class SlurmRunner:
                 self._watch.refused(key, job.request.folder, refused[key].message)
             elif self._book.job_id(key) is not None:
                 self._watch.submitted(key)
+
+    def _clear_up(self) -> None:
+        """Have Slurm forget jobs that it holds or would start again although they have ended."""
+        folders = {key: _folder(handle) for key, handle in self._handles.items()}
+        if rows := self._watch.left_behind(folders):
+            scancel(self._commands, rows, self._watch.all_rows())
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:

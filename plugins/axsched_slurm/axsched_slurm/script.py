@@ -224,7 +224,7 @@ def batch_script(requests: Sequence[JobRequest], options: SlurmOptions, *, array
         *set_up(options),
         *find_python(options.python),
         *_for_nodes_without_python(requests),
-        f'exec "$python" {jobfolder.WORKER} "$1" --restart "${{SLURM_RESTART_COUNT:-0}}"',
+        f'exec "$python" {jobfolder.WORKER} "$1" --stay --restart "${{SLURM_RESTART_COUNT:-0}}"',
     ]
     return "\n".join(lines) + "\n"
 

@@ -18,7 +18,15 @@ from slurm_commands import Commands
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable, RunnerError
-from axsched_core.jobs import CancelOutcome, Cause, JobHandle, JobState, NotSubmitted, SubmitError
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    JobHandle,
+    JobState,
+    JobStatus,
+    NotSubmitted,
+    SubmitError,
+)
 from axsched_core.testing.bench import Bench
 
 CONFIG = "printf 'AccountingStorageType = %s\\nMaxArraySize = 1001\\n' accounting_storage/{}"
@@ -87,15 +95,17 @@ def begun(handle: JobHandle) -> None:
 
 @pytest.mark.parametrize("name", ["squeue", "scontrol"])
 def test_a_command_that_hangs_is_an_outage(
-    name: str, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+    name: str, slurm: FakeSlurm, make_bench: Callable[..., Bench], tmp_path: Path
 ) -> None:
     bench = make_bench()
     handle = bench.start({})
     # It ignores SIGTERM, and so does its child, which keeps its stdout open.
-    slurm.commands.script(name, "trap '' TERM; sleep 1000 & sleep 1000")
+    slurm.commands.script(name, f"trap '' TERM; sleep 1000 & echo $! >{tmp_path}/pid; sleep 1000")
     with pytest.raises(BackendUnavailable, match="has not answered in 1 s"):
         bench.session.poll([handle])
     assert not jobfolder.never_ran(folder_of(handle))
+    child = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
 
 
 @pytest.mark.parametrize(
@@ -265,6 +275,53 @@ def test_another_start_of_the_job_has_its_claim(
         ("5", handle.key, "RUNNING", "None", 0),
     )
     assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(("limit", "state"), [(600, JobState.RUNNING), (0.01, JobState.LOST)])
+def test_a_start_that_slurm_has_forgotten_is_believed_for_as_long_as_it_may_run(
+    limit: float, state: JobState, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    handle = bench.start({}, time_limit=limit)
+    begun(handle)
+    slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", 75 << 8))
+
+    def right(status: JobStatus) -> bool:
+        return status.state is state
+
+    bench.wait([handle], right)
+    for _ in range(3):
+        assert right(bench.session.poll([handle])[handle.key])
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_stopped_and_slurm_does_not_say_why(
+    stopped: bool, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    handle = bench.start({})
+    begun(handle)
+    if stopped:
+        (folder_of(handle) / jobfolder.STOPPED).write_text('{"cause": "SIGNAL"}')
+    slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", (1 if stopped else 76) << 8))
+    status = bench.status(handle)
+    assert status.state is JobState.LOST
+    assert ("told to stop" in status.message) == stopped
+
+
+def test_what_slurm_would_start_again_although_it_has_ended_is_cleared_away(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    done, other = bench.start({}), bench.start({})
+    (folder_of(done) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    line = "7|PENDING|launch failed requeued held|0|1|N/A|N/A||{}|"
+    slurm.commands.script("squeue", f"echo '{line.format(done.key)}'")
+    while not slurm.commands.calls("scancel 7"):
+        bench.session.poll([done, other])
+    for _ in range(3):
+        bench.session.poll([done, other])
+    assert slurm.commands.calls("scancel") == 1
 
 
 def test_words_that_mean_nothing_say_nothing(
