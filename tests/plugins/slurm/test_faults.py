@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from axsched_slurm import SlurmRunner
 from axsched_slurm.commands import own_environment
