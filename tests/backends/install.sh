@@ -8,6 +8,8 @@ PACKAGES=(
     slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core
     # containers on the nodes of a cluster
     charliecloud-runtime
+    # a database
+    postgresql
 )
 
 export DEBIAN_FRONTEND=noninteractive
