@@ -11,7 +11,7 @@ from typing import Any
 
 from axsched_core import jobfolder
 from axsched_core import options as options_
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -178,14 +178,16 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        ours = [handle for handle in handles if _is_ours(handle)]
-        self._handles |= {handle.key: handle for handle in ours}
-        before = {h.key: self._watch.settled(h.key, _folder(h)) for h in ours}
-        if any(status is None for status in before.values()):
-            keys = [key for key, status in before.items() if status is None]
-            if self._watch.look(keys):
+        ours = {handle.key: handle for handle in handles if _is_ours(handle)}
+        self._handles |= ours
+        try:
+            # Where all have ended by their own files, nobody needs to be asked.
+            open_ = any(self._watch.settled(h.key, _folder(h)) is None for h in ours.values())
+            if open_ and self._watch.look(ours):
                 self._submit_held()
-        found = {handle.key: self._status(handle) for handle in ours}
+            found = {key: self._status(handle) for key, handle in ours.items()}
+        except OSError as error:
+            raise BackendUnavailable(f"the jobs' folders cannot be read: {error}") from error
         return {key: status for key, status in found.items() if status is not None}
 
     def _status(self, handle: JobHandle) -> JobStatus | None:
@@ -287,7 +289,7 @@ class SlurmRunner:
             return f"refused: {error}"
         path = request.folder / script.SCRIPT
         command = script.command(request.key, prepared, self._options, path, None)
-        text = script.batch_script([request.folder], self._options, array=False)
+        text = script.batch_script([request], self._options, array=False)
         runs = script.what_runs(request, self._options)
         return f"{shlex.join(command)}\n\n{path}:\n{text}\nwhich runs: {runs}\n"
 

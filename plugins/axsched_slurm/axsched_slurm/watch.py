@@ -164,9 +164,12 @@ class Watch:
 
     def status(self, key: str, folder: Path) -> JobStatus | None:
         """What a job is doing, by its files and the last look; None: nobody can say now."""
+        row = self.row(key)
+        if self._waits(key, row):
+            assert row is not None
+            return states.status(row)
         if (settled := self.settled(key, folder)) is not None:
             return settled
-        row = self.row(key)
         if row is None:
             found = self._of_missing(key, folder)
         elif not states.known(row):
@@ -182,6 +185,14 @@ class Watch:
         if found is not None and found.state.ended:
             self._settled[key] = found
         return found
+
+    def _waits(self, key: str, row: Row | None) -> bool:
+        """True for a job that has never begun: thousands may wait, whose files say nothing."""
+        if row is None or row.state not in states.QUEUED or row.restarts:
+            return False
+        self._missing.pop(key, None)
+        known = key in self._settled or key in self._cancelled
+        return not known and row.reason not in states.NEVER
 
     def _waited(self, key: str) -> bool:
         """True once this has been asked for as long as ``patience``."""

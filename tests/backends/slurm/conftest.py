@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axsched_slurm import SlurmRunner
 from slurm_cluster import SlurmCluster
 from slurm_commands import Commands
 
 from axsched_core.testing.bench import Bench
-from axsched_slurm import SlurmRunner
 
 HERE = Path(__file__).parent
 
@@ -58,9 +58,9 @@ def open_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Opens sessions with a Slurm runner; they are closed when the test ends."""
     made: list[Bench] = []
 
-    def open_bench(**options: Any) -> Bench:
+    def open_bench(folder: Path = tmp_path, **options: Any) -> Bench:
         given = {"patience": 5.0, "command_timeout": 30.0, **options}
-        made.append(Bench(SlurmRunner(**given), tmp_path / "runs", patience=60))
+        made.append(Bench(SlurmRunner(**given), folder / "runs", patience=60))
         return made[-1]
 
     yield open_bench

@@ -12,6 +12,7 @@ import slurm_cluster as slurm
 from backends import need
 from daemons import wait_until
 from slurm_cluster import SlurmCluster
+from slurm_commands import start_again
 
 from axsched_core import jobfolder
 from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus, ScriptObjective
@@ -117,7 +118,7 @@ def test_a_node_that_dies_and_a_job_that_slurm_starts_again(
     either.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     again = bench.wait([handle], lambda status: status.state is JobState.QUEUED)[handle.key]
     assert "put back into the queue by Slurm (1)" in again.message
-    either.run("scontrol", "update", f"JobId={handle.backend_id}", "StartTime=now")
+    start_again(either, handle)
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert bench.metrics(handle) == {"loss": (2.0, None)}
     assert (tmp_path / "log").read_text() == "ran\nran\n"
@@ -133,7 +134,7 @@ def test_requeued_by_hand_it_is_the_same_job(either: SlurmCluster, open_bench: O
     bench.running(handle)
     either.run("scontrol", "requeue", handle.backend_id)
     bench.wait([handle], lambda status: status.state is JobState.QUEUED)
-    either.run("scontrol", "update", f"JobId={handle.backend_id}", "StartTime=now")
+    start_again(either, handle)
     assert bench.status(handle).state is JobState.SUCCEEDED
 
 
@@ -149,7 +150,7 @@ def test_a_job_that_has_ended_does_not_run_again(
     assert bench.status(handle).state is JobState.SUCCEEDED
     either.run("scontrol", "requeue", handle.backend_id)
     wait_for_state(either, handle, "PENDING")
-    either.run("scontrol", "update", f"JobId={handle.backend_id}", "StartTime=now")
+    start_again(either, handle)
     wait_for_state(either, handle, "COMPLETED")
     assert (tmp_path / "log").read_text() == "ran\n"
     assert jobfolder.read_exit(folder_of(handle)).state is JobState.SUCCEEDED
@@ -234,5 +235,5 @@ def test_preempted(
         60,
         "the urgent job is done",
     )
-    preempting.run("scontrol", "update", f"JobId={handle.backend_id}", "StartTime=now")
+    start_again(preempting, handle)
     assert bench.status(handle).state is JobState.SUCCEEDED

@@ -80,8 +80,13 @@ def test_a_job_that_the_controller_has_forgotten(
     """Killed before it had saved the job, it gives the same id to somebody else's."""
     use(slurm_cluster_plain)
     bench = open_bench(patience=2.0, sbatch_options={"hold": True})
+    # The controller saves its jobs every few seconds; ours comes just after it has.
+    first = f"before-{bench.run_id}"
+    slurm_cluster_plain.run("sbatch", "-o", "/dev/null", "-J", first, "--wrap", "true")
+    wait_until(lambda: slurm_cluster_plain.has_saved(first), 60, "the controller has saved it")
     (handle,) = start(bench)
     slurm_cluster_plain.kill("slurmctld")
+    assert not slurm_cluster_plain.has_saved(handle.key), "it is not forgotten: nothing is tested"
     slurm_cluster_plain.start("slurmctld")
     other = ""
     while other != handle.backend_id:
