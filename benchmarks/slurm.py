@@ -18,6 +18,7 @@ accounting's server. Ends with status 1 where an aim is missed.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -157,6 +158,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if packages := missing():
         raise SystemExit(f"Slurm is not here: {install_line(packages)}")
+    if importlib.util.find_spec("submitit") is None:
+        raise SystemExit("submitit is not here: pip install submitit")
     with (
         tempfile.TemporaryDirectory(prefix="axsched-slurm-") as temporary,
         SlurmCluster(
