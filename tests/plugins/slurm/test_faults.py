@@ -15,6 +15,7 @@ from axsched_slurm import SlurmRunner
 from axsched_slurm.commands import own_environment
 from axsched_slurm.query import SQUEUE
 from axsched_slurm.submit import refusal
+from daemons import wait_until
 from slurm_commands import Commands
 
 from axsched_core import jobfolder
@@ -91,6 +92,13 @@ def begun(handle: JobHandle) -> None:
     (folder_of(handle) / jobfolder.CLAIM).write_text('{"pid": 1}')
 
 
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 # ---- commands --------------------------------------------------------------------------------
 
 
@@ -106,7 +114,7 @@ def test_a_command_that_hangs_is_an_outage(
         bench.session.poll([handle])
     assert not jobfolder.never_ran(folder_of(handle))
     child = int((tmp_path / "pid").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+    wait_until(lambda: gone(child), 10, "its child has ended too")
 
 
 @pytest.mark.parametrize(
