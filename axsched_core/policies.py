@@ -31,6 +31,10 @@ TIME_LIMIT_SLACK = 5.0
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for exit files in the folders of running jobs."""
+QUICK_LOOK_INTERVAL = 0.05
+"""The same soon after a job was submitted."""
+LOOKS_PER_SECOND = 1000
+"""Folders. So many looks are nothing to a local disk, and bearable to a shared one."""
 
 
 def tried_again(status: JobStatus, attempt: int) -> bool:
@@ -38,6 +42,18 @@ def tried_again(status: JobStatus, attempt: int) -> bool:
     if attempt >= MAX_ATTEMPTS:
         return False
     return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
+
+
+def pause_between_looks(since: float, jobs: int) -> float:
+    """Seconds from one look at all jobs' folders to the next: a job that took a second is not kept
+    waiting for half of one, and jobs that take hours are left in peace.
+
+    Args:
+        since: seconds since a job was last submitted.
+        jobs: how many are on the way.
+    """
+    pause = min(LOOK_INTERVAL, max(QUICK_LOOK_INTERVAL, since / 20))
+    return max(pause, jobs / LOOKS_PER_SECOND)
 
 
 def pause_after_trouble(failures: int, interval: float) -> float:

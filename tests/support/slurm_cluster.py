@@ -138,9 +138,11 @@ class SlurmCluster:
     def sdiag_rpcs(self) -> dict[str, int]:
         """How many messages the controller has had since it came up, by type (those that
         servers send each other too); this question is none of them."""
-        table = self.run("sdiag").partition("statistics by message type")[2].partition("by user")[0]
-        found = re.findall(r"^\s+(\w+)\s+\(\s*\d+\) count:(\d+)", table, re.M)
-        return {name: int(count) for name, count in found if name != "REQUEST_STATS_INFO"}
+        return _rpcs(self.run("sdiag"), but="REQUEST_STATS_INFO")
+
+    def accounting_rpcs(self) -> dict[str, int]:
+        """The same of ``slurmdbd``."""
+        return _rpcs(self.run("sacctmgr", "show", "stats"), but="DBD_GET_STATS")
 
     def node_state(self, name: str) -> str:
         """As ``sinfo`` says it: ``idle``, ``mixed``, ``allocated``, ``down*``, ..."""
@@ -304,6 +306,12 @@ class SlurmCluster:
         if state.startswith(("drain", "down")):
             self._answers("scontrol", "update", f"nodename={node}", "state=resume")
         return state in ("idle", "mixed", "allocated", "completing")
+
+
+def _rpcs(shown: str, but: str) -> dict[str, int]:
+    table = shown.partition("statistics by message type")[2].partition("statistics by user")[0]
+    found = re.findall(r"^\s+(\w+)\s+\(\s*\d+\)\s+count:(\d+)", table, re.M)
+    return {name: int(count) for name, count in found if name != but}
 
 
 def _time(words: str) -> datetime:
