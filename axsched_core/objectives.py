@@ -135,6 +135,7 @@ def script_objective(
         env={str(name): str(value) for name, value in chosen.env.items()},
         working_dir=str(Path(working_dir).absolute()) if working_dir else None,
         time_limit=chosen.timeout,
+        script=str(path),
     )
 
 

@@ -111,7 +111,9 @@ class DockerEngine:
         deadline = time.monotonic() + PATIENCE
         while not self.answers():
             ended = self._process.poll() is not None
-            assert not ended and time.monotonic() < deadline, f"no engine:\n{self.log[-3000:]}"
+            late = time.monotonic() > deadline
+            if ended or late:
+                raise RuntimeError(f"no engine:\n{self.log[-3000:]}")
             time.sleep(0.05)
 
     def answers(self) -> bool:

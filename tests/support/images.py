@@ -61,7 +61,9 @@ def image(files: Mapping[str, Path], links: Mapping[str, str] | None = None) -> 
     with tarfile.open(fileobj=packed, mode="w") as tar:
         folders = {folder for name in files for folder in Path(name).parents}
         for folder in sorted({*(Path("/", name) for name in FOLDERS), *folders}):
-            tar.addfile(_entry(str(folder), tarfile.DIRTYPE, 0o1777 if folder.name == "tmp" else 0o755))
+            tar.addfile(
+                _entry(str(folder), tarfile.DIRTYPE, 0o1777 if folder.name == "tmp" else 0o755)
+            )
         for name, source in files.items():
             _add(tar, name, source.read_bytes(), source.stat().st_mode & 0o777, source)
         busybox = shutil.which("busybox")
