@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
-from axsched_core.trials import Trial
+from axsched_core.optimizers.base import TrialView
+from axsched_core.trials import Record, Trial, TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler
@@ -49,7 +50,10 @@ class Batch:
         given = [entry.index for entry in self._entries if entry.index is not None]
         if trial_index in given:
             raise InvalidInput(f"Trial {trial_index} is in this batch already.")
-        self._entries.append(self._scheduler._batch_entry(parameters, trial_index))
+        scheduler = self._scheduler
+        with scheduler._call("add_trial"):
+            scheduler._ready(objective=False, write=False)
+            self._entries.append(self._entry(parameters, trial_index))
 
     def add_generated(self, n: int) -> None:
         """Add ``n`` trials that the optimizer makes: as many as it allows now, the rest later."""
@@ -69,7 +73,7 @@ class Batch:
         self._entries.clear()
         self._generated.clear()
         if entries or n:
-            self._scheduler._run_batch(entries, n, self._indices, wait=self._wait)
+            self._run(entries, n)
 
     @property
     def trials(self) -> list[Trial]:
@@ -81,3 +85,75 @@ class Batch:
     def _not_run_yet(self, what: str) -> None:
         if self._indices:
             raise InvalidInput(f"{what}: this batch has been run; make another.")
+
+    def _entry(self, parameters: Mapping[str, Any], trial_index: int | None) -> Entry:
+        if not isinstance(parameters, Mapping):
+            raise InvalidInput(
+                f"add_trial: parameters must be a mapping, got {type(parameters).__name__}."
+            )
+        self._scheduler._optimizer.validate(parameters)
+        if trial_index is not None:
+            record = self._scheduler._open_record(trial_index)
+            if dict(record.parameters) != dict(parameters):
+                raise InvalidInput(
+                    f"Trial {trial_index} has the parameters {dict(record.parameters)}, not "
+                    f"{dict(parameters)}. Leave out trial_index to add a new trial."
+                )
+        return Entry(dict(parameters), trial_index)
+
+    def _run(self, entries: Sequence[Entry], generated: int) -> None:
+        scheduler = self._scheduler
+        with scheduler._call("batch.run"):
+            scheduler._ready()
+            engine = scheduler._engine
+            for entry in entries:
+                if entry.index is not None:  # much may have happened since it was added
+                    scheduler._open_record(entry.index)
+            records: list[Record] = []
+            with scheduler._parking(records):
+                engine.owner.call(lambda: self._adopt_or_attach(entries, records))
+            self._indices.extend(record.index for record in records)
+
+            def begin() -> None:
+                engine.announce("run_started", trials=len(records) + generated)
+                engine.made = []
+                engine.want(generated, records)
+                engine.dispatch.synchronous = bool(scheduler.config.synchronous)
+
+            try:
+                if self._wait:
+                    scheduler._long(begin, lambda: engine.idle)
+                else:
+                    scheduler._perform(begin)
+            finally:
+                self._indices.extend(engine.made)
+
+    def _adopt_or_attach(self, entries: Sequence[Entry], records: list[Record]) -> None:
+        """Find or make the trials of a batch; in the owner's thread."""
+        optimizer, engine = self._scheduler._optimizer, self._scheduler._engine
+        taken = {entry.index for entry in entries if entry.index is not None}
+        views = optimizer.trials()
+        for entry in entries:
+            index = entry.index
+            if index is None:
+                index = next(
+                    (
+                        view.index
+                        for view in views.values()
+                        if view.index not in taken
+                        and self._is_free(view)
+                        and dict(view.parameters) == dict(entry.parameters)
+                    ),
+                    None,
+                )
+            if index is None:
+                index = optimizer.attach(entry.parameters)
+            taken.add(index)
+            # As the optimizer holds them: numbers of the right type, fixed ones filled in.
+            parameters = optimizer.trials([index])[index].parameters
+            records.append(engine.record(index, parameters))
+
+    def _is_free(self, view: TrialView) -> bool:
+        record = self._scheduler._engine.records.get(view.index)
+        unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
+        return view.open and not view.has_data and unused

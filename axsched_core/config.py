@@ -34,5 +34,13 @@ class SchedulerConfig:
     on_unknown: str = field(default="retry", validator=in_(("retry", "fail")))
     """What becomes of a job of a dead driver of which nobody can say whether it was submitted:
     a new attempt, or the failure of its trial (where a second run would be costly)."""
+    on_exit: str = field(default="cancel", validator=in_(("cancel", "leave")))
+    """What becomes of running jobs when the driver stops in good order (Ctrl-C, ``close``, the
+    program's end): they are cancelled and their trials stay open, or they are left to the backend
+    for `AxScheduler.resume` to find again."""
     progress: bool = True
     """A progress line where the terminal can show one, plain lines elsewhere."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.on_exit == "leave" and not self.durable:
+            raise ValueError("on_exit='leave' needs durable=True: who would find the jobs again?")

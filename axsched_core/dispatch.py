@@ -7,7 +7,6 @@ engine's thread.
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import logging
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core import jobfolder, policies
+from axsched_core.attempts import Attempts
 from axsched_core.backend import Backend
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError, InvalidInput, RunnerError
@@ -32,8 +32,6 @@ from axsched_core.jobs import (
     JobStatus,
     Metrics,
     NotReady,
-    Objective,
-    Resources,
     RunnerContext,
     SubmitError,
 )
@@ -41,7 +39,7 @@ from axsched_core.memory import Memory
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import RunnerSession
-from axsched_core.trials import Job, Purpose, Record, Stage, TrialState
+from axsched_core.trials import Purpose, Record, Stage, TrialState
 
 log = logging.getLogger("axsched")
 
@@ -80,16 +78,13 @@ class Dispatch:
         """Set while nothing may start."""
         self.active: dict[int, Record] = {}
         """The trials that are on the way, by index."""
-        self._numbers: dict[int, int] = {}
-        """The last attempt of each trial, by which keys and folders are named; never reset."""
         self.departed = 0
         """How many trials have left `active`, ever."""
 
+        self.attempts = Attempts(config, rundir, memory)
         self._session, self._config, self._rundir = session, config, rundir
         self._emit_event, self._wake, self._memory = emit, wake, memory
-        self._objective: Objective | None = None
-        self._function: bytes | None = None
-        self._function_written = self._opened = False
+        self._opened = False
         self._left: set[int] = set()
         self._woken: set[str] = set()
         self._next_look = 0.0
@@ -100,27 +95,6 @@ class Dispatch:
             on_recovery=lambda hook: self._emit("backend_recovered", message=hook),
         )
 
-    def set_objective(self, objective: Objective | None, function: bytes | None = None) -> None:
-        """What jobs evaluate from now on; ``function`` is the pickle of a function objective."""
-        self._objective, self._function, self._function_written = objective, function, False
-        if self._memory.opened:  # else once there is a run directory
-            self.write_function()
-        self._memory.objective(objective)
-
-    def write_function(self) -> None:
-        """Have the function in the run directory, before the journal speaks of it.
-
-        Raises:
-            InvalidInput: it cannot be written.
-        """
-        if self._function is None or self._function_written:
-            return
-        try:
-            jobfolder.write_atomically(self._rundir.function_file, self._function)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        self._function_written = True
-
     @property
     def busy(self) -> bool:
         """True while a trial is on the way (those that could not be stopped do not count)."""
@@ -130,16 +104,16 @@ class Dispatch:
         """The trials at this stage."""
         return [record for record in self.active.values() if record.stage is stage]
 
+    def undecided(self) -> list[Record]:
+        """The trials whose outcome is not decided yet."""
+        return [r for r in self.active.values() if r.stage is not Stage.TELLING]
+
     def want(self, records: Iterable[Record]) -> None:
         """Have jobs submitted for these trials, none of which may be on the way."""
         for record in records:
             assert record.index not in self.active, f"trial {record.index} is on the way"
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             self.active[record.index] = record
-
-    def remember(self, record: Record) -> None:
-        """A trial of an earlier driver: its attempts are not to be named again."""
-        self._numbers[record.index] = record.attempts
 
     def woken(self, key: str) -> None:
         """The runner says that there is something to see."""
@@ -184,7 +158,7 @@ class Dispatch:
         """Nobody waits any more: ask the backend to stop what runs, and let the runner go."""
         handles = _handles(self.at(Stage.SUBMITTED))
         try:
-            if handles:
+            if handles and self._config.on_exit == "cancel":
                 self._session.cancel(handles, "the scheduler was dropped")
             self.close(wait=False)
         except Exception:
@@ -199,17 +173,22 @@ class Dispatch:
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
-        if self.halted is None:
-            self.halted = purpose
-        for record in list(self.active.values()):
-            if record.stage is Stage.WAITING and not record.in_doubt:
-                self.stopped_before_start(record)
-            elif record.stage is not Stage.TELLING and not record.job.purpose:
+        self.start_nothing_more(purpose)
+        for record in self.undecided():
+            if not record.job.purpose:
                 if record.in_doubt:  # it is asked for once more, at once, to be cancelled
                     self._backend.rest_until("axsched_submit", 0.0)
                     self._backend.rest_until("axsched_reattach", 0.0)
                 record.job.purpose = self.halted
                 record.job.next_fetch = 0.0
+
+    def start_nothing_more(self, purpose: Purpose) -> None:
+        """Settle the trials whose jobs were not submitted yet; what runs goes on."""
+        if self.halted is None:
+            self.halted = purpose
+        for record in self.undecided():
+            if record.stage is Stage.WAITING and not record.in_doubt:
+                self.stopped_before_start(record)
 
     def stopped_before_start(self, record: Record) -> None:
         """Settle a trial whose job was not submitted before everything was halted."""
@@ -219,23 +198,36 @@ class Dispatch:
             self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, self.halted.value)
 
     def leave(self) -> None:
-        """Do not wait for cancelled jobs any longer."""
-        for record in [r for r in self.active.values() if r.stage is not Stage.TELLING]:
-            self._left.add(record.index)
-            self._reopen(record)
+        """Do not wait for what runs any longer.
+
+        Nothing is written down: the journal knows these jobs, so whoever goes on looks for them,
+        and no second job stands beside one that may still run.
+        """
+        self._left.update(record.index for record in self.undecided())
+
+    def cancel(self, indices: Iterable[int]) -> None:
+        """Have these trials given up, and their jobs cancelled."""
+        for index in indices:
+            record = self.active.get(index)
+            if record is None or record.stage is Stage.TELLING:
+                continue
+            if record.stage is Stage.WAITING and not record.in_doubt:
+                self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, Purpose.ABANDON.value)
+            elif record.job.purpose is None:
+                record.job.purpose, record.job.next_fetch = Purpose.ABANDON, 0.0
 
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
         record.state, record.message = state, message
         self._memory.outcome(record)
-        if record.stage is Stage.SUBMITTED:
+        if record.stage is Stage.SUBMITTED or (record.stage is Stage.WAITING and record.in_doubt):
             record.job.purpose = Purpose.CLOSED
         else:
             self.retire(record)
 
     def _cancel_jobs(self, now: float) -> None:
         by_purpose: dict[Purpose, list[Record]] = {}
-        for record in [r for r in self.active.values() if r.stage is not Stage.TELLING]:
+        for record in self.undecided():
             if record.stage is Stage.WAITING and not record.in_doubt:
                 continue
             job = record.job
@@ -282,7 +274,6 @@ class Dispatch:
             # It may yet have a result, and a second job beside it must not be.
             job.purpose, job.cancel_sent, job.cancel_due = None, False, None
             self._left.add(record.index)
-            self._reopen(record)
         else:
             self._cancelled(record, "could not be stopped")
 
@@ -358,11 +349,7 @@ class Dispatch:
         ready = doubtful + fresh[: self.free_slots() if fresh else 0]
         if not ready:
             return
-        try:
-            self.write_function()
-            requests = [request for r in ready if (request := self._request(r)) is not None]
-        except OSError as error:
-            raise self._unwritable(error) from error
+        requests = [request for r in ready if (request := self._request(r)) is not None]
         ready = [record for record in ready if record.stage is Stage.WAITING]
         if not ready:
             return
@@ -404,49 +391,16 @@ class Dispatch:
         self._opened = True
 
     def _request(self, record: Record) -> JobRequest | None:
-        """The request for the next job of a trial; the same again where its outcome is unknown.
-
-        None where there can be none; that is decided then.
-        """
-        if record.in_doubt:
-            return record.job.request
-        if record.latest is not None and not record.latest.sent:
-            # Prepared, but never sent: the objective may have changed since.
-            shutil.rmtree(record.latest.request.folder, ignore_errors=True)
-            record.attempts -= 1
-            self._numbers[record.index] -= 1
-        number = self._numbers.get(record.index, 0) + 1
-        while self._rundir.job_folder(record.index, number).exists():
-            number += 1  # a driver that was killed had made it, and got no further
-        request = self.make_request(record.index, number, record.parameters)
+        """The request for the next job of a trial; None where there can be none, which is decided
+        then."""
         try:
-            jobfolder.prepare(
-                request,
-                function_file=self._rundir.function_file if self._function is not None else None,
-                max_result_bytes=self._config.max_result_bytes,
-            )
+            return self.attempts.next(record)
+        except InvalidInput:
+            raise
         except (TypeError, ValueError) as error:
             words = f"its parameters cannot be written as JSON: {error}"
             self._decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, words)
             return None
-        self._numbers[record.index] = number
-        record.attempts, record.latest = record.attempts + 1, Job(request)
-        self._memory.key(record)
-        return request
-
-    def make_request(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> JobRequest:
-        """What would be submitted for this attempt; touches nothing."""
-        own = getattr(self._objective, "time_limit", None)
-        limit = self._config.max_trial_monitoring_time
-        return JobRequest(
-            key=self._rundir.key(index, attempt),
-            trial_index=index,
-            attempt=attempt,
-            parameters=dict(parameters),
-            folder=self._rundir.job_folder(index, attempt),
-            objective=self._objective,
-            resources=Resources(time_limit=min(limit, own) if own else limit),
-        )
 
     def _accepted(self, record: Record, handle: JobHandle) -> None:
         job = record.job
@@ -628,14 +582,6 @@ class Dispatch:
         except OSError as error:  # it is in the journal, and the optimizer hears it
             log.warning("%s cannot be written: %s", path, error)
 
-    def _unwritable(self, error: OSError) -> InvalidInput:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "Free some space" if full else "Put the folder right"
-        return InvalidInput(
-            f"The run directory {self._rundir.path} cannot be written: {error}. {remedy}, or "
-            "choose another job_output_dir, then run again; what was told to the optimizer is kept."
-        )
-
     # ---- how trials end -----------------------------------------------------------------
 
     def _decide(self, record: Record, state: TrialState, cause: Cause | None, message: str) -> None:
@@ -665,13 +611,10 @@ class Dispatch:
         """The trial has no job any more but stays open; the next run takes it up."""
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._forget(record)
-        self._reopen(record)
-        self._emit("job_state", record, message="stopped; the trial stays open")
-
-    def _reopen(self, record: Record) -> None:
         record.reopened = True
         self.annotations[record.index] = {**self._mark(record), "interrupted": True}
         self._memory.opened_again(record)
+        self._emit("job_state", record, message="stopped; the trial stays open")
 
     def _forget(self, record: Record) -> None:
         self.departed += self.active.pop(record.index, None) is not None

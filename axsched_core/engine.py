@@ -13,11 +13,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from axsched_core import policies
+from axsched_core import cancel_request, policies
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
@@ -73,6 +73,10 @@ class Engine:
         self._observers, self._events, self._memory = observers, list[Event](), memory
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake, memory)
+        self._rundir, self._leaves_jobs = rundir, config.on_exit == "leave"
+        self._next_look = 0.0
+        self.changed_outside = False
+        """Set when the user has ended a trial in the optimizer while we were at it."""
         self._over = self._dismissed = False
         self._owner_busy = False
         self._look_outside = False
@@ -142,7 +146,8 @@ class Engine:
         self._inbox.put(lambda: self._interrupt(again))
         if not again:
             log.warning(
-                "Interrupted: cancelling the running jobs%s (Ctrl-C again: do not wait for them).",
+                "Interrupted: %s%s (Ctrl-C again: do not wait for them).",
+                "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
                 ", waiting for the candidate that is being generated" if self._owner_busy else "",
             )
 
@@ -161,12 +166,12 @@ class Engine:
             self._thread.join(policies.CANCEL_GRACE)
         if self._over or self._dismissed:
             return
-        if self.dispatch.active:
+        if self.dispatch.active and not self._leaves_jobs:
             try:
                 self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
-        self._close(wait=True)
+        self._close(wait=not self._leaves_jobs)
 
     def dismiss(self) -> None:
         """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
@@ -243,11 +248,24 @@ class Engine:
             self._memory.trial(self.records[index], origin, counted=counted)
         return self.records[index]
 
+    def want(self, to_make: int, records: Iterable[Record]) -> None:
+        """Have so many more trials made, and these run."""
+        self.to_make += to_make
+        if to_make:
+            self._memory.call(self.to_make)
+            self._memory.flush()
+        self.dispatch.want(records)
+
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
+        self._make_no_more()
+        if purpose is not Purpose.REOPEN:
+            self._memory.ended()
+        self.dispatch.halt(purpose)
+
+    def _make_no_more(self) -> None:
         self.unmade += self.to_make
         self.to_make, self.deadline = 0, None
-        self.dispatch.halt(purpose)
 
     def announce(self, kind: str, message: str = "", **data: Any) -> None:
         """Have observers told at the next rest."""
@@ -298,6 +316,7 @@ class Engine:
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
         try:
+            self._look_for_requests(now)
             if self.to_make or self.dispatch.active:
                 self.dispatch.open()
             self.dispatch.advance(now)
@@ -307,6 +326,19 @@ class Engine:
         except InvalidInput as error:
             # What runs may still come home, unless that is what cannot be written down.
             self._fail(error, fatal=self._failure is not None)
+
+    def _look_for_requests(self, now: float) -> None:
+        """Do what ``axsched cancel`` in another shell asks for."""
+        if now < self._next_look:
+            return
+        self._next_look = now + policies.LOOK_INTERVAL
+        for request in cancel_request.found(self._rundir.path):
+            log.warning("Asked by axsched cancel: %s.", request)
+            if request.trials is None:
+                self.halt(Purpose.ABANDON)
+            else:
+                self.dispatch.cancel(request.trials)
+            request.done()
 
     def _finish(self) -> None:
         if self._until is None or self._owner_busy or not self._ended():
@@ -341,10 +373,15 @@ class Engine:
             log.error("%s (Waiting for the jobs that still run.)", error)
 
     def _interrupt(self, hurry: bool) -> None:
-        if self._until is not None:
+        if self._until is None:
+            return
+        if self._leaves_jobs:
+            self._make_no_more()
+            self.dispatch.start_nothing_more(Purpose.REOPEN)
+        else:
             self.halt(Purpose.REOPEN)
-            if hurry:
-                self.dispatch.leave()
+        if hurry or self._leaves_jobs:
+            self.dispatch.leave()
 
     def _drop(self, future: Future[None]) -> None:
         """The caller has left: its call is over, whatever state it is in."""
@@ -369,9 +406,10 @@ class Engine:
         if not (outcomes or n or self.dispatch.annotations or self._look_outside):
             return
         annotations = {i: {"axsched": data} for i, data in self.dispatch.annotations.items()}
-        self._memory.flush()  # outcomes are on disk before they are told
+        if outcomes:
+            self._memory.flush()  # they are on disk before they are told
         watched = list(self.dispatch.active)
-        alone = not any(r.stage is not Stage.TELLING for r in self.dispatch.active.values())
+        alone = not self.dispatch.undecided()
         self.dispatch.annotations, self._look_outside, self._owner_busy = {}, False, True
         held, departed = self.optimizer, self.dispatch.departed + len(outcomes)
 
@@ -409,6 +447,7 @@ class Engine:
             record = self.dispatch.active.get(index)
             # A result that comes later than the user's word stays in its folder, untold.
             if record and (record.stage is Stage.TELLING or not record.state.ended):
+                self.changed_outside = True
                 self.dispatch.close_trial(
                     record, TrialState.CLOSED, f"ended in the optimizer: {word}"
                 )
@@ -431,6 +470,7 @@ class Engine:
             if self.to_make:
                 self.announce("message", f"The optimization is complete: {asked.reason}")
             self.to_make = 0
+            self._memory.ended()
         elif len(asked.candidates) < n:
             self._starved_at = departed
             if alone and not asked.candidates and not self.dispatch.halted:

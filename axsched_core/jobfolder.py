@@ -51,6 +51,7 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.worker import WORKER_FILE
+from axsched_core.worker.axsched_worker import JSON_LIMIT
 
 PARAMS = "params.json"
 JOB = "job.json"
@@ -159,10 +160,12 @@ def environment(request: JobRequest) -> Mapping[str, str]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the protocol; None where it is missing, torn or not JSON."""
+    """Read a JSON file of the protocol; None where it is missing, torn, huge or not JSON."""
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        with path.open("rb") as file:
+            data = file.read(JSON_LIMIT + 1)
+        return json.loads(data) if len(data) <= JSON_LIMIT else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
 
 

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from axsched_core import journal
 from axsched_core.errors import InvalidInput, RunLocked
-from axsched_core.jobs import (
-    ContainerObjective,
-    FunctionObjective,
-    JobHandle,
-    Objective,
-    ScriptObjective,
-)
+from axsched_core.jobs import JobHandle
 from axsched_core.lock import RunLock
+from axsched_core.objectives import Chosen
 from axsched_core.trials import Record
 
 log = logging.getLogger("axsched")
@@ -146,9 +137,9 @@ class Memory:
             journal.sync_names(self._journal.path.parent)  # no line without its file
         self._add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
-    def objective(self, objective: Objective | None) -> None:
-        """What jobs evaluate from now on; of environment variables only the names."""
-        self._add("objective", **_plain(objective))
+    def objective(self, chosen: Chosen) -> None:
+        """What jobs evaluate from now on."""
+        self._add("objective", **chosen.to_plain())
 
     def call(self, to_make: int) -> None:
         """``run_optimization`` begins."""
@@ -194,44 +185,3 @@ def _unlock(lock: RunLock) -> None:
     # A lock that cannot be removed is taken over from a dead driver, as soon as this one is.
     with contextlib.suppress(OSError):
         lock.release()
-
-
-def _plain(objective: Objective | None) -> dict[str, Any]:
-    if objective is None:
-        return {"kind": None}
-    data = {"kind": objective.capability.value, **attrs.asdict(objective)}
-    if isinstance(objective, FunctionObjective):
-        # It may need modules that lie beside the driver's script, and resume is called elsewhere.
-        data["sys_path"] = [os.path.abspath(folder) for folder in sys.path]
-    if "env" in data:
-        data["env"] = sorted(data["env"])
-    return data
-
-
-def objective_of(data: Mapping[str, Any] | None) -> Objective | None:
-    """The objective that a line of the journal describes.
-
-    For a function, `sys.path` gets the folders that it had when the function was set: runners
-    hand it on to jobs.
-
-    Raises:
-        InvalidInput: it needs environment variables, whose values are never written down.
-    """
-    fields = dict(data or {"kind": None})
-    kind = fields.pop("kind")
-    if kind == "function":
-        sys.path += [folder for folder in fields.pop("sys_path") if folder not in sys.path]
-        return FunctionObjective(**{**fields, "python": tuple(fields["python"])})
-    if kind == "script":
-        if fields["env"]:
-            raise InvalidInput(
-                f"The script objective needs the environment variables {', '.join(fields['env'])}, "
-                "whose values are not written down. Call set_script_objective again."
-            )
-        return ScriptObjective(**{**fields, "argv": tuple(fields["argv"]), "env": {}})
-    if kind == "container":
-        command = fields["command"]
-        return ContainerObjective(
-            **{**fields, "command": None if command is None else tuple(command)}
-        )
-    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import cloudpickle
 from attrs import field, frozen
 from attrs.converters import optional as optional_
@@ -17,7 +19,13 @@ from attrs.validators import gt, optional
 
 from axsched_core import options
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import ContainerObjective, FunctionObjective, ScriptObjective
+from axsched_core.jobs import (
+    SECRET_OPTIONS,
+    ContainerObjective,
+    FunctionObjective,
+    Objective,
+    ScriptObjective,
+)
 
 
 def function_objective(function: Callable[..., Any]) -> bytes:
@@ -178,3 +186,101 @@ def container_objective(
             raise InvalidInput("The container command is empty; leave it out for the image's own.")
         command = tuple(split)
     return ContainerObjective(container_image, command, dict(container_options or {}))
+
+
+@frozen
+class Chosen:
+    """The objective that was set, with what only the driver needs of it."""
+
+    objective: Objective
+    pickled: bytes | None = field(default=None, repr=False)
+    """The function (cloudpickle), for a function objective."""
+    source: str = ""
+    """A digest of the code, by which a change is noticed; "": there is none to look at."""
+    script: str | None = None
+    """The path of the script, for a script objective."""
+    missing: tuple[str, ...] = ()
+    """Secrets that were not written down: it can be compared and looked for, but not run."""
+
+    @property
+    def function_name(self) -> str | None:
+        """The name of the pickle's file in the run directory: another function, another name."""
+        if self.pickled is None:
+            return None
+        return f"function-{hashlib.sha256(self.pickled).hexdigest()[:12]}.pkl"
+
+    def to_plain(self) -> dict[str, Any]:
+        """What is written down of it: no secrets, only their names."""
+        data = {"kind": self.objective.capability.value, **attrs.asdict(self.objective)}
+        if isinstance(self.objective, FunctionObjective):
+            # It may need modules that lie beside the driver's script, and resume is called
+            # elsewhere.
+            data["sys_path"] = [os.path.abspath(folder) for folder in sys.path]
+            data["file"] = self.function_name
+        elif isinstance(self.objective, ScriptObjective):
+            data["env"] = sorted({*data["env"], *self.missing})
+            data["script"] = self.script
+        else:
+            data["options"], secrets = options.split(data["options"], SECRET_OPTIONS)
+            data["secrets"] = sorted({*secrets, *self.missing})
+        return {**data, "source": self.source}
+
+    @staticmethod
+    def from_plain(data: Mapping[str, Any], run_dir: Path) -> Chosen:
+        """The objective that was written down.
+
+        For a function, `sys.path` gets the folders that it had when the function was set: runners
+        hand it on to jobs.
+
+        Raises:
+            InvalidInput: the function cannot be read.
+        """
+        fields = dict(data)
+        kind, source = fields.pop("kind"), fields.pop("source")
+        if kind == "function":
+            sys.path += [folder for folder in fields.pop("sys_path") if folder not in sys.path]
+            path = run_dir / fields.pop("file")
+            try:
+                pickled = path.read_bytes()
+            except OSError as error:
+                raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
+            function = FunctionObjective(**{**fields, "python": tuple(fields["python"])})
+            return Chosen(function, pickled, source)
+        if kind == "script":
+            script, missing = fields.pop("script"), tuple(fields.pop("env"))
+            objective = ScriptObjective(**{**fields, "argv": tuple(fields["argv"])})
+            return Chosen(objective, None, source, script, missing)
+        missing, command = tuple(fields.pop("secrets")), fields["command"]
+        fields["command"] = None if command is None else tuple(command)
+        return Chosen(ContainerObjective(**fields), missing=missing)
+
+    def differs_from(self, other: Chosen) -> bool:
+        """True where results of the two are not results of one experiment."""
+        mine, others = self.to_plain(), other.to_plain()
+        return any(mine.get(key) != others.get(key) for key in {*mine, *others} - _NOT_COMPARED)
+
+
+_NOT_COMPARED = {"sys_path", "file"}
+"""They differ from session to session, the objective or no."""
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A digest of a function's source, or of its code where the source cannot be had."""
+    function = getattr(function, "func", function)  # a functools.partial
+    named = function if hasattr(function, "__code__") else type(function)
+    try:
+        text = inspect.getsource(named).encode()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        # An inner function's address is among the constants, and no part of the code.
+        plain = [one for one in code.co_consts if not hasattr(one, "co_code")] if code else ()
+        text = code.co_code + repr((plain, code.co_names)).encode() if code else b""
+    return hashlib.sha256(text).hexdigest()[:16] if text else ""
+
+
+def source_of_file(path: str | os.PathLike[str]) -> str:
+    """A digest of a script; "" where it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""

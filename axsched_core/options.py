@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_origin
 
 import attrs
@@ -56,11 +56,16 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
                 f"{what}: unknown key {name!r}.{did_you_mean(str(name), fields)} "
                 f"Known keys: {', '.join(sorted(fields))}."
             )
+    secrets = secrets_of(cls)
     made: dict[str, Any] = {}
     for name, value in given.items():
         try:
             made[name] = _structure(value, fields[name])
         except (TypeError, ValueError) as error:
+            if name in secrets:
+                raise InvalidInput(
+                    f"{what}: {name!r} is not valid (its value is secret)."
+                ) from None
             raise InvalidInput(f"{what}: {name!r} {error}.") from error
     required = [name for name, one in fields.items() if one.default is attrs.NOTHING]
     if missing := [name for name in required if name not in made]:
@@ -69,8 +74,35 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
         return cls(**made)
     except (TypeError, ValueError) as error:
         # attrs validators put the attribute and the class behind the message.
-        message = error.args[0] if error.args else error
-        raise InvalidInput(f"{what}: {message}.") from error
+        message = str(error.args[0] if error.args else error)
+        for word in _leaves([made[name] for name in secrets if name in made]):
+            message = message.replace(word, "***")
+        raise InvalidInput(f"{what}: {message}.") from (None if secrets else error)
+
+
+def secrets_of(cls: type | None) -> tuple[str, ...]:
+    """The keys of an options class whose fields are marked ``metadata={"secret": True}``."""
+    if cls is None:
+        return ()
+    fields = attrs.fields(cast(Any, cls))
+    return tuple(sorted(one.alias for one in fields if one.metadata.get("secret")))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """All values within mappings and lists, as text."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _leaves(one)
+    elif str(value):
+        yield str(value)
+
+
+def split(values: Mapping[str, Any], secrets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values that may be written down, and the keys of those that may not."""
+    plain = {key: value for key, value in values.items() if key not in secrets}
+    return plain, sorted(key for key in values if key in secrets)
 
 
 def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:

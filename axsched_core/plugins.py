@@ -51,7 +51,9 @@ class Loaded:
         what = f"runner_options of {self.info.name!r}"
         if self.info.options_class is None:
             if values:
-                raise InvalidInput(f"{what}: this runner takes no options, got {values!r}.")
+                raise InvalidInput(
+                    f"{what}: this runner takes no options, got {', '.join(values)}."
+                )
             return None
         return options_.build(self.info.options_class, values, what)
 
@@ -60,9 +62,9 @@ class Loaded:
         options = self.options(values)
         try:
             runner = self.manager.hook.axsched_make_runner(options=options)
-        except AxschedError:
+        except (AxschedError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise RunnerLoadError(
                 f"Runner {self.info.name!r} ({self.installed}) could not be made: "
                 f"{type(error).__name__}: {error}."

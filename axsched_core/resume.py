@@ -1,37 +1,152 @@
-"""From a journal back to a running driver, and the first line that makes it possible."""
+"""From a run directory back to a running driver, and the journal's first line that allows it."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping
-from typing import Any
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from axsched_core import journal, objectives, options
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
 from axsched_core.engine import OUTCOMES
-from axsched_core.journal import TrialMemory
-from axsched_core.optimizers.base import Optimizer, Outcome
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import RunnerInfo
+from axsched_core.journal import RunMemory, TrialMemory
+from axsched_core.memory import Memory
+from axsched_core.objectives import Chosen
+from axsched_core.optimizers import adapt, from_file
+from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.rundir import RunDirectory
 from axsched_core.trials import Job, Record, Stage, TrialState
+
+if TYPE_CHECKING:
+    from axsched_core.scheduler import AxScheduler
+
+
+log = logging.getLogger("axsched")
+
+
+def resume(
+    cls: type[AxScheduler],
+    run_dir: Path,
+    *,
+    optimizer: Any,
+    runner: str | object | None,
+    runner_options: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+    plugins: Sequence[object],
+) -> AxScheduler:
+    """`AxScheduler.resume`, which see."""
+    path = run_dir.expanduser().absolute()
+    if not (path / journal.NAME).is_file():
+        raise InvalidInput(f"{path} is no run directory: it holds no {journal.NAME}.")
+    memory = Memory()
+    memory.open(path, None)
+    try:
+        found = journal.read(path / journal.NAME)
+        journal.repair(path / journal.NAME, found.length)
+        adapter = _optimizer_of_before(path, found, optimizer)
+        if runner is None:
+            runner, runner_options = _runner_of_before(path, found.run, runner_options)
+        scheduler = cls(
+            adapter,
+            runner,
+            {**found.run["config"], **(config or {})},
+            runner_options,
+            plugins=plugins,
+            _run=(RunDirectory.existing(path, found.run["run_id"]), memory),
+        )
+    except BaseException:
+        memory.close()
+        raise
+    try:
+        _restore(scheduler, found)
+    except BaseException:
+        scheduler._let_go()
+        raise
+    return scheduler
+
+
+def _optimizer_of_before(path: Path, found: RunMemory, given: Any) -> Any:
+    if found.snapshot is None:
+        raise InvalidInput(f"{path}: the last driver ended before anything was begun; start anew.")
+    snapshot = path / found.snapshot
+    if given is not None:
+        return adapt(given).load(snapshot)
+    return from_file(found.run["optimizer"], snapshot, found.run["seed"])
+
+
+def _runner_of_before(
+    path: Path, run: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    if run["runner_options"] is None:
+        raise InvalidInput(
+            f"The runner {run['runner']!r} of {path} was given as an instance; pass "
+            "another one: resume(run_dir, runner=...)."
+        )
+    chosen = {**run["runner_options"], **(given or {})}
+    if missing := [name for name in run["secrets"] if name not in chosen]:
+        raise InvalidInput(
+            f"The runner options {', '.join(missing)} are secret, so their values were not written "
+            f"down; pass them again: resume(run_dir, runner_options={{{missing[0]!r}: ...}})."
+        )
+    return run["runner"], chosen
+
+
+def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
+    """Bring the optimizer and the engine to where the last driver was."""
+    engine, optimizer = scheduler._engine, scheduler._optimizer
+    runner = scheduler._session.info.name
+    if runner != found.run["runner"]:
+        raise InvalidInput(
+            f"The jobs of {scheduler.run_directory} were submitted by the runner "
+            f"{found.run['runner']!r}; {runner!r} cannot find them. Pass the same kind of runner."
+        )
+    engine.owner.call(lambda: replay(optimizer, found.trials.values()))
+    if (then := found.run["versions"]) != (here := versions()):
+        log.warning("This run was begun with %s; it goes on with %s.", then, here)
+    if found.objective is not None:
+        chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
+        if chosen.script and objectives.source_of_file(chosen.script) != chosen.source:
+            log.warning(
+                "The script %s has changed since it was set: what follows is evaluated with it as "
+                "it is now. A new experiment would not mix the results.",
+                chosen.script,
+            )
+        scheduler._chosen = chosen
+        engine.dispatch.attempts.take_objective(chosen, written=True)
+    for memory in found.trials.values():
+        engine.records[memory.index] = remembered(memory, engine.dispatch)
+    scheduler._left_to_make = found.to_make
+    scheduler._snapshots_made = 1 + max(
+        int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")
+    )
+    scheduler._fingerprint = engine.owner.call(optimizer.fingerprint)
 
 
 def header(
     rundir: RunDirectory,
     optimizer: Optimizer,
-    runner: str,
+    runner: RunnerInfo,
     runner_options: Mapping[str, Any] | None,
     config: SchedulerConfig,
 ) -> dict[str, Any]:
     """The first line of a journal: all that another driver needs to know of the first."""
     settings = {**attrs.asdict(config), "job_output_dir": str(config.job_output_dir)}
+    secret = options.secrets_of(runner.options_class)
+    plain, secrets = options.split(runner_options or {}, secret)
     return {
         "run_id": rundir.run_id,
         "optimizer": optimizer.kind,
         "seed": optimizer.seed,
-        "runner": runner,
-        "runner_options": runner_options,
+        "runner": runner.name,
+        "runner_options": None if runner_options is None else plain,
+        "secrets": secrets,
         "config": settings,
         "versions": versions(),
     }
@@ -48,6 +163,14 @@ def versions() -> dict[str, str]:
     return found
 
 
+_REPLAYED = {
+    **{state.value: kind for state, kind in OUTCOMES.items()},
+    # The user had ended it in the optimizer itself. How is in the snapshot that follows; a driver
+    # that was killed before that has lost it, and the trial must at least not be open again.
+    TrialState.CLOSED.value: OutcomeKind.ABANDONED,
+}
+
+
 def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
     """Do with a snapshot of the optimizer what the journal says was done since."""
     known = optimizer.trials()
@@ -60,7 +183,7 @@ def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
         [
             Outcome(trial.index, kind, trial.results or {}, trial.message)
             for trial in in_order
-            if now[trial.index].open and (kind := OUTCOMES.get(TrialState(trial.state or "QUEUED")))
+            if now[trial.index].open and (kind := _REPLAYED.get(trial.state or ""))
         ]
     )
 
@@ -70,9 +193,9 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     record = Record(
         memory.index, memory.parameters, attempts=memory.attempts, excused=memory.excused
     )
-    dispatch.remember(record)
+    dispatch.attempts.remember(record)
     if memory.key is not None:
-        request = dispatch.make_request(memory.index, memory.attempts, memory.parameters)
+        request = dispatch.attempts.request(memory.index, memory.attempts, memory.parameters)
         record.latest = Job(request, memory.handle, sent=True, inherited=True)
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)

@@ -58,8 +58,3 @@ class RunDirectory:
     def job_folder(self, trial_index: int, attempt: int) -> Path:
         """Where the job's files lie."""
         return self.path / "jobs" / f"{trial_index:05d}-{attempt}"
-
-    @property
-    def function_file(self) -> Path:
-        """The pickled objective; jobs' folders link to it."""
-        return self.path / "function.pkl"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import journal, objectives, options
-from axsched_core.batch import Batch, Entry
+from axsched_core import objectives, options, resume
+from axsched_core.batch import Batch
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
 from axsched_core.errors import (
@@ -31,17 +31,15 @@ from axsched_core.jobs import (
     OBJECTIVE_CAPABILITIES,
     Capability,
     JobResult,
-    Objective,
     Parameters,
-    ScriptObjective,
 )
-from axsched_core.memory import Memory, objective_of
+from axsched_core.memory import Memory
+from axsched_core.objectives import Chosen
 from axsched_core.observers.progress import Progress
-from axsched_core.optimizers import adapt, from_file
-from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
+from axsched_core.optimizers import adapt
+from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
-from axsched_core.resume import header, remembered, replay, versions
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
 from axsched_core.trials import Purpose, Record, Stage, Trial, TrialState, all_failed
@@ -111,9 +109,7 @@ class AxScheduler:
         self._left_to_make = 0
         self._loaded = False
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
-        self._function: Callable[..., Any] | None = None
-        self._objective: Objective | None = None
-        self._has_objective = self._session.can(Capability.PARAMETERS)
+        self._chosen: Chosen | None = None
         self._lock = _lock_for(self._optimizer.native)
         self._taken_up = False
         _open_engines.add(self._engine)
@@ -150,7 +146,7 @@ class AxScheduler:
             self._require(Capability.FUNCTION)
             self._optimizer.check()
             bound = objectives.bind_function(chosen, self._optimizer.parameter_names)
-            self._set_objective(bound, pickled)
+            self._set_objective(Chosen(bound, pickled, objectives.source_of(chosen)))
 
     def set_script_objective(
         self, script_path: str | Path, script_options: Mapping[str, Any] | None = None
@@ -171,10 +167,12 @@ class AxScheduler:
             InvalidInput: the script is missing or cannot be run, or an option is wrong.
             UnsupportedObjective: the runner takes no scripts.
         """
-        objective: ScriptObjective = objectives.script_objective(script_path, script_options)
+        objective = objectives.script_objective(script_path, script_options)
+        script = str(Path(script_path).expanduser().absolute())
         with self._call("set_script_objective"):
             self._require(Capability.SCRIPT)
-            self._set_objective(objective)
+            source = objectives.source_of_file(script)
+            self._set_objective(Chosen(objective, source=source, script=script))
 
     def set_container_objective(
         self,
@@ -198,17 +196,24 @@ class AxScheduler:
         )
         with self._call("set_container_objective"):
             self._require(Capability.CONTAINER)
-            self._set_objective(objective)
+            self._set_objective(Chosen(objective))
 
-    def _set_objective(self, objective: Objective, function: bytes | None = None) -> None:
+    def _set_objective(self, chosen: Chosen) -> None:
         waiting = [r for r in self._engine.dispatch.at(Stage.WAITING) if not r.orphaned]
         if self._engine.to_make or waiting:
             raise InvalidInput(
                 "Trials are waiting to be run with the objective that was set before: "
                 "wait_for_completed_trials() or cancel() first."
             )
-        self._objective, self._has_objective = objective, True
-        self._engine.dispatch.set_objective(objective, function)
+        evaluated = sum(record.attempts > 0 for record in self._engine.records.values())
+        if evaluated and self._chosen is not None and chosen.differs_from(self._chosen):
+            log.warning(
+                "The objective is another than before, and %d trials of this run were evaluated "
+                "with that one. Their results are kept; a new experiment would not mix them.",
+                evaluated,
+            )
+        self._chosen = chosen
+        self._engine.dispatch.attempts.set_objective(chosen)
 
     def _require(self, capability: Capability) -> None:
         if self._session.can(capability):
@@ -267,16 +272,14 @@ class AxScheduler:
 
         def begin() -> None:
             # What a batch that did not wait has still to make is made too.
-            engine.to_make += max_trials
             on_the_way = len(engine.dispatch.active)
+            engine.want(max_trials, again)
             engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
-            self._memory.call(engine.to_make)
             engine.made = []
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
                 self.config.synchronous if synchronous is None else synchronous
             )
-            engine.dispatch.want(again)
 
         self._long(begin, lambda: engine.idle)
         self._memory.ended()
@@ -315,7 +318,7 @@ class AxScheduler:
             optimizer: only where the optimizer is not one of Ax's: an object whose ``load`` reads
                 what it saved.
             runner: only where the runner was given as an instance: another for the same backend.
-            runner_options: instead of those of the first driver.
+            runner_options: those that are to be other than the first driver's, and secret ones.
             config: settings that are to be other than the first driver's.
             plugins: observers and wrappers.
 
@@ -324,51 +327,15 @@ class AxScheduler:
             RunLocked: another driver is at it; names it.
             JournalDamaged: says which line, and what can be saved.
         """
-        path = Path(run_dir).expanduser().absolute()
-        if not (path / journal.NAME).is_file():
-            raise InvalidInput(f"{path} is no run directory: it holds no {journal.NAME}.")
-        memory = Memory()
-        memory.open(path, None)
-        try:
-            found = journal.read(path / journal.NAME)
-            journal.repair(path / journal.NAME, found.length)
-            run = found.run
-            if found.snapshot is None:
-                raise InvalidInput(
-                    f"{path}: the last driver ended before anything was begun; start anew."
-                )
-            snapshot = path / found.snapshot
-            adapter = (
-                from_file(run["optimizer"], snapshot, run["seed"])
-                if optimizer is None
-                else adapt(optimizer).load(snapshot)
-            )
-            if runner is None:
-                if run["runner_options"] is None:
-                    raise InvalidInput(
-                        f"The runner {run['runner']!r} of {path} was given as an instance; pass "
-                        "another one: resume(run_dir, runner=...)."
-                    )
-                runner, runner_options = run["runner"], runner_options or run["runner_options"]
-            scheduler = cls(
-                adapter,
-                runner,
-                {**run["config"], **(config or {})},
-                runner_options,
-                plugins=plugins,
-                _run=(RunDirectory.existing(path, run["run_id"]), memory),
-            )
-        except BaseException:
-            memory.close()
-            raise
-        try:
-            scheduler._restore(found)
-        except BaseException:
-            scheduler._finalizer.detach()
-            _open_engines.discard(scheduler._engine)
-            scheduler._engine.let_go()
-            raise
-        return scheduler
+        return resume.resume(
+            cls,
+            Path(run_dir),
+            optimizer=optimizer,
+            runner=runner,
+            runner_options=runner_options,
+            config=config,
+            plugins=plugins,
+        )
 
     def finish(self) -> Any:
         """Go on with the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
@@ -384,56 +351,30 @@ class AxScheduler:
             left, self._left_to_make = self._left_to_make, 0
             return self._run(left, self._interrupted_before())
 
-    def _restore(self, found: journal.RunMemory) -> None:
-        """Bring the optimizer and the engine to where the last driver was."""
-        engine, optimizer = self._engine, self._optimizer
-        engine.owner.call(lambda: replay(optimizer, found.trials.values()))
-        if (then := found.run["versions"]) != (here := versions()):
-            log.warning("This run was begun with %s; it goes on with %s.", then, here)
-        try:
-            self._objective = objective_of(found.objective)
-        except InvalidInput as error:
-            log.warning("%s", error)
-            self._has_objective = self._session.can(Capability.PARAMETERS)
-        if self._objective is not None:
-            self._has_objective = True
-            is_function = self._objective.capability is Capability.FUNCTION
-            function = self._function_of_before() if is_function else None
-            engine.dispatch.set_objective(self._objective, function)
-        for memory in found.trials.values():
-            engine.records[memory.index] = remembered(memory, engine.dispatch)
-        self._left_to_make = found.to_make
-        self._snapshots_made = 1 + max(
-            int(path.stem.split("-")[1]) for path in self._rundir.path.glob("snapshot-*.json")
-        )
-        self._fingerprint = engine.owner.call(optimizer.fingerprint)
-
-    def _function_of_before(self) -> bytes:
-        path = self._rundir.function_file
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
-
     def _write_down(self) -> None:
         """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
-        if not self.config.durable:
+        if not self._memory.durable:  # as configured, or since its folder was removed
             return
         if not self._memory.opened:
             if self._rundir.make():
                 self._engine.announce("message", f"Outputs: {self._rundir.path}")
             try:
-                name = self._session.info.name
-                self._memory.open(
-                    self._rundir.path,
-                    header(self._rundir, self._optimizer, name, self._runner_options, self.config),
+                first = resume.header(
+                    self._rundir,
+                    self._optimizer,
+                    self._session.info,
+                    self._runner_options,
+                    self.config,
                 )
+                self._memory.open(self._rundir.path, first)
             except OSError as error:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
                 ) from error
-        self._engine.dispatch.write_function()
+        self._engine.dispatch.attempts.write_function()
         self._memory.flush()  # who was taken over by another driver writes nothing
+        if not self._memory.durable:
+            return
         optimizer, call = self._optimizer, self._engine.owner.call
         fingerprint = call(optimizer.fingerprint)
         if fingerprint != self._fingerprint:
@@ -636,7 +577,7 @@ class AxScheduler:
                         index, attempt = record.index, record.attempts + 1
                         parameters = record.parameters
                         break
-            request = self._engine.dispatch.make_request(index, attempt, parameters)
+            request = self._engine.dispatch.attempts.request(index, attempt, parameters)
             texts = self._engine.call(lambda: self._session.preview([request]))
             return texts.get(request.key, f"{self._session.info.name}: {request}")
 
@@ -669,8 +610,17 @@ class AxScheduler:
             self._fingerprint, self._loaded = None, True
         return self
 
+    def _let_go(self) -> None:
+        """Give up a scheduler that could not be restored; touch nothing of its run."""
+        self._finalizer.detach()
+        _open_engines.discard(self._engine)
+        self._engine.let_go()
+
     def close(self) -> None:
-        """Cancel what runs (the trials stay open), and let the runner go. May be called twice."""
+        """Cancel what runs (the trials stay open), and let the runner go. May be called twice.
+
+        With the setting ``on_exit="leave"`` the jobs go on, and `resume` finds them again.
+        """
         if not self._finalizer.alive:
             return
         with self._call("close"):
@@ -683,84 +633,6 @@ class AxScheduler:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # ---- for Batch -------------------------------------------------------------------------
-
-    def _batch_entry(self, parameters: Mapping[str, Any], trial_index: int | None) -> Entry:
-        with self._call("add_trial"):
-            self._ready(objective=False, write=False)
-            if not isinstance(parameters, Mapping):
-                raise InvalidInput(
-                    f"add_trial: parameters must be a mapping, got {type(parameters).__name__}."
-                )
-            self._optimizer.validate(parameters)
-            if trial_index is not None:
-                record = self._open_record(trial_index)
-                if dict(record.parameters) != dict(parameters):
-                    raise InvalidInput(
-                        f"Trial {trial_index} has the parameters {dict(record.parameters)}, not "
-                        f"{dict(parameters)}. Leave out trial_index to add a new trial."
-                    )
-            return Entry(dict(parameters), trial_index)
-
-    def _run_batch(
-        self, entries: Sequence[Entry], generated: int, indices: list[int], *, wait: bool
-    ) -> None:
-        with self._call("batch.run"):
-            self._ready()
-            engine = self._engine
-            for entry in entries:
-                if entry.index is not None:  # much may have happened since it was added
-                    self._open_record(entry.index)
-            records: list[Record] = []
-            with self._parking(records):
-                engine.owner.call(lambda: self._adopt_or_attach(entries, records))
-            indices += [record.index for record in records]
-
-            def begin() -> None:
-                engine.announce("run_started", trials=len(records) + generated)
-                engine.made = []
-                engine.to_make += generated
-                engine.dispatch.synchronous = bool(self.config.synchronous)
-                engine.dispatch.want(records)
-
-            try:
-                if wait:
-                    self._long(begin, lambda: engine.idle)
-                else:
-                    self._perform(begin)
-            finally:
-                indices += engine.made
-
-    def _adopt_or_attach(self, entries: Sequence[Entry], records: list[Record]) -> None:
-        """Find or make the trials of a batch; in the owner's thread."""
-        optimizer = self._optimizer
-        taken = {entry.index for entry in entries if entry.index is not None}
-        views = optimizer.trials()
-        for entry in entries:
-            index = entry.index
-            if index is None:
-                index = next(
-                    (
-                        view.index
-                        for view in views.values()
-                        if view.index not in taken
-                        and self._is_free(view)
-                        and dict(view.parameters) == dict(entry.parameters)
-                    ),
-                    None,
-                )
-            if index is None:
-                index = optimizer.attach(entry.parameters)
-            taken.add(index)
-            # As the optimizer holds them: numbers of the right type, fixed ones filled in.
-            parameters = optimizer.trials([index])[index].parameters
-            records.append(self._engine.record(index, parameters))
-
-    def _is_free(self, view: TrialView) -> bool:
-        record = self._engine.records.get(view.index)
-        unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
-        return view.open and not view.has_data and unused
 
     @contextlib.contextmanager
     def _parking(self, records: list[Record]) -> Iterator[None]:
@@ -786,7 +658,9 @@ class AxScheduler:
                 self._alive()
             self._engine.cancel_wanted = False
             yield
-            if self._memory.opened and self._fingerprint is not None and name != "close":
+            if self._engine.changed_outside:  # the next call makes a snapshot
+                self._fingerprint, self._engine.changed_outside = None, False
+            elif self._memory.opened and self._fingerprint is not None and name != "close":
                 self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
         finally:
             self._lock.release()
@@ -797,11 +671,17 @@ class AxScheduler:
 
     def _ready(self, *, objective: bool = True, write: bool = True) -> None:
         self._optimizer.check()
-        if objective and not self._has_objective:
-            raise InvalidInput(
-                "No objective is set: call set_objective_function(f), "
-                "set_script_objective(path) or set_container_objective(image) first."
-            )
+        if objective and not self._session.can(Capability.PARAMETERS):
+            if self._chosen is None:
+                raise InvalidInput(
+                    "No objective is set: call set_objective_function(f), "
+                    "set_script_objective(path) or set_container_objective(image) first."
+                )
+            if self._chosen.missing:
+                raise InvalidInput(
+                    f"The objective needs {', '.join(self._chosen.missing)}, whose values may be "
+                    "secrets and so are not written down: set the objective again, with them."
+                )
         if write:
             self._write_down()
         self._engine.dispatch.objective_names = self._optimizer.objective_names
@@ -822,13 +702,13 @@ class AxScheduler:
             raise self._interrupted()
 
     def _interrupted(self) -> OptimizationInterrupted:
-        states = [record.state for record in self._engine.records.values()]
-        opened = sum(record.reopened for record in self._engine.records.values())
-        if self._engine.left_behind:  # it could not say what has become of them
-            opened += len(self._engine.dispatch.active)
+        records, running = self._engine.records.values(), len(self._engine.dispatch.active)
+        done = sum(record.state is TrialState.SUCCEEDED for record in records)
+        opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
         words = (
-            f"Interrupted: {states.count(TrialState.SUCCEEDED)} trials have results, {opened} "
-            f"were stopped and stay open, {self._left_to_make} were not made yet"
+            f"Interrupted: {done} trials have results, {opened} were stopped and stay open, "
+            + (f"{running} have jobs that may run on, " if running else "")
+            + f"{self._left_to_make} were not made yet"
         )
         if self._rundir.path.exists():
             path = self._rundir.path / "experiment.json"

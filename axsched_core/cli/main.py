@@ -8,7 +8,7 @@ import click
 
 from axsched_core import plugins
 from axsched_core.cli.new_runner import new_runner
-from axsched_core.cli.runs import resume, salvage
+from axsched_core.cli.runs import cancel, resume, salvage
 from axsched_core.errors import AxschedError
 
 
@@ -44,6 +44,7 @@ def runners() -> None:
         raise SystemExit(1)
 
 
+main.add_command(cancel)
 main.add_command(new_runner)
 main.add_command(resume)
 main.add_command(salvage)

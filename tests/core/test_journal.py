@@ -25,7 +25,8 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.journal import Journal, TrialMemory
-from axsched_core.memory import Memory, objective_of
+from axsched_core.memory import Memory
+from axsched_core.objectives import Chosen
 from axsched_core.trials import Job, Record, TrialState
 
 RUN = {"run_id": "0123456789", "runner": "toy"}
@@ -44,6 +45,12 @@ def record(index: int, **changes: Any) -> Record:
     for name, value in changes.items():
         setattr(made, name, value)
     return made
+
+
+def read_objective(run_dir: Path) -> Chosen:
+    line = journal.read(run_dir / journal.NAME).objective
+    assert line is not None
+    return Chosen.from_plain(line, run_dir)
 
 
 def with_job(made: Record, attempt: int, folder: Path) -> Record:
@@ -68,7 +75,7 @@ FIRST = {"k": "run", "format": journal.FORMAT, **RUN}
 def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     made = with_job(record(0), 1, tmp_path)
     memory.snapshot("snapshot-0.json")
-    memory.objective(FunctionObjective("f", True, (3, 11)))
+    memory.objective(Chosen(ContainerObjective("image:1")))
     memory.call(5)
     memory.trial(made, {"run": [1, None]}, counted=True)
     memory.key(made)
@@ -95,7 +102,8 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     found = journal.read(tmp_path / journal.NAME)
     assert found.run == {"format": journal.FORMAT, **RUN}
     assert found.snapshot == "snapshot-0.json"
-    assert objective_of(found.objective) == FunctionObjective("f", True, (3, 11))
+    assert found.objective is not None
+    assert Chosen.from_plain(found.objective, tmp_path).objective == ContainerObjective("image:1")
     assert found.to_make == 2
     assert found.length == (tmp_path / journal.NAME).stat().st_size
     p = made.parameters
@@ -148,19 +156,20 @@ def test_trials_of_a_batch_are_of_no_call(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "objective",
+    "chosen",
     [
-        FunctionObjective("f", False, (3, 12)),
-        ScriptObjective(("/bin/sh", "a b.sh"), {}, "/somewhere", 3.5),
-        ContainerObjective("image:1", ("run", "it"), {"gpus": 1}),
-        ContainerObjective("image:1"),
-        None,
+        Chosen(FunctionObjective("f", False, (3, 12)), b"pickle", "abc"),
+        Chosen(ScriptObjective(("/bin/sh", "a b.sh"), {}, "/x", 3.5), None, "abc", "/a b.sh"),
+        Chosen(ContainerObjective("image:1", ("run", "it"), {"gpus": 1})),
+        Chosen(ContainerObjective("image:1")),
     ],
 )
-def test_objectives_come_back(memory: Memory, tmp_path: Path, objective: Objective | None):
-    memory.objective(objective)
+def test_objectives_come_back(memory: Memory, tmp_path: Path, chosen: Chosen):
+    if chosen.pickled is not None:
+        (tmp_path / str(chosen.function_name)).write_bytes(chosen.pickled)
+    memory.objective(chosen)
     memory.flush()
-    assert objective_of(journal.read(tmp_path / journal.NAME).objective) == objective
+    assert read_objective(tmp_path) == chosen
 
 
 def test_a_functions_modules_are_found_from_elsewhere(
@@ -170,22 +179,41 @@ def test_a_functions_modules_are_found_from_elsewhere(
     before = sys.path[:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/of/the/script", *before])
-    memory.objective(FunctionObjective("f", True, (3, 11)))
+    chosen = Chosen(FunctionObjective("f", True, (3, 11)), b"pickle")
+    (tmp_path / str(chosen.function_name)).write_bytes(b"pickle")
+    memory.objective(chosen)
     memory.flush()
     monkeypatch.setattr(sys, "path", before[:])
     for _ in range(2):
-        objective_of(journal.read(tmp_path / journal.NAME).objective)
+        read_objective(tmp_path)
         assert sys.path == [*before, str(tmp_path), "/of/the/script"]
 
 
-def test_of_environment_variables_only_the_names_are_written(memory: Memory, tmp_path: Path):
-    memory.objective(ScriptObjective(("a",), {"TOKEN": "s3cret", "A": "hidden"}))
+@pytest.mark.parametrize(
+    ("objective", "left", "missing"),
+    [
+        (
+            ScriptObjective(("a",), {"TOKEN": "s3cret", "A": "s3cret"}, "/x", 3.0),
+            ScriptObjective(("a",), {}, "/x", 3.0),
+            ("A", "TOKEN"),
+        ),
+        (
+            ContainerObjective(
+                "i", None, {"env": {"A": "s3cret"}, "env_vars": ["B=s3cret"], "c": 1}
+            ),
+            ContainerObjective("i", None, {"c": 1}),
+            ("env", "env_vars"),
+        ),
+    ],
+)
+def test_of_secrets_only_the_names_are_written(
+    memory: Memory, tmp_path: Path, objective: Objective, left: Objective, missing: tuple[str, ...]
+):
+    memory.objective(Chosen(objective))
     memory.flush()
-    text = (tmp_path / journal.NAME).read_text()
-    assert "s3cret" not in text
-    assert "hidden" not in text
-    with pytest.raises(InvalidInput, match="A, TOKEN.*set_script_objective again"):
-        objective_of(journal.read(tmp_path / journal.NAME).objective)
+    assert "s3cret" not in (tmp_path / journal.NAME).read_text() + repr(objective)
+    found = read_objective(tmp_path)
+    assert (found.objective, found.missing) == (left, missing)
 
 
 def test_what_json_does_not_know_does_not_end_a_run(tmp_path: Path):
@@ -212,7 +240,7 @@ def test_what_json_does_not_know_does_not_end_a_run(tmp_path: Path):
 
 def test_events_before_it_is_open_wait_and_without_durable_there_are_none(tmp_path: Path):
     memory = Memory()
-    memory.objective(None)
+    memory.objective(Chosen(ContainerObjective("image:1")))
     memory.flush()
     memory.open(tmp_path, RUN)
     memory.flush()

@@ -1,0 +1,128 @@
+"""Attempts to evaluate trials, before they are submitted: numbers, keys, folders, objective."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from axsched_core import jobfolder
+from axsched_core.config import SchedulerConfig
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import JobRequest, Resources
+from axsched_core.memory import Memory
+from axsched_core.objectives import Chosen
+from axsched_core.rundir import RunDirectory
+from axsched_core.trials import Job, Record
+
+
+class Attempts:
+    """Makes the requests of one run.
+
+    Args:
+        config: the scheduler's settings.
+        rundir: where the jobs' folders are made.
+        memory: takes the keys, and which objective they are for.
+    """
+
+    def __init__(self, config: SchedulerConfig, rundir: RunDirectory, memory: Memory) -> None:
+        self._config, self._rundir, self._memory = config, rundir, memory
+        self._chosen: Chosen | None = None
+        self._function_written = False
+        self._numbers: dict[int, int] = {}
+        """The last attempt of each trial, by which keys and folders are named; never reset."""
+
+    def set_objective(self, chosen: Chosen) -> None:
+        """What jobs evaluate from now on."""
+        self.take_objective(chosen)
+        if self._memory.opened:  # else once there is a run directory
+            self.write_function()
+        self._memory.objective(chosen)
+
+    def take_objective(self, chosen: Chosen, *, written: bool = False) -> None:
+        """The same without a word to the journal, which knows."""
+        self._chosen, self._function_written = chosen, written
+
+    def write_function(self) -> None:
+        """Have the function in the run directory, before the journal speaks of it.
+
+        Raises:
+            InvalidInput: it cannot be written.
+        """
+        path = self._function_file
+        if path is None or self._function_written:
+            return
+        assert self._chosen is not None
+        try:
+            jobfolder.write_atomically(path, self._chosen.pickled or b"")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._function_written = True
+
+    @property
+    def _function_file(self) -> Path | None:
+        name = self._chosen.function_name if self._chosen is not None else None
+        return self._rundir.path / name if name else None
+
+    def remember(self, record: Record) -> None:
+        """A trial of an earlier driver: its attempts are not to be named again."""
+        self._numbers[record.index] = record.attempts
+
+    def next(self, record: Record) -> JobRequest:
+        """The next attempt of a trial, its folder made and its key taken by the journal.
+
+        The same again where the outcome of its submission is unknown.
+
+        Raises:
+            InvalidInput: the run directory cannot be written.
+            TypeError, ValueError: JSON cannot hold its parameters.
+        """
+        if record.in_doubt:
+            return record.job.request
+        self.write_function()
+        if record.latest is not None and not record.latest.sent:
+            # Prepared, but never sent: the objective may have changed since.
+            shutil.rmtree(record.latest.request.folder, ignore_errors=True)
+            record.attempts -= 1
+            self._numbers[record.index] -= 1
+        number = self._numbers.get(record.index, 0) + 1
+        while self._rundir.job_folder(record.index, number).exists():
+            number += 1  # a driver that was killed had made it, and got no further
+        request = self.request(record.index, number, record.parameters)
+        try:
+            jobfolder.prepare(
+                request,
+                function_file=self._function_file,
+                max_result_bytes=self._config.max_result_bytes,
+            )
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._numbers[record.index] = number
+        record.attempts, record.latest = record.attempts + 1, Job(request)
+        self._memory.key(record)
+        return request
+
+    def request(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> JobRequest:
+        """What would be submitted for this attempt; touches nothing."""
+        objective = self._chosen.objective if self._chosen is not None else None
+        own = getattr(objective, "time_limit", None)
+        limit = self._config.max_trial_monitoring_time
+        return JobRequest(
+            key=self._rundir.key(index, attempt),
+            trial_index=index,
+            attempt=attempt,
+            parameters=dict(parameters),
+            folder=self._rundir.job_folder(index, attempt),
+            objective=objective,
+            resources=Resources(time_limit=min(limit, own) if own else limit),
+        )
+
+    def _unwritable(self, error: OSError) -> InvalidInput:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free some space" if full else "Put the folder right"
+        return InvalidInput(
+            f"The run directory {self._rundir.path} cannot be written: {error}. {remedy}, or "
+            "choose another job_output_dir, then run again; what was told to the optimizer is kept."
+        )

@@ -1,0 +1,249 @@
+"""What a driver leaves when it stops, and what the next one makes of it, fault by fault.
+
+A driver's death is played by a copy of its run directory, made while it is at work; the toy
+runner's jobs are the backend's, which both drivers share.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keys import press_ctrl_c
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import AxScheduler, hookimpl
+from axsched_core.errors import InvalidInput, OptimizationInterrupted
+from axsched_core.jobs import CancelOutcome, RunnerInfo
+from axsched_core.trials import TrialState
+
+Make = Callable[..., AxScheduler]
+
+
+def next_runner(last: ToyRunner) -> ToyRunner:
+    """A runner of another driver for the same backend."""
+    runner = ToyRunner(last.finish, capabilities=last.capabilities)
+    runner.requests, runner.statuses, runner.results = last.requests, last.statuses, last.results
+    return runner
+
+
+def resume(run_dir: Path, last: ToyRunner, **more: Any) -> AxScheduler:
+    settings = {"optimizer": ToyOptimizer(), "runner": next_runner(last), **more}
+    return AxScheduler.resume(run_dir, **settings)
+
+
+def died(scheduler: AxScheduler, to: Path) -> Path:
+    """The run directory as the driver leaves it that dies now."""
+    copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
+    (copy / "lock.json").unlink()
+    return copy
+
+
+def test_no_second_job_beside_one_that_a_second_ctrl_c_has_left(make: Make, tmp_path, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
+    started = threading.Event()
+
+    class Stubborn(ToyRunner):
+        @hookimpl
+        def axsched_poll(self, handles):
+            started.set()
+            return super().axsched_poll(handles)
+
+        @hookimpl
+        def axsched_cancel(self, handles, reason):
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+    runner = Stubborn(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=2)
+    presser = press_ctrl_c(started, times=2)
+    with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on"):
+        scheduler.run_optimization(max_trials=2)
+    presser.join()
+    left = died(scheduler, tmp_path)
+    for key in runner.running():
+        runner.end(key, {"loss": 1.0})
+    with resume(left, runner) as again:
+        again.finish()
+        assert [trial.attempts for trial in again.trials.values()] == [1, 1]
+        assert len(runner.requests) == 2
+
+
+def test_jobs_that_are_left_are_found_again(make: Make):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner, on_exit="leave")
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.close()
+    assert runner.cancels == []
+    assert runner.closed == [False]
+    runner.end(runner.running()[0], {"loss": 2.0})
+    with resume(scheduler.run_directory, runner) as again:
+        again.finish()
+        assert again.trials[0].results == {"loss": (2.0, None)}
+        assert len(runner.requests) == 1
+
+
+def test_ctrl_c_leaves_what_runs_where_that_is_wished(make: Make):
+    runner = ToyRunner(lambda request: None, free=lambda: 2 - len(runner.running()))
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, runner, on_exit="leave")
+    presser = press_ctrl_c(runner.submitted)
+    with pytest.raises(OptimizationInterrupted, match="have jobs that may run on"):
+        scheduler.run_optimization(max_trials=4)
+    presser.join()
+    assert runner.cancels == []
+    runner.finish = lambda request: {"loss": 1.0}
+    for key in runner.running():
+        runner.end(key, {"loss": 2.0})
+    scheduler.finish()
+    assert optimizer.count("COMPLETED") == 4
+    assert len(runner.requests) == 4
+
+
+def test_who_leaves_jobs_must_write_them_down(make: Make):
+    with pytest.raises(InvalidInput, match="on_exit='leave' needs durable=True"):
+        make(on_exit="leave", durable=False)
+
+
+def test_what_a_batch_had_still_to_make_is_made_by_finish(make: Make, tmp_path):
+    copies: list[Path] = []
+    runner = ToyRunner()
+
+    def submit(request):
+        if request.trial_index == 2:
+            copies.append(died(scheduler, tmp_path))
+
+    runner.on_submit = submit
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    with scheduler.batch_trial_context() as batch:
+        batch.add_generated(5)
+    with resume(copies[0], runner) as again:
+        again.finish()
+        assert again.client.count("COMPLETED") == 5
+
+
+def test_a_cancelled_run_has_nothing_left_to_make(make: Make, in_thread):
+    runner = ToyRunner(lambda r: None if r.trial_index else {"loss": 1.0})
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    running = in_thread(lambda: scheduler.run_optimization(max_trials=5))
+    for _ in range(2):
+        assert runner.submitted.acquire(timeout=30)
+    scheduler.cancel()
+    running.result()
+    scheduler.close()
+    with resume(scheduler.run_directory, runner) as again:
+        again.finish()
+        assert len(again.client.rows) == 2
+
+
+def test_the_runner_must_be_of_the_same_kind(make: Make):
+    class Other(ToyRunner):
+        @hookimpl
+        def axsched_runner_info(self):
+            return RunnerInfo("other", ["parameters"])
+
+    scheduler = make()
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    for _ in range(2):  # the lock is given back
+        with pytest.raises(InvalidInput, match="by the runner 'toy'; 'other' cannot find them"):
+            resume(scheduler.run_directory, ToyRunner(), runner=Other())
+
+
+def test_a_trial_that_the_user_ended_stays_ended(make: Make, tmp_path):
+    runner = ToyRunner(lambda request: None)
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, runner)
+    first, second = scheduler.get_next_trial(), scheduler.get_next_trial()
+    scheduler.run_trial(first)
+    scheduler.run_trial(second)
+    optimizer.rows[first]["status"] = "FAILED"
+    scheduler.monitor_trials()
+    assert scheduler.trials[first].state is TrialState.CLOSED
+    killed = died(scheduler, tmp_path)
+    with resume(killed, runner) as again:
+        assert not again.client.trials()[first].open
+        assert again.client.trials()[second].open
+    scheduler.run_trial(scheduler.get_next_trial())
+    killed = died(scheduler, tmp_path / "later")
+    with resume(killed, runner) as again:
+        assert again.client.rows[first]["status"] == "FAILED"  # a snapshot knows it exactly
+
+
+def test_calls_go_on_after_the_run_directory_was_removed(make: Make, caplog):
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer)
+    scheduler.run_optimization(max_trials=1)
+    shutil.rmtree(scheduler.run_directory)
+    for _ in range(2):
+        scheduler.run_optimization(max_trials=1)
+    assert optimizer.count("COMPLETED") == 3
+    assert caplog.text.count("was removed") == 1
+
+
+# ---- the objective ---------------------------------------------------------------------------
+
+
+def scripted() -> ToyRunner:
+    return ToyRunner(capabilities=("script", "function"))
+
+
+def test_a_script_that_has_changed_is_said(make: Make, tmp_path, caplog):
+    script = tmp_path / "simulate.sh"
+    script.write_text("exit 0")
+    runner = scripted()
+    scheduler = make(runner=runner)
+    scheduler.set_script_objective(script)
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    with resume(scheduler.run_directory, runner):
+        assert "has changed" not in caplog.text
+    script.write_text("exit 1")
+    with resume(scheduler.run_directory, runner):
+        assert f"The script {script} has changed" in caplog.text
+
+
+@pytest.mark.parametrize("changed", ["code", "options", "nothing"])
+def test_another_objective_than_before_is_said(make: Make, tmp_path, caplog, changed):
+    script = tmp_path / "simulate.sh"
+    script.write_text("exit 0")
+    runner = scripted()
+    scheduler = make(runner=runner)
+    scheduler.set_script_objective(script, {"env": {"TOKEN": "1"}})
+    scheduler.run_optimization(max_trials=2)
+    scheduler.close()
+    if changed == "code":
+        script.write_text("exit 1")
+    caplog.set_level(logging.WARNING)
+    with resume(scheduler.run_directory, runner) as again:
+        with pytest.raises(InvalidInput, match="needs TOKEN, whose values may be secrets"):
+            again.finish()
+        options = {"env": {"TOKEN": "2"}, **({"args": [1]} if changed == "options" else {})}
+        again.set_script_objective(script, options)
+    words = "The objective is another than before, and 2 trials of this run"
+    assert (words in caplog.text) is (changed != "nothing")
+
+
+def loss(x: float, y: float) -> float:
+    return x + y
+
+
+def other_loss(x: float, y: float) -> float:
+    return x - y
+
+
+@pytest.mark.parametrize("again", [loss, other_loss])
+def test_a_function_is_known_by_its_source(make: Make, caplog, again):
+    runner = scripted()
+    scheduler = make(runner=runner)
+    scheduler.set_objective_function(loss)
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    with resume(scheduler.run_directory, runner) as resumed:
+        resumed.finish()  # it has come back from the run directory
+        resumed.set_objective_function(again)
+    assert ("another than before" in caplog.text) is (again is other_loss)
