@@ -19,6 +19,7 @@ Out, written by the worker (or by anything that follows the protocol):
 ``progress.jsonl``  intermediate metrics, one JSON object a line
 ``stdout.log``      what the objective printed; ``stderr.log`` likewise
 ``exit.json``       last of all: how the job ended
+``stopped.json``    in its place, where the backend has ended the job and says itself why
 ==================  =================================================================
 
 ``cancel``, made by the driver, asks the worker to end the job. Values of environment variables
@@ -66,6 +67,7 @@ PROGRESS = "progress.jsonl"
 STDOUT = "stdout.log"
 STDERR = "stderr.log"
 EXIT = "exit.json"
+STOPPED = "stopped.json"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -178,13 +180,13 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_exit(folder: Path) -> JobStatus | None:
-    """Read how the job ended from its ``exit.json``; None while there is none.
+def read_exit(folder: Path, name: str = EXIT) -> JobStatus | None:
+    """Read how the job ended from its ``exit.json`` (or `STOPPED`); None while there is none.
 
     The file is written by the machine that ran the job, so nothing in it is trusted to have
     the right type.
     """
-    data = read_json(folder / EXIT)
+    data = read_json(folder / name)
     if not isinstance(data, Mapping):
         return None
     exit_code, signal = _integer(data.get("exit_code")), _integer(data.get("signal"))

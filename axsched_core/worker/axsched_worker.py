@@ -7,7 +7,10 @@ writes there, a runner may add
 
 * ``threads`` (int): a limit for OpenMP, OpenBLAS, MKL and the like, set in the job's
   environment unless the user has set one;
-* ``sys_path`` (list of str): directories that a function's modules may be imported from.
+* ``sys_path`` (list of str): directories that a function's modules may be imported from;
+* ``backend_explains`` (bool): whoever sends the supervisor SIGTERM is the backend, which says
+  itself why (a time limit, preemption, a requeue). A job that ends so leaves ``stopped.json``,
+  of the same form, in the place of ``exit.json``: it may yet be started again.
 
 Of the objective's environment variables ``job.json`` holds only the names: their values may be
 secrets, so they come in the environment of the process that starts the worker.
@@ -55,6 +58,8 @@ WAIT = 0.1
 """Seconds between two looks at the ``cancel`` file."""
 GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
+STOP_LAG = 1.0
+"""Seconds in which a backend that ends a job has signalled all of its processes."""
 SWEEP_LIMIT = 20.0
 """Seconds after which processes that SIGKILL does not end are given up."""
 CLAIM_GRACE = 5.0
@@ -324,7 +329,8 @@ def _create(path: str, content: Mapping[str, Any]) -> bool:
 
 def _set_aside(folder: str, restart: int) -> None:
     """Keep what the earlier start left, under other names."""
-    for name in ("result.json", "progress.jsonl", "stdout.log", "stderr.log", "exit.json"):
+    names = ("result.json", "progress.jsonl", "stdout.log", "stderr.log", "exit.json")
+    for name in (*names, "stopped.json"):
         path = os.path.join(folder, name)
         if os.path.exists(path):
             os.replace(path, "%s.%d" % (path, restart - 1))
@@ -356,13 +362,14 @@ class _Ending:
         return self.exit_code or (1 if self.cause else 0)
 
 
-def _write_exit(folder: str, ending: _Ending, start: float) -> None:
+def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.json") -> None:
     data = dict(vars(ending), start=start, end=time.time(), host=os.uname().nodename)
     data["message"] = ending.message[:MESSAGE_LIMIT]
     try:
-        _write_json(os.path.join(folder, "exit.json"), data)
+        _write_json(os.path.join(folder, name), data)
     except OSError:
-        _note(folder, "exit.json cannot be written (%s):\n%s\n" % (folder, traceback.format_exc()))
+        words = "%s cannot be written (%s):\n%s\n" % (name, folder, traceback.format_exc())
+        _note(folder, words)
         raise
 
 
@@ -407,6 +414,8 @@ class _Supervisor:
         self.status: Optional[int] = None  # of the child, as wait4 gives it
         self.max_rss: Optional[int] = None
         self.told_to_stop = False
+        self.stopped = False  # by the backend, which says why
+        self.oom_kills = _oom_kills()
 
     def run(self, restart: int) -> int:
         if not _claim(self.folder, restart):
@@ -424,7 +433,8 @@ class _Supervisor:
             ending = _supervisor_trouble(self.folder, error)
             self._end_all(grace=0.0)
         finally:
-            _write_exit(self.folder, ending, start)
+            name = "stopped.json" if self.stopped else "exit.json"
+            _write_exit(self.folder, ending, start, name)
         return ending.as_exit_code()
 
     def _supervise(self) -> _Ending:
@@ -478,12 +488,12 @@ class _Supervisor:
         limit = self.job.get("time_limit")
         deadline = None if limit is None else time.monotonic() + float(limit)
         while self._reap():
-            if self.status is not None:
-                return None  # the child has ended by itself; others may be left
+            if self.status is not None:  # the child has ended; others may be left
+                return self._told_to_stop() if self._stopped_with_child() else None
             if self._cancelled():
                 return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
             if self.told_to_stop:
-                return _Ending(cause="SIGNAL", message="supervisor was told to stop (SIGTERM)")
+                return self._told_to_stop()
             pause = WAIT
             if deadline is not None:
                 pause = min(WAIT, deadline - time.monotonic())
@@ -492,6 +502,27 @@ class _Supervisor:
                     return _Ending(cause="TIME_LIMIT", message=words)
             self._pause(pause)
         return None
+
+    def _told_to_stop(self) -> _Ending:
+        if self._cancelled():
+            return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
+        self.stopped = bool(self.job.get("backend_explains"))
+        return _Ending(cause="SIGNAL", message="supervisor was told to stop (SIGTERM)")
+
+    def _stopped_with_child(self) -> bool:
+        """Say whether the child has ended because the backend has told all processes to stop."""
+        if not self.job.get("backend_explains"):
+            return False
+        status = self.status or 0
+        # They are told one after the other, so the child may have ended before we are told.
+        signalled = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
+        deadline = time.monotonic() + (STOP_LAG if signalled else 0.0)
+        while not self.told_to_stop:
+            left = deadline - time.monotonic()
+            self._pause(max(0.0, left))
+            if left <= 0:
+                break
+        return self.told_to_stop and not (status == 0 and self._has_result())
 
     def _pause(self, seconds: float) -> None:
         """Wait for a child's end or SIGTERM, at most so long."""
@@ -564,6 +595,9 @@ class _Supervisor:
             ending.message = report.get("message") or ""
             if ending.cause == "EXIT_CODE" and not ending.message:
                 ending.message = "ended with exit code %s" % (ending.exit_code,)
+        if ending.as_exit_code() == 128 + signal.SIGKILL and _oom_kills() > self.oom_kills:
+            ending.cause = "OUT_OF_MEMORY"
+            ending.message = "killed by the kernel: the job's memory limit was reached"
         if why is not None:
             ending.cause, ending.message = why.cause, why.message
         elif ending.cause is None and self.job["kind"] == "function" and not self._has_result():
@@ -604,6 +638,30 @@ class _Supervisor:
 
     def _path(self, name: str) -> str:
         return os.path.join(self.folder, name)
+
+
+def _oom_kills() -> int:
+    """How many processes of our control group the kernel has killed for want of memory."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            groups = [line.rstrip("\n").split(":", 2) for line in file]
+    except OSError:
+        return 0
+    found = 0
+    for _, kind, path in groups:
+        if "memory" in kind.split(","):
+            found += _counted("/sys/fs/cgroup/memory" + path + "/memory.oom_control")
+        elif not kind:
+            found += _counted("/sys/fs/cgroup" + path + "/memory.events")
+    return found
+
+
+def _counted(path: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _descendants(root: int) -> list[int]:

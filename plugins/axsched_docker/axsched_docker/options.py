@@ -66,9 +66,8 @@ class ContainerOptions:
     """Where the command starts; container objectives only. None: the image's own."""
     read_only: bool = False
     """Mount the container's root file system read-only; the job's folder stays writable."""
-    init: bool | None = None
-    """Have a small init process in the container, which forwards signals and collects orphans.
-    None: for container objectives."""
+    init: bool = True
+    """Have a small init process in the container, which forwards signals and collects orphans."""
     cap_add: tuple[str, ...] = field(factory=tuple, converter=strings)
     """Capabilities beside Docker's default ones ("SYS_PTRACE")."""
     cap_drop: tuple[str, ...] = field(factory=tuple, converter=strings)

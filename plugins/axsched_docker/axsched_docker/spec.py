@@ -51,6 +51,8 @@ class Plan:
     """The job's, on this machine."""
     files: str
     """"copy" or "mount"."""
+    protocol: Mapping[str, str] = {}
+    """Those environment variables that are ours, and no secret."""
     script: Path | None = None
     """To be brought into the container."""
     job_changes: Mapping[str, Any] = {}
@@ -71,11 +73,8 @@ class Plan:
 
     def shown(self) -> str:
         """The create call, for people: values of environment variables are not shown."""
-        own = ("AXSCHED_", "JOB_PARAMS_FILE=")
-        masked = [
-            one if one.startswith(own) else f"{one.partition('=')[0]}=***"
-            for one in self.body["Env"]
-        ]
+        names = (one.partition("=")[0] for one in self.body["Env"])
+        masked = [f"{name}={self.protocol.get(name, '***')}" for name in names]
         text = json.dumps({**self.body, "Env": masked}, indent=2)
         how = (
             f"{self.folder / BOX} is mounted at {ROOT}"
@@ -174,9 +173,8 @@ def _plan(
     user = chosen.user
     if user is None and mount_files:
         user = f"{os.getuid()}:{os.getgid()}"
-    env = {**chosen.environment, **jobfolder.environment(request)}
-    if kind == "container":
-        env |= _protocol(request)
+    protocol = _protocol(request) if kind == "container" else {}
+    env = {**chosen.environment, **jobfolder.environment(request), **protocol}
     labels = {
         **chosen.labels,
         RUN_LABEL: request.key.rsplit("-", 2)[0],
@@ -197,7 +195,7 @@ def _plan(
     if user is not None:
         body["User"] = user
     name = container_name(request.key)
-    return Plan(name, body, image, chosen.pull, request.folder, options.files)
+    return Plan(name, body, image, chosen.pull, request.folder, options.files, protocol)
 
 
 def _protocol(request: JobRequest) -> dict[str, str]:
@@ -240,7 +238,7 @@ def _host_config(
         "Mounts": volumes,
         "Tmpfs": dict(options.tmpfs),
         "ReadonlyRootfs": options.read_only,
-        "Init": (kind == "container") if options.init is None else options.init,
+        "Init": options.init,
         "CapAdd": list(options.cap_add),
         "CapDrop": list(options.cap_drop),
         "SecurityOpt": list(options.security_opt),

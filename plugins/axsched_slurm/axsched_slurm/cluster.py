@@ -1,0 +1,47 @@
+"""What the cluster says of itself, asked once."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from axsched_slurm.commands import Commands
+
+
+@frozen
+class Cluster:
+    """The part of ``scontrol show config`` that matters here."""
+
+    name: str
+    version: str
+    accounting: bool
+    """Whether sacct knows ended jobs."""
+    max_array_size: int
+    """One more than the greatest index of an array's element."""
+    max_jobs: int
+    min_job_age: str
+    """How long squeue knows a job that has ended."""
+
+
+def describe(commands: Commands) -> Cluster:
+    """Ask the controller.
+
+    Raises:
+        BackendUnavailable: it does not answer.
+    """
+    text = commands.ask("scontrol", "show", "config")
+    found = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", text, re.MULTILINE))
+
+    def number(name: str, default: int) -> int:
+        value = found.get(name, "")
+        return int(value) if value.isdigit() else default
+
+    return Cluster(
+        name=found.get("ClusterName", ""),
+        version=found.get("SLURM_VERSION", ""),
+        accounting=found.get("AccountingStorageType", "").endswith("slurmdbd"),
+        max_array_size=number("MaxArraySize", 1001),
+        max_jobs=number("MaxJobCount", 10000),
+        min_job_age=found.get("MinJobAge", ""),
+    )

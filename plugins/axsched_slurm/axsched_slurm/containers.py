@@ -1,0 +1,102 @@
+"""From a container objective to the command line of an engine that clusters have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import ge, gt, optional
+
+from axsched_core import options
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import ContainerObjective, JobRequest
+
+_FIND_ENGINE = (
+    'for engine in apptainer singularity; do command -v "$engine" >/dev/null 2>&1 && '
+    'exec "$engine" "$@"; done; '
+    "echo 'this node has neither apptainer nor singularity' >&2; exit 127"
+)
+
+
+@frozen
+class ContainerOptions:
+    """The ``container_options`` of `AxScheduler.set_container_objective`."""
+
+    binds: Sequence[str] = ()
+    """Further folders for the container: ``"/data"``, ``"/data:/in"``, ``"/data:/in:ro"``."""
+    env: Mapping[str, Any] = field(factory=dict)
+    """Environment variables to add."""
+    args: Sequence[str] = ()
+    """Further arguments for the engine, before the image."""
+    cpus: int | None = field(default=None, validator=optional(ge(1)))
+    memory_bytes: int | None = field(default=None, validator=optional(gt(0)))
+    gpus: int | None = field(default=None, validator=optional(ge(0)))
+    """More than 0 adds apptainer's ``--nv``."""
+    time_limit: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds."""
+
+
+def container_options(objective: ContainerObjective) -> ContainerOptions:
+    """Check a container objective's options.
+
+    Raises:
+        InvalidInput: one is unknown, or has no meaning.
+    """
+    return options.build(ContainerOptions, objective.options, "container_options")
+
+
+def command_line(request: JobRequest, engine: str | None) -> tuple[str, ...]:
+    """What runs the container in a job.
+
+    The job's folder is bound under its own path and is the working directory; the environment,
+    with the job's ``AXSCHED_...``, is the engine's.
+
+    Args:
+        request: a job with a container objective.
+        engine: the option ``container_engine``.
+
+    Raises:
+        InvalidInput: an option has no meaning, or the engine needs more.
+    """
+    objective = request.objective
+    assert isinstance(objective, ContainerObjective)
+    chosen = container_options(objective)
+    folder = str(request.folder)
+    binds = [f"{folder}:{folder}", *chosen.binds]
+    if engine is not None and Path(engine).name.startswith("ch-run"):
+        return _charliecloud(engine, objective, chosen, folder, binds)
+    arguments = ["exec" if objective.command else "run"]
+    for bind in binds:
+        arguments += ["--bind", bind]
+    arguments += ["--pwd", folder]
+    if chosen.gpus:
+        arguments.append("--nv")
+    arguments += [*chosen.args, image_name(objective.image), *(objective.command or ())]
+    if engine is None:
+        return ("/bin/sh", "-c", _FIND_ENGINE, "axsched", *arguments)
+    return (engine, *arguments)
+
+
+def _charliecloud(
+    engine: str,
+    objective: ContainerObjective,
+    chosen: ContainerOptions,
+    folder: str,
+    binds: Sequence[str],
+) -> tuple[str, ...]:
+    if not objective.command:
+        raise InvalidInput("ch-run has no default command: give the container_command")
+    arguments = [engine]
+    for bind in binds:
+        arguments += ["--bind", bind]
+    arguments += ["--cd", folder, *chosen.args, objective.image, "--", *objective.command]
+    return tuple(arguments)
+
+
+def image_name(image: str) -> str:
+    """An image as apptainer wants it: a name without a scheme is one of a registry."""
+    if "://" in image or image.endswith((".sif", ".img", ".sqsh")) or Path(image).exists():
+        return image
+    return f"docker://{image}"

@@ -1,0 +1,247 @@
+"""The runner's options: what users may ask of Slurm, and what is the runner's own business."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from attrs import Attribute, field, frozen
+from attrs.validators import gt
+
+from axsched_core.errors import InvalidInput
+
+OWNED = {
+    "array": "batches are made by the runner",
+    "chdir": "a job runs in its own folder; scripts have script_options={'working_dir': ...}",
+    "clusters": "one cluster is used, the default one",
+    "error": "a job's stderr.log is in its folder",
+    "export": "set the option export",
+    "export-file": "set the option export",
+    "input": "a job has no standard input",
+    "job-name": "it tells the runner's jobs from all others",
+    "open-mode": "a job's logs are in its folder",
+    "output": "a job's stdout.log is in its folder",
+    "parsable": "the runner reads what sbatch says",
+    "quiet": "the runner reads what sbatch says",
+    "test-only": "use scheduler.preview() and `axsched doctor slurm`",
+    "wait": "the runner waits itself",
+    "wrap": "the objective is what is run",
+}
+"""Options of sbatch that the runner sets itself, and why."""
+
+ELSEWHERE = {
+    "account": "account",
+    "constraint": "constraint",
+    "cpus-per-task": "cpus_per_task",
+    "gpus": "gpus",
+    "gres": "gres",
+    "mem": "memory",
+    "nodes": "nodes",
+    "ntasks": "ntasks",
+    "partition": "partition",
+    "qos": "qos",
+    "time": "time_limit",
+}
+"""Options of sbatch that have an option of their own: sbatch's name -> ours."""
+
+LETTERS = {
+    "A": "account",
+    "a": "array",
+    "b": "begin",
+    "C": "constraint",
+    "c": "cpus-per-task",
+    "D": "chdir",
+    "d": "dependency",
+    "e": "error",
+    "F": "nodefile",
+    "G": "gpus",
+    "H": "hold",
+    "i": "input",
+    "J": "job-name",
+    "k": "no-kill",
+    "L": "licenses",
+    "M": "clusters",
+    "N": "nodes",
+    "n": "ntasks",
+    "o": "output",
+    "p": "partition",
+    "Q": "quiet",
+    "q": "qos",
+    "S": "core-spec",
+    "s": "oversubscribe",
+    "t": "time",
+    "W": "wait",
+    "w": "nodelist",
+    "x": "exclude",
+}
+"""sbatch's letters for its options."""
+
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+_Validator = Callable[[object, "Attribute[Any]", Any], None]
+
+
+def seconds_of(time_limit: str) -> int:
+    """What a time in Slurm's words comes to, in seconds.
+
+    Slurm's forms: ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M``, ``D-H:M:S``.
+
+    Raises:
+        InvalidInput: it is none of them.
+    """
+    match = _TIME.fullmatch(time_limit)
+    if match is None:
+        raise InvalidInput(
+            f"time_limit={time_limit!r} is no time of Slurm's: write 'H:MM:SS' or 'D-HH:MM:SS'"
+        )
+    days, *parts = (None if part is None else int(part) for part in match.groups())
+    first, second, third = parts[0] or 0, parts[1] or 0, parts[2] or 0
+    if days is not None:
+        return ((days * 24 + first) * 60 + second) * 60 + third
+    if parts[2] is not None:
+        return (first * 60 + second) * 60 + third
+    return first * 60 + second
+
+
+def _time(_: object, attribute: Attribute[Any], value: Any) -> None:
+    if isinstance(value, int):
+        raise InvalidInput(
+            f"{attribute.name}={value!r} could be minutes or seconds: write '0:30:00'"
+        )
+    if value is not None and (not isinstance(value, str) or seconds_of(value) == 0):
+        raise InvalidInput(f"{attribute.name}={value!r} is no time: write '0:30:00'")
+
+
+def _memory(_: object, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not re.fullmatch(r"\d+[KMGT]", str(value)):
+        raise InvalidInput(f"{attribute.name}={value!r} is no amount of memory: write '4G', '500M'")
+
+
+def _count(least: int) -> _Validator:
+    def check(_: object, attribute: Attribute[Any], value: Any) -> None:
+        if value is not None and (type(value) is not int or value < least):
+            raise InvalidInput(f"{attribute.name}={value!r} must be a number from {least} on")
+
+    return check
+
+
+def _word(_: object, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, str) and value.strip() and "\n" not in value):
+        raise InvalidInput(f"{attribute.name}={value!r} must be a word of Slurm's, or left out")
+
+
+def _gpus(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not re.fullmatch(r"([\w.-]+:)?\d+", str(value)):
+        raise InvalidInput(f"gpus={value!r} must be a number, or 'type:number'")
+    return str(value)
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    lines = (value,) if isinstance(value, str) else value
+    if not isinstance(lines, Sequence) or not all(isinstance(one, str) for one in lines):
+        raise InvalidInput(f"{value!r} must be a string or a list of strings")
+    return tuple(lines)
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = _lines(value)
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise InvalidInput(f"export: {name!r} is no name of an environment variable")
+    return names
+
+
+def _sbatch_options(given: Any) -> tuple[str, ...]:
+    """Arguments for sbatch, of a mapping from its options' names to values, or of a list of them.
+
+    Raises:
+        InvalidInput: an option is the runner's own, or has an option of its own.
+    """
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        pairs = [_pair(str(one)) for one in given]
+    else:
+        raise InvalidInput(
+            f"sbatch_options={given!r} must be a mapping, such as {{'exclusive': True}}"
+        )
+    arguments = []
+    for key, value in pairs:
+        name = _allowed(str(key))
+        if value is True:
+            arguments.append(f"--{name}")
+        elif value is not None and value is not False:
+            arguments.append(f"--{name}={value}")
+    return tuple(arguments)
+
+
+def _pair(argument: str) -> tuple[str, str | bool]:
+    name, equals, value = argument.partition("=")
+    return name, value if equals else True
+
+
+def _allowed(key: str) -> str:
+    """The long name of an option of sbatch that users may set."""
+    name = key.lstrip("-").replace("_", "-")
+    name = LETTERS.get(name, name)
+    if name in OWNED:
+        raise InvalidInput(f"sbatch_options: {key!r} is the runner's own: {OWNED[name]}")
+    if name in ELSEWHERE:
+        raise InvalidInput(f"sbatch_options: for {key!r} set the option {ELSEWHERE[name]}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]+", name):
+        raise InvalidInput(f"sbatch_options: {key!r} is no name of an option; write the long one")
+    return name
+
+
+@frozen
+class SlurmOptions:
+    """Options of the Slurm runner; every one has a default.
+
+    What is left out is left to the cluster.
+
+    Raises:
+        InvalidInput: a value that has no meaning, or an option of sbatch that is the runner's own.
+    """
+
+    partition: str | None = field(default=None, validator=_word)
+    time_limit: str | None = field(default=None, validator=_time)
+    """In Slurm's words: ``"0:30:00"``, ``"2-12:00:00"``."""
+    memory: str | None = field(default=None, validator=_memory)
+    """For each node: ``"4G"``, ``"500M"``."""
+    cpus_per_task: int | None = field(default=None, validator=_count(1))
+    gpus: str | None = field(default=None, converter=_gpus)
+    """For each job: a number, or ``"a100:2"``."""
+    gres: str | None = field(default=None, validator=_word)
+    """Generic resources for each node, in Slurm's words."""
+    nodes: int | None = field(default=None, validator=_count(1))
+    ntasks: int | None = field(default=None, validator=_count(1))
+    """The objective itself is started once, on the first node; it calls srun."""
+    account: str | None = field(default=None, validator=_word)
+    qos: str | None = field(default=None, validator=_word)
+    constraint: str | None = field(default=None, validator=_word)
+    modules: Sequence[str] = field(default=(), converter=_lines)
+    """Loaded with ``module load`` before the job begins."""
+    setup: Sequence[str] = field(default=(), converter=_lines)
+    """Lines of bash, run before the job begins (``"source /opt/conda/bin/activate mine"``)."""
+    export: Sequence[str] | None = field(default=None, converter=_names)
+    """Names of the driver's environment variables that jobs have. None: all but Slurm's own."""
+    sbatch_options: tuple[str, ...] = field(default=(), converter=_sbatch_options)
+    """Anything else of sbatch: ``{"exclusive": True, "mail-type": "FAIL"}``."""
+    python: str | None = field(default=None, validator=_word)
+    """What runs the job's worker. None: the driver's own Python where a node has it, else
+    ``python3``."""
+    container_engine: str | None = field(default=None, validator=_word)
+    """apptainer, singularity or ch-run, or a path of one. None: apptainer where a node has it,
+    else singularity."""
+    job_dir: str | None = field(default=None, validator=_word)
+    """Where batch scripts and the tables of arrays lie, on a file system that all nodes share.
+    None: in the run directory."""
+    patience: float = field(default=60.0, validator=gt(0))
+    """Seconds that a job may be missing from all of Slurm's lists before it counts as lost, and
+    that its files may need to be seen here."""
+    command_timeout: float = field(default=60.0, validator=gt(0))
+    """Seconds that one of Slurm's commands may take."""

@@ -1,0 +1,321 @@
+"""The runner: the hooks, on `Submitter` (which brings jobs) and `Watch` (which knows of them)."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axsched_core import jobfolder
+from axsched_core import options as options_
+from axsched_core.errors import InvalidInput
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    NotSubmitted,
+    RunnerContext,
+    RunnerInfo,
+    SubmitError,
+)
+from axsched_slurm import script, states
+from axsched_slurm.arrays import BatchBook
+from axsched_slurm.cancel import cancel
+from axsched_slurm.cluster import Cluster, describe
+from axsched_slurm.commands import Commands, require
+from axsched_slurm.options import SlurmOptions
+from axsched_slurm.plugin import INFO
+from axsched_slurm.query import squeue
+from axsched_slurm.submit import Submitter
+from axsched_slurm.watch import Watch
+
+CLOSE_LIMIT = 10.0
+"""Seconds that `SlurmRunner.axsched_close` waits for cancelled jobs."""
+WITHDRAWN_BY = "withdrawn: the runner was closed before Slurm had room for it"
+TAKEN_OVER_BY = "taken over: another driver has found no such job in Slurm"
+
+_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
+
+
+class SlurmRunner:
+    """Runs jobs on a Slurm cluster.
+
+    Args:
+        config: options as a mapping; ``singularity_path`` is another name of
+            ``container_engine``.
+        options: see `SlurmOptions`.
+
+    Raises:
+        InvalidInput: an option that is unknown or has no meaning.
+
+    Example:
+        >>> SlurmRunner(partition="main", time_limit="00:30:00", memory="4G", cpus_per_task=4)
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, **options: Any) -> None:
+        given = {**(config or {}), **options}
+        if "singularity_path" in given:
+            given["container_engine"] = given.pop("singularity_path")
+        self._set_up(options_.build(SlurmOptions, given, "options of SlurmRunner"))
+
+    @classmethod
+    def from_options(cls, options: SlurmOptions) -> SlurmRunner:
+        """Make a runner from options that are checked already."""
+        runner = cls.__new__(cls)
+        runner._set_up(options)
+        return runner
+
+    def _set_up(self, options: SlurmOptions) -> None:
+        self._options = options
+        self._commands = Commands(options.command_timeout)
+        self._context: RunnerContext | None = None
+        self._handles: dict[str, JobHandle] = {}
+        self._ended_before = 0
+
+    def __repr__(self) -> str:
+        return f"SlurmRunner({self._options})"
+
+    # ------------------------------------------------------------ opening and closing
+
+    @hookimpl
+    def axsched_runner_info(self) -> RunnerInfo:
+        """See `axsched_core.hookspecs.RunnerSpec`, here and below."""
+        return INFO
+
+    @hookimpl
+    def axsched_open(self, context: RunnerContext) -> None:
+        require("sbatch", "squeue", "scancel", "scontrol")
+        self._context = context
+        folder = context.run_dir / "slurm"
+        if self._options.job_dir is not None:
+            folder = Path(self._options.job_dir).expanduser().absolute() / context.run_id
+        self._book = BatchBook(folder, context.run_id)
+        self._submitter = Submitter(
+            self._options, self._commands, self._book, lambda: self._cluster.max_array_size
+        )
+        self._watch = Watch(
+            self._commands,
+            self._book,
+            self._options.patience,
+            context.monitoring_interval,
+            lambda: self._cluster.accounting,
+        )
+
+    @functools.cached_property
+    def _cluster(self) -> Cluster:
+        return describe(self._commands)
+
+    @hookimpl
+    def axsched_close(self, wait: bool) -> None:
+        if self._context is None:
+            return
+        for job in self._submitter.held.values():
+            jobfolder.try_claim(job.request.folder, WITHDRAWN_BY)
+        deadline = time.monotonic() + CLOSE_LIMIT
+        while wait and time.monotonic() < deadline and self._being_cancelled():
+            time.sleep(0.05)
+
+    def _being_cancelled(self) -> bool:
+        """True while a job that was told to stop has not said that it has."""
+        folders = [_folder(handle) for handle in self._handles.values()]
+        return any(
+            (folder / jobfolder.CANCEL).exists() and jobfolder.read_exit(folder) is None
+            for folder in folders
+        )
+
+    # ------------------------------------------------------------ jobs
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        answers: dict[str, SubmitError] = {}
+        fresh = [request for request in requests if request.key not in self._handles]
+        doubtful = [request for request in fresh if request.key in self._submitter.doubtful]
+        if doubtful:
+            self._watch.look((), now=True)
+            for request in doubtful:
+                self._found(request)
+        prepared = []
+        for request in fresh:
+            if request.key in self._handles:
+                continue
+            try:
+                prepared.append(script.prepare(request, self._options))
+            except InvalidInput as error:
+                answers[request.key] = SubmitError(f"job {request.key}: {error}")
+        try:
+            answers |= self._submitter.submit(prepared)
+        finally:  # what Slurm has taken before it ceased to answer is not asked for again
+            for job in prepared:
+                self._accept(job.request, answers)
+        return [answers.get(r.key) or self._handles[r.key] for r in requests]
+
+    def _accept(self, request: JobRequest, refused: Mapping[str, SubmitError]) -> None:
+        key = request.key
+        held, job_id = key in self._submitter.held, self._book.job_id(key)
+        if key in refused or key in self._submitter.doubtful or not (held or job_id):
+            return
+        self._handles[key] = _handle(request, job_id or "")
+        self._watch.submitted(key)
+
+    def _found(self, request: JobRequest) -> bool:
+        """True where the last look has seen a job of this key."""
+        row = self._watch.row(request.key)
+        if row is None:
+            return False
+        self._book.submitted(row.name, str(row.number))
+        self._submitter.doubtful.discard(request.key)
+        self._submitter.held.pop(request.key, None)
+        self._handles[request.key] = _handle(request, row.job_id)
+        return True
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        ours = [handle for handle in handles if _is_ours(handle)]
+        self._handles |= {handle.key: handle for handle in ours}
+        before = {h.key: self._watch.settled(h.key, _folder(h)) for h in ours}
+        if any(status is None for status in before.values()):
+            keys = [key for key, status in before.items() if status is None]
+            if self._watch.look(keys):
+                self._submit_held()
+        found = {handle.key: self._status(handle) for handle in ours}
+        return {key: status for key, status in found.items() if status is not None}
+
+    def _status(self, handle: JobHandle) -> JobStatus | None:
+        submitter = self._submitter
+        if (
+            handle.key in submitter.held
+            and self._watch.settled(handle.key, _folder(handle)) is None
+        ):
+            words = f"waits for room: {submitter.held_why}"
+            return JobStatus(JobState.QUEUED, message=words, backend_state="HELD HERE")
+        return self._watch.status(handle.key, _folder(handle))
+
+    @hookimpl
+    def axsched_fetch_results(
+        self, handles: Sequence[JobHandle]
+    ) -> dict[str, JobResult | NotReady]:
+        limit = self._context.max_result_bytes if self._context is not None else 1_000_000
+        return {
+            handle.key: jobfolder.read_result(_folder(handle), limit)
+            for handle in handles
+            if _is_ours(handle)
+        }
+
+    def _submit_held(self) -> None:
+        """Bring to Slurm what waits here, as far as there is room now."""
+        submitter = self._submitter
+        for job in list(submitter.held.values()):
+            if job.request.key in submitter.doubtful:
+                self._found(job.request)
+        if not submitter.held:
+            return
+        waiting = dict(submitter.held)
+        ended = sum(
+            self._watch.settled(key, _folder(handle)) is not None
+            for key, handle in self._handles.items()
+        )
+        room, self._ended_before = ended - self._ended_before, ended
+        refused = submitter.submit_held(room)
+        for key, job in waiting.items():
+            if key in refused:
+                self._watch.refused(key, job.request.folder, refused[key].message)
+            elif self._book.job_id(key) is not None:
+                self._watch.submitted(key)
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        outcomes = {handle.key: CancelOutcome.UNKNOWN_JOB for handle in handles}
+        folders = {handle.key: _folder(handle) for handle in handles if _is_ours(handle)}
+        return outcomes | cancel(folders, reason, self._watch, self._commands)
+
+    @hookimpl
+    def axsched_reattach(
+        self, requests: Sequence[JobRequest]
+    ) -> dict[str, JobHandle | NotSubmitted]:
+        self._watch.look([request.key for request in requests], now=True)
+        found: dict[str, JobHandle | NotSubmitted] = {}
+        for request in requests:
+            if self._found(request):
+                found[request.key] = self._handles[request.key]
+            # Slurm does not know it. Whoever takes the claim decides: if it is taken here, the
+            # job never runs, even if a submission should still be on its way.
+            elif jobfolder.try_claim(request.folder, TAKEN_OVER_BY) or jobfolder.never_ran(
+                request.folder
+            ):
+                found[request.key] = NotSubmitted()
+            else:
+                found[request.key] = _handle(request, self._book.job_id(request.key) or "")
+        return found
+
+    @hookimpl
+    def axsched_capacity(self) -> int | None:
+        return 0 if self._submitter.held else None
+
+    # ------------------------------------------------------------ looking at jobs
+
+    @hookimpl
+    def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
+        if stream not in _STREAMS:
+            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
+        return _read(_folder(handle) / _STREAMS[stream], offset, limit)
+
+    @hookimpl
+    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+        found = {}
+        for key, offset in offsets.items():
+            if key in self._handles:
+                data = _read(_folder(self._handles[key]) / jobfolder.PROGRESS, offset, -1)
+                found[key] = data[: data.rfind(b"\n") + 1]
+        return found
+
+    @hookimpl
+    def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
+        return {request.key: self._preview(request) for request in requests}
+
+    def _preview(self, request: JobRequest) -> str:
+        try:
+            prepared = script.prepare(request, self._options)
+        except InvalidInput as error:
+            return f"refused: {error}"
+        path = request.folder / script.SCRIPT
+        command = script.command(request.key, prepared, self._options, path, None)
+        text = script.batch_script([request.folder], self._options, array=False)
+        runs = script.what_runs(request, self._options)
+        return f"{shlex.join(command)}\n\n{path}:\n{text}\nwhich runs: {runs}\n"
+
+    @hookimpl
+    def axsched_find_leftovers(self, run_id: str) -> list[str]:
+        return [
+            f"{row.job_id} {row.state} {row.name}"
+            for row in squeue(self._commands)
+            if row.name.startswith(f"{run_id}-") and states.alive(row)
+        ]
+
+
+def _handle(request: JobRequest, job_id: str) -> JobHandle:
+    return JobHandle(request.key, job_id, {"folder": str(request.folder)})
+
+
+def _is_ours(handle: JobHandle) -> bool:
+    return "folder" in handle.data
+
+
+def _folder(handle: JobHandle) -> Path:
+    return Path(handle.data["folder"])
+
+
+def _read(path: Path, offset: int, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,232 @@
+"""What is given to sbatch: its arguments and the batch script."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+
+from axsched_core import jobfolder
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import (
+    ContainerObjective,
+    FunctionObjective,
+    JobRequest,
+    Resources,
+    ScriptObjective,
+)
+from axsched_slurm.commands import own_environment
+from axsched_slurm.containers import command_line, container_options
+from axsched_slurm.options import SlurmOptions, seconds_of
+
+SCRIPT = "batch.sh"
+"""In a job's folder: the batch script, unless the job is one of an array."""
+LOG = "slurm.log"
+"""In a job's folder: what the batch script and Slurm itself have printed."""
+NO_FOLDER = 66
+"""Exit code of a batch script that cannot enter the job's folder."""
+NO_MODULE = 67
+"""Exit code of a batch script whose ``module load`` failed."""
+TIME_SLACK = 60.0
+"""Seconds that Slurm gives a job beyond the limit that its worker keeps."""
+
+
+@frozen
+class Prepared:
+    """A request, and what sbatch is asked for it; equal ``wants`` make an array."""
+
+    request: JobRequest
+    wants: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(repr=False)
+    """The objective's environment: names and values (secrets), sorted."""
+    cpus: int | None
+
+
+def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
+    """Find out what a job needs of Slurm. Touches nothing.
+
+    Raises:
+        InvalidInput: the runner cannot run this.
+    """
+    if request.objective is None:
+        raise InvalidInput("Slurm runs functions, scripts and containers; no objective is set")
+    env = dict(jobfolder.environment(request))
+    resources = request.resources
+    if isinstance(request.objective, ContainerObjective):
+        command_line(request, options.container_engine)  # raises for what has no meaning
+        chosen = container_options(request.objective)
+        env |= {str(name): str(value) for name, value in chosen.env.items()}
+        resources = Resources(
+            cpus=chosen.cpus or resources.cpus,
+            memory_bytes=chosen.memory_bytes or resources.memory_bytes,
+            gpus=chosen.gpus if chosen.gpus is not None else resources.gpus,
+            time_limit=resources.time_limit,
+        )
+    wants = _wants(options, resources, _own_limit(request))
+    cpus = resources.cpus or options.cpus_per_task
+    return Prepared(request, wants, tuple(sorted(env.items())), cpus)
+
+
+def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> None:
+    """Add to ``job.json`` what only this runner knows of the place where the job will run.
+
+    Args:
+        prepared: the job.
+        options: the runner's.
+        base: the directory that relative entries of ``sys.path`` mean.
+
+    Raises:
+        InvalidInput: there is no usable one.
+        OSError: it cannot be written.
+    """
+    request = prepared.request
+    path = request.folder / jobfolder.JOB
+    job = jobfolder.read_json(path)
+    if not isinstance(job, dict):
+        raise InvalidInput(f"there is no usable {path}")
+    job["backend_explains"] = True
+    if prepared.cpus is not None:
+        job["threads"] = prepared.cpus
+    if isinstance(request.objective, FunctionObjective):
+        job["sys_path"] = [
+            os.path.normpath(os.path.join(base, one)) for one in sys.path if isinstance(one, str)
+        ]
+    elif isinstance(request.objective, ContainerObjective):
+        # To the worker, a container is a script that happens to start one.
+        job["kind"] = "script"
+        job["argv"] = list(command_line(request, options.container_engine))
+        job["env"] = [name for name, _ in prepared.env]
+        job["time_limit"] = _least(job.get("time_limit"), _own_limit(request))
+    jobfolder.write_atomically(path, json.dumps(job).encode())
+
+
+def _own_limit(request: JobRequest) -> float | None:
+    """The limit, in seconds, that the user has set for the objective itself."""
+    if isinstance(request.objective, ContainerObjective):
+        return container_options(request.objective).time_limit
+    return getattr(request.objective, "time_limit", None)
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _wants(options: SlurmOptions, need: Resources, own_limit: float | None) -> tuple[str, ...]:
+    memory = options.memory
+    if need.memory_bytes is not None:
+        memory = f"{math.ceil(need.memory_bytes / 1024)}K"
+    wanted = {
+        "partition": options.partition,
+        "time": _time(options.time_limit, own_limit, need.time_limit),
+        "mem": memory,
+        "cpus-per-task": need.cpus or options.cpus_per_task,
+        "gpus": need.gpus if need.gpus is not None else options.gpus,
+        "gres": options.gres,
+        "nodes": options.nodes,
+        "ntasks": options.ntasks,
+        "account": options.account,
+        "qos": options.qos,
+        "constraint": options.constraint,
+    }
+    arguments = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
+    return (*arguments, *options.sbatch_options)
+
+
+def _time(asked: str | None, own: float | None, limit: float | None) -> str | None:
+    """The time that Slurm is asked for: never less than what the worker allows the job."""
+    if asked is None and own is None:
+        # The core's general limit is no reason to ask for more than the partition's default.
+        return None
+    needed = _least(own, limit)
+    if asked is not None and (needed is None or seconds_of(asked) <= needed + TIME_SLACK):
+        return asked
+    assert needed is not None
+    return str(math.ceil((needed + TIME_SLACK) / 60))
+
+
+def command(
+    name: str, prepared: Prepared, options: SlurmOptions, script: Path, size: int | None
+) -> list[str]:
+    """The sbatch command for a job, or for an array of ``size`` jobs."""
+    array = [] if size is None else [f"--array=0-{size - 1}"]
+    return [
+        "sbatch",
+        "--parsable",
+        f"--job-name={name}",
+        *array,
+        # The batch script itself writes into the job's folder, or says by its exit code that
+        # it cannot see it. (A file that slurmd cannot open ends a job without a word.)
+        "--output=/dev/null",
+        f"--export={_export(options, prepared)}",
+        *prepared.wants,
+        str(script),
+    ]
+
+
+def _export(options: SlurmOptions, prepared: Prepared) -> str:
+    if options.export is None:
+        return "ALL"
+    # Names only: sbatch takes the values from its own environment.
+    return ",".join(dict.fromkeys([*options.export, *(name for name, _ in prepared.env)])) or "NIL"
+
+
+def environment(prepared: Prepared) -> Mapping[str, str]:
+    """The environment of sbatch, which is the job's: the driver's, and the objective's."""
+    return {**own_environment(), **dict(prepared.env)}
+
+
+def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool) -> str:
+    """The script: it finds its folder, does the set-up, and becomes the job's worker."""
+    quoted = " ".join(shlex.quote(str(folder)) for folder in folders)
+    lines = ["#!/bin/bash", f"set -- {quoted}"]
+    if array:
+        lines.append('shift "$SLURM_ARRAY_TASK_ID"')
+    lines += [
+        f'cd "$1" || exit {NO_FOLDER}',
+        f"exec >>{LOG} 2>&1",
+        f"[ -e {jobfolder.EXIT} ] && exit 0  # Slurm has requeued a job that had ended",
+        *_set_up(options),
+        *_find_python(options.python),
+        f'exec "$python" {jobfolder.WORKER} "$1" --restart "${{SLURM_RESTART_COUNT:-0}}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _set_up(options: SlurmOptions) -> list[str]:
+    lines = []
+    if options.modules:
+        lines.append("type module >/dev/null 2>&1 || . /etc/profile")
+        lines += [f"module load {shlex.quote(one)} || exit {NO_MODULE}" for one in options.modules]
+    if options.setup:
+        # Whatever they set, the positional parameters are ours.
+        lines += ["axsched_folder=$1", *options.setup, 'cd "$axsched_folder"']
+        lines.append('set -- "$axsched_folder"')
+    return lines
+
+
+def _find_python(python: str | None) -> list[str]:
+    if python is not None:
+        return [f"python={shlex.quote(python)}"]
+    return [
+        f"python={shlex.quote(sys.executable)}",
+        '[ -x "$python" ] || python=python3',
+    ]
+
+
+def what_runs(request: JobRequest, options: SlurmOptions) -> str:
+    """What the job's worker starts, for people. Values of environment variables are secrets."""
+    objective = request.objective
+    if isinstance(objective, FunctionObjective):
+        return f"{objective.name}({'**parameters' if objective.keywords else 'parameters'})"
+    if isinstance(objective, ContainerObjective):
+        return shlex.join(command_line(request, options.container_engine))
+    assert isinstance(objective, ScriptObjective)
+    where = objective.working_dir or str(request.folder)
+    variables = [f"{name}=***" for name in objective.env]
+    return f"cd {shlex.quote(where)} && {' '.join([*variables, shlex.join(objective.argv)])}"

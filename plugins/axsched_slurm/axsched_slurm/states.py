@@ -1,0 +1,113 @@
+"""Slurm's states as the core has them."""
+
+from __future__ import annotations
+
+from axsched_core.jobs import Cause, JobState, JobStatus
+from axsched_slurm.query import Row
+
+QUEUED = frozenset(
+    {
+        "PENDING",
+        "CONFIGURING",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+    }
+)
+RUNNING = frozenset(
+    {
+        "RUNNING",
+        # Its processes have ended, but not Slurm's own work; how it ended comes next.
+        "COMPLETING",
+        "RESIZING",
+        "SIGNALING",
+        "STAGE_OUT",
+        "STOPPED",
+        "SUSPENDED",
+    }
+)
+ENDED: dict[str, tuple[JobState, Cause | None]] = {
+    "COMPLETED": (JobState.SUCCEEDED, None),
+    "FAILED": (JobState.FAILED, Cause.EXIT_CODE),
+    "CANCELLED": (JobState.CANCELLED, Cause.CANCELLED),
+    "TIMEOUT": (JobState.FAILED, Cause.TIME_LIMIT),
+    "DEADLINE": (JobState.FAILED, Cause.TIME_LIMIT),
+    "OUT_OF_MEMORY": (JobState.FAILED, Cause.OUT_OF_MEMORY),
+    "NODE_FAIL": (JobState.FAILED, Cause.NODE_FAIL),
+    "BOOT_FAIL": (JobState.FAILED, Cause.NODE_FAIL),
+    "LAUNCH_FAILED": (JobState.FAILED, Cause.NODE_FAIL),
+    "RECONFIG_FAIL": (JobState.FAILED, Cause.NODE_FAIL),
+    "PREEMPTED": (JobState.FAILED, Cause.PREEMPTED),
+    "REVOKED": (JobState.LOST, Cause.LOST),
+}
+
+NEVER = frozenset({"DependencyNeverSatisfied"})
+"""Reasons for which a pending job would wait for ever."""
+HELD = frozenset({"JobHeldUser", "JobHeldAdmin"})
+
+
+def alive(row: Row) -> bool:
+    """True where Slurm has not ended the job."""
+    return row.state in QUEUED or row.state in RUNNING
+
+
+def known(row: Row) -> bool:
+    """False for a word that this runner does not know: no information."""
+    return alive(row) or row.state in ENDED
+
+
+def status(row: Row) -> JobStatus:
+    """What Slurm says of a job; its files may know better."""
+    if row.state in QUEUED:
+        return JobStatus(JobState.QUEUED, message=_waiting(row), backend_state=row.state)
+    if row.state in RUNNING:
+        return JobStatus(
+            JobState.RUNNING,
+            message="suspended by Slurm" if row.state in ("SUSPENDED", "STOPPED") else "",
+            backend_state=row.state,
+            started_at=row.started_at,
+            host=row.nodes,
+        )
+    state, cause = ENDED[row.state]
+    if row.state == "FAILED" and row.out_of_memory:
+        cause = Cause.OUT_OF_MEMORY
+    elif row.state == "FAILED" and row.signal:
+        cause = Cause.SIGNAL
+    return JobStatus(
+        state,
+        cause,
+        message=_words(row),
+        backend_state=row.state,
+        exit_code=None if row.signal else row.exit_code,
+        signal=row.signal or None,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        host=row.nodes,
+    )
+
+
+def _waiting(row: Row) -> str:
+    words = row.reason or row.state
+    if row.reason in HELD:
+        words += f": held; to let it go: scontrol release {row.job_id}"
+    if row.restarts:
+        words = f"put back into the queue by Slurm ({row.restarts}): {words}"
+    return words
+
+
+def _words(row: Row) -> str:
+    """How it ended, in Slurm's own words."""
+    words = [f"Slurm: {row.state}"]
+    if row.reason and row.reason not in (row.state, "NonZeroExitCode"):
+        words.append(f"({row.reason})")
+    if row.signal:
+        words.append(f"signal {row.signal}")
+    elif row.exit_code:
+        words.append(f"exit code {row.exit_code}")
+    if row.nodes:
+        words.append(f"on {row.nodes}")
+    if row.signal == 9 and row.state == "FAILED":
+        words.append("(often over its memory)")
+    return " ".join(words)

@@ -1,0 +1,295 @@
+"""What is known of each job: its own files first, then Slurm's lists; never a guess.
+
+A job has ended when its files say so, or Slurm does. That it is missing from a list means
+nothing by itself; only when it was missing from every list for as long as ``patience``, with
+Slurm answering all the while, does it count as lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from axsched_core import jobfolder
+from axsched_core.errors import BackendUnavailable
+from axsched_core.jobs import Cause, JobState, JobStatus
+from axsched_core.worker.axsched_worker import NOT_MINE
+from axsched_slurm import script, states
+from axsched_slurm.arrays import BatchBook, Place
+from axsched_slurm.commands import CommandFailed, Commands
+from axsched_slurm.query import Row, sacct, squeue
+
+CANCELLED_BY = "cancelled before it ran"
+ENDED_BY = "Slurm has ended it before it ran"
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks at jobs.
+
+    Args:
+        commands: Slurm's.
+        book: knows by what name Slurm has a job.
+        patience: seconds, see `SlurmOptions.patience`.
+        interval: seconds that there are at least between two looks.
+        accounting: says, when it is asked, whether there is a sacct to ask.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        book: BatchBook,
+        patience: float,
+        interval: float,
+        accounting: Callable[[], bool],
+    ) -> None:
+        self._commands, self._book = commands, book
+        self._patience, self._interval, self._accounting = patience, interval, accounting
+        self._lists: dict[Place, list[Row]] = {}
+        self._asked: float | None = None
+        self._trouble: BackendUnavailable | None = None
+        self._looks = 0
+        self._settled: dict[str, JobStatus] = {}
+        self._missing: dict[str, float] = {}
+        self._unseen: set[str] = set()
+        self._submitted: dict[str, int] = {}
+        self._cancelled: dict[str, int] = {}
+
+    # ---- Slurm's lists -----------------------------------------------------------------------
+
+    def look(self, keys: Iterable[str], *, now: bool = False) -> bool:
+        """Ask Slurm for all jobs, unless that was done a moment ago. True: it was asked.
+
+        Args:
+            keys: the jobs that are of interest; of those that squeue does not know any more,
+                accounting is asked.
+            now: ask in any case.
+
+        Raises:
+            BackendUnavailable: it does not answer, or has not a moment ago.
+        """
+        begin = time.monotonic()
+        # A little less than the interval, by which the core's own clock may differ.
+        early = self._asked is not None and begin - self._asked < 0.95 * self._interval
+        if early and not now:
+            if self._trouble is not None:
+                raise BackendUnavailable(str(self._trouble))
+            return False
+        self._asked, self._trouble = begin, None
+        try:
+            rows = squeue(self._commands)
+            lists: dict[Place, list[Row]] = {}
+            for row in rows:
+                lists.setdefault(Place(row.name, row.index), []).append(row)
+            self._add_past(lists, keys)
+        except BackendUnavailable as trouble:
+            self._trouble = trouble
+            self._missing.clear()  # who is missing was not to be seen
+            raise
+        self._lists = lists
+        self._looks += 1
+        return True
+
+    def _add_past(self, lists: dict[Place, list[Row]], keys: Iterable[str]) -> None:
+        """Add what accounting has of ended jobs that squeue has forgotten."""
+        gone = {
+            key: job_id
+            for key in keys
+            if key not in self._settled
+            and not any(place in lists for place in self._book.places(key))
+            and (job_id := self._book.job_id(key)) is not None
+        }
+        unseen, self._unseen = self._unseen, set()
+        if not gone or not self._accounting():
+            return
+        try:
+            past = sacct(self._commands, gone.values())
+        except BackendUnavailable as trouble:
+            # The others can be seen, and go on; of these nobody can say anything.
+            self._unseen = set(gone)
+            for key in gone:
+                self._missing.pop(key, None)
+            if not unseen:
+                _log.warning("accounting does not answer: %s", trouble)
+            return
+        for row in past:
+            # What is not ended here is out of date: squeue would have it. An id may have been
+            # given twice; the name tells.
+            if not states.alive(row):
+                lists.setdefault(Place(row.name, row.index), []).append(row)
+
+    def row(self, key: str) -> Row | None:
+        """What the last look has seen of a job; None: nothing."""
+        rows = [row for place in self._book.places(key) for row in self._lists.get(place, ())]
+        # A job may be there twice, where Slurm took it and its answer was lost.
+        return max(rows, key=lambda row: (states.alive(row), row.number), default=None)
+
+    def all_rows(self) -> list[Row]:
+        """All that the last look has seen."""
+        return [row for rows in self._lists.values() for row in rows]
+
+    def submitted(self, key: str) -> None:
+        """Slurm has taken a job: only a later look can say anything of it."""
+        self._submitted[key] = self._looks
+
+    def refused(self, key: str, folder: Path, words: str) -> None:
+        """Slurm refuses for good a job that has waited here."""
+        _claim(folder, words)
+        self._settled[key] = JobStatus(JobState.FAILED, Cause.SUBMIT_REFUSED, words)
+
+    def cancelled(self, key: str) -> None:
+        """Slurm has accepted that a job is to be cancelled."""
+        self._cancelled[key] = self._looks
+
+    # ---- one job -----------------------------------------------------------------------------
+
+    def settled(self, key: str, folder: Path) -> JobStatus | None:
+        """How a job has ended, where that is known without Slurm."""
+        if key not in self._settled:
+            status = _from_files(folder)
+            if status is None:
+                return None
+            row = self.row(key)
+            if row is not None and row.state in states.ENDED:
+                status = attrs.evolve(status, backend_state=row.state)
+            self._settled[key] = status
+        return self._settled[key]
+
+    def status(self, key: str, folder: Path) -> JobStatus | None:
+        """What a job is doing, by its files and the last look; None: nobody can say now."""
+        if (settled := self.settled(key, folder)) is not None:
+            return settled
+        row = self.row(key)
+        if row is None:
+            found = self._of_missing(key, folder)
+        elif not states.known(row):
+            _log.warning("Slurm says %s of job %s, which means nothing here", row.state, row.job_id)
+            return None
+        elif row.state in states.QUEUED and row.reason in states.NEVER:
+            found = self._of_stuck(row, folder)
+        elif states.alive(row):
+            self._missing.pop(key, None)
+            found = states.status(row)
+        else:
+            found = self._of_ended(key, row, folder)
+        if found is not None and found.state.ended:
+            self._settled[key] = found
+        return found
+
+    def _waited(self, key: str) -> bool:
+        """True once this has been asked for as long as ``patience``."""
+        now = time.monotonic()
+        return now - self._missing.setdefault(key, now) >= self._patience
+
+    def _of_missing(self, key: str, folder: Path) -> JobStatus | None:
+        if self._looks <= self._submitted.get(key, -1):
+            return JobStatus(JobState.QUEUED, backend_state="SUBMITTED")
+        if key in self._cancelled and self._looks > self._cancelled[key]:
+            # Array elements that wait vanish when they are cancelled.
+            return _refreshed(folder) or _cancelled("cancelled; Slurm does not know it any more")
+        if key in self._unseen or not self._waited(key):
+            return None
+        if (late := _refreshed(folder)) is not None:
+            return late
+        words = f"Slurm has not known this job for {self._patience:g} s"
+        if _claim(folder, "given up: Slurm does not know it any more"):
+            return JobStatus(JobState.LOST, Cause.LOST, f"{words}; it has never begun")
+        return JobStatus(JobState.LOST, Cause.LOST, f"{words}, and it has left no exit.json")
+
+    def _of_stuck(self, row: Row, folder: Path) -> JobStatus | None:
+        if not _claim(folder, ENDED_BY):
+            return states.status(row)  # it has begun before, so Slurm has put it back
+        with contextlib.suppress(BackendUnavailable, CommandFailed):
+            self._commands.run("scancel", row.job_id)
+        return JobStatus(
+            JobState.FAILED,
+            Cause.SUBMIT_REFUSED,
+            f"Slurm would never start it: {row.reason}",
+            backend_state=row.state,
+        )
+
+    def _of_ended(self, key: str, row: Row, folder: Path) -> JobStatus | None:
+        if (late := _refreshed(folder)) is not None:
+            return attrs.evolve(late, backend_state=row.state)
+        if row.state not in ("COMPLETED", "FAILED"):
+            _claim(folder, ENDED_BY)  # should Slurm think better of it
+            return states.status(row)
+        stopped = jobfolder.read_exit(folder, jobfolder.STOPPED)
+        if stopped is not None:
+            return attrs.evolve(stopped, backend_state=row.state)
+        if _claim(folder, ENDED_BY):
+            return _never_begun(row, folder)
+        if not self._waited(key):
+            return None  # its exit.json may yet show
+        if row.exit_code == NOT_MINE:
+            words = "another start of this job has its claim, and has left no exit.json"
+            return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
+        status = _with_log(states.status(row), folder)
+        if row.state == "FAILED":
+            return status
+        words = f"{status.message}, but its exit.json has not shown here in {self._patience:g} s"
+        return attrs.evolve(
+            status, state=JobState.FAILED, cause=Cause.RESULT_INVALID, message=words
+        )
+
+
+def _from_files(folder: Path) -> JobStatus | None:
+    status = jobfolder.read_exit(folder)
+    if status is not None:
+        return status
+    claim = jobfolder.read_json(folder / jobfolder.CLAIM)
+    by = claim.get("by") if isinstance(claim, Mapping) else None
+    if by is None:
+        return None
+    if by == CANCELLED_BY:
+        return _cancelled(CANCELLED_BY)
+    return JobStatus(JobState.LOST, Cause.LOST, f"it has never begun: {by}")
+
+
+def _refreshed(folder: Path) -> JobStatus | None:
+    """Read a job's files again; to list its folder makes NFS look for new ones."""
+    with contextlib.suppress(OSError):
+        os.listdir(folder)
+    return _from_files(folder)
+
+
+def _claim(folder: Path, by: str) -> bool:
+    """Take a job's claim: True means that it has never begun, and never will."""
+    try:
+        return jobfolder.try_claim(folder, by)
+    except FileNotFoundError:  # without its folder it cannot begin
+        return True
+
+
+def _cancelled(words: str) -> JobStatus:
+    return JobStatus(JobState.CANCELLED, Cause.CANCELLED, words)
+
+
+def _never_begun(row: Row, folder: Path) -> JobStatus:
+    """Slurm has ended a job whose worker was never reached."""
+    status = _with_log(states.status(row), folder)
+    node = f"node {row.nodes}" if row.nodes else "the node"
+    if row.exit_code == script.NO_FOLDER:
+        words = f"{node} cannot enter {folder}: is it on a file system that all nodes share?"
+        return attrs.evolve(status, cause=Cause.NODE_FAIL, message=words)
+    if row.signal or row.reason == "JobLaunchFailure":
+        return attrs.evolve(status, cause=Cause.NODE_FAIL)
+    words = f"{status.message}: the job's set-up failed before its worker began"
+    return attrs.evolve(status, state=JobState.FAILED, cause=Cause.LOAD_ERROR, message=words)
+
+
+def _with_log(status: JobStatus, folder: Path) -> JobStatus:
+    """Add the last line that the batch script has printed."""
+    try:
+        text = (folder / script.LOG).read_bytes()[-2000:].decode(errors="replace")
+    except OSError:
+        return status
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return attrs.evolve(status, message=f"{status.message}; {lines[-1]}") if lines else status
