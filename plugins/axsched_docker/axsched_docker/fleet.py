@@ -67,6 +67,7 @@ class Job:
     plan: Plan | None = None
     """None for a job of an earlier driver."""
     collecting: bool = False
+    """Its files are being fetched, and its container removed."""
     stopping: bool = False
     heard: bool = False
     """Its end was heard of before its start had returned."""
@@ -174,8 +175,8 @@ class Fleet:
         self._hands.do(partial(self._remove, job.name))
         self.lost(job)
 
-    def close(self, wait: bool) -> None:
-        """Start nothing more; let go when those that are asked to stop have ended."""
+    def close(self, wait: bool, then: Callable[[], None]) -> None:
+        """Start nothing more; when those that are asked to stop have ended, do ``then``."""
         with self._lock:
             self._closing = True
             while self._waiting:
@@ -183,11 +184,11 @@ class Fleet:
                 with contextlib.suppress(FileNotFoundError):
                     jobfolder.try_claim(job.folder, WITHDRAWN_BY)
         if wait:
-            self._settle()
+            self._settle(then)
         else:
-            threading.Thread(target=self._settle, daemon=True).start()
+            threading.Thread(target=self._settle, args=(then,), daemon=True).start()
 
-    def _settle(self) -> None:
+    def _settle(self, then: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._options.stop_grace + SETTLING
         with self._lock:
             while any(map(self._is_settling, self._jobs.values())):
@@ -197,7 +198,7 @@ class Fleet:
                     break
                 self._changed.wait(left)
         self._hands.close()
-        self._engine.close()
+        then()
 
     @staticmethod
     def _is_settling(job: Job) -> bool:
@@ -284,6 +285,8 @@ class Fleet:
             self._hands.do(partial(self._kill, job), after=RETRY)
         except EngineError as error:
             log.warning("Job %s cannot be killed: %s", job.key, error)
+        else:  # should the stream of events be silent
+            self._hands.do(partial(self._collect, job), after=RETRY)
 
     # ---- ending --------------------------------------------------------------------------
 
@@ -328,16 +331,15 @@ class Fleet:
             else:
                 words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
                 self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
+                job.collecting = False
         else:
-            if ending is None:
-                with self._lock:
-                    job.collecting = False
-                    self._changed.notify_all()
-                return
-            kept = self._is_kept(ending.cause or "")
-            self._finish(job, ending, written=True)
-            if not kept:
-                self._remove(job.name)
+            if ending is not None:
+                self._finish(job, ending, written=True)
+                if not self._is_kept(ending.cause or ""):
+                    self._remove(job.name)
+            with self._lock:
+                job.collecting = False
+                self._changed.notify_all()
 
     def _expect_told(self, key: str) -> None:
         if key not in self._told and not self._closing:
@@ -365,8 +367,8 @@ class Fleet:
             self._hands.do(partial(self._finish, job, ending), after=10 * RETRY)
             return
         with self._lock:
+            job.stopping = False
             self._come(job, Phase.ENDED)
-            job.collecting = job.stopping = False
             self._start_what_can()
         self._wake(job.key)
 

@@ -91,9 +91,15 @@ class DockerRunner:
         fleet, self._fleet = self._fleet, None
         if fleet is None:
             return
-        assert self._watcher is not None
-        self._watcher.close()
-        fleet.close(wait)
+        watcher, engine = self._watcher, self._engine
+        assert watcher is not None
+        assert engine is not None
+
+        def let_go() -> None:
+            watcher.close()
+            engine.close()
+
+        fleet.close(wait, then=let_go)
 
     # ---- jobs ----------------------------------------------------------------------------
 
