@@ -4,7 +4,7 @@
         engine.load(BUSYBOX, busybox_image())
         docker.DockerClient(base_url=engine.url)
 
-Needs root, and ``apt-get install docker.io busybox-static``. No registry is asked: images are made
+Needs root, and Debian's docker.io and busybox-static. No registry is asked: images are made
 of this machine's own files (`images.py`).
 """
 
@@ -22,24 +22,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-INSTALL = "apt-get install -y --no-install-recommends docker.io busybox-static"
+from backends import missing_packages, path
+
 PATIENCE = 60.0
 """Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise."""
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def missing() -> str:
-    """Why there can be no engine here, or ""."""
-    if os.geteuid() != 0:
-        return "a private Docker engine needs root"
-    for program in ("dockerd", "busybox"):
-        if _which(program) is None:
-            return f"there is no {program}: {INSTALL}"
-    return ""
+def missing() -> tuple[list[str], str]:
+    """What `backends.need` is to be told."""
+    why = "" if os.geteuid() == 0 else "a private engine needs root"
+    return missing_packages({"dockerd": "docker.io", "busybox": "busybox-static"}), why
 
 
 def _which(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which(program, path=path())
 
 
 class DockerEngine:
@@ -79,10 +76,10 @@ class DockerEngine:
         own = {"deprecated-key-path": str(self.folder / "key.json")}
         (self.folder / "daemon.json").write_text(json.dumps(own))
         dockerd = _which("dockerd")
-        assert dockerd is not None, INSTALL
+        assert dockerd is not None, missing()
         # It is told to end when the process that has started it is killed.
         command = ["setpriv", "--pdeathsig", "TERM", dockerd, *self._flags(), *self._arguments]
-        environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        environment = {**os.environ, "PATH": path()}
         with (self.folder / "dockerd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command,
@@ -188,8 +185,8 @@ class DockerEngine:
         """Ours, the innermost first."""
         found: list[Path] = []
         for root in CGROUPS.rglob(self._cgroup):
-            found += [root, *(path for path in root.rglob("*") if path.is_dir())]
-        return sorted(found, key=lambda path: -len(path.parts))
+            found += [root, *(below for below in root.rglob("*") if below.is_dir())]
+        return sorted(found, key=lambda cgroup: -len(cgroup.parts))
 
 
 def remove_stale(pattern: str) -> None:

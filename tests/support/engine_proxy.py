@@ -25,9 +25,10 @@ class EngineProxy:
         """"METHOD /path" of each call so far."""
         self.lose_answer_to = ""
         """Pass the first call that contains this on, and cut the line instead of the answer."""
-        self.silent = False
-        """True: take calls, and neither pass them on nor answer."""
-        self.cut_streams: list[socket.socket] = []
+        self.deaf_to = ""
+        """Pass no answer on to calls that contain this: a line that is dead, and looks alive."""
+        self._deaf: list[socket.socket] = []
+        self._cut: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -57,8 +58,7 @@ class EngineProxy:
                 threading.Thread(target=self._answers, args=(engine, client), daemon=True).start()
                 while data := client.recv(1 << 16):
                     self._seen(data, client)
-                    if not self.silent:
-                        engine.sendall(data)
+                    engine.sendall(data)
             except OSError:
                 return
 
@@ -68,14 +68,17 @@ class EngineProxy:
             self.calls.append(call)
             if self.lose_answer_to and self.lose_answer_to in call:
                 self.lose_answer_to = ""
-                self.cut_streams.append(client)
+                self._cut.append(client)
+            if self.deaf_to and self.deaf_to in call:
+                self._deaf.append(client)
 
     def _answers(self, engine: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := engine.recv(1 << 16):
-                if client in self.cut_streams:
+                if client in self._cut:
                     break
-                client.sendall(data)
+                if client not in self._deaf:
+                    client.sendall(data)
         for end in (client, engine):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

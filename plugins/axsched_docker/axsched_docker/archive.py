@@ -18,7 +18,7 @@ import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from axsched_core import jobfolder
 
@@ -57,7 +57,7 @@ class Tree:
             jobfolder.PARAMS: (folder / jobfolder.PARAMS).read_bytes(),
         }
 
-    def write_tar(self, target: BinaryIO, prefix: str) -> None:
+    def write_tar(self, target: IO[bytes], prefix: str) -> None:
         """Write it as an archive to be unpacked ``prefix`` above `ROOT`.
 
         Whoever the image's user is may write into the job's folder.
@@ -81,18 +81,22 @@ class Tree:
                 tar.addfile(info)
 
     def write_box(self, box: Path) -> None:
-        """Write it into a folder of this machine's."""
-        shutil.rmtree(box, ignore_errors=True)
-        (box / "job").mkdir(parents=True)
-        for folder, mode in ((box, 0o755), (box / "job", 0o777)):
+        """Write it into a folder of this machine's; once, whole or not at all."""
+        if box.exists():
+            return
+        half = box.with_name(f"{box.name}.tmp")
+        shutil.rmtree(half, ignore_errors=True)
+        (half / "job").mkdir(parents=True)
+        for folder, mode in ((half, 0o755), (half / "job", 0o777)):
             folder.chmod(mode)
         for name, path in self.read_only.items():
-            shutil.copyfile(path, box / name)  # no link: the container may be root's
-            (box / name).chmod(0o755)
+            shutil.copyfile(path, half / name)  # no link: the container may be root's
+            (half / name).chmod(0o755)
         for name, data in self.texts.items():
-            (box / "job" / name).write_bytes(data)
+            (half / "job" / name).write_bytes(data)
         for name in self.links:
-            (box / "job" / name).symlink_to(f"../{name}")
+            (half / "job" / name).symlink_to(f"../{name}")
+        half.rename(box)
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

@@ -14,6 +14,9 @@ from axsched_docker.spec import TOO_OLD
 
 KILLED = (137, 143, 255)
 """Exit codes of a container that was killed, told to stop, or found dead by a new engine."""
+NOT_EXECUTED = (126, 127)
+"""Exit codes of a command that cannot be executed, or is not there."""
+WHICH_PYTHON = "which Python the image has is said by runner_options={'python': ...}"
 NOT_BY_MEMORY = (Cause.TIME_LIMIT, Cause.CANCELLED)
 
 
@@ -60,7 +63,7 @@ def ending_of(
     elif with_worker:
         ending = _without_worker(code, last_words)
     else:
-        ending = _of_code(code)
+        ending = _of_code(code, last_words)
     ending.start, ending.end = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
     ending.message = ending.message or ""
     if ending.cause is None and has_result:
@@ -76,7 +79,9 @@ def ending_of(
     return ending
 
 
-def _of_code(code: int) -> Ending:
+def _of_code(code: int, last_words: str) -> Ending:
+    if code in NOT_EXECUTED:
+        return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=last_words or _ended(code))
     if code == 0:
         return Ending(exit_code=0)
     number = _signal(code)
@@ -89,6 +94,9 @@ def _without_worker(code: int, last_words: str) -> Ending:
     if code in KILLED:
         words = f"the container was killed from outside; {_ended(code)}"
         return Ending(exit_code=code, cause=Cause.NODE_FAIL, message=words)
+    if code in NOT_EXECUTED:
+        words = f"{last_words or _ended(code)}; {WHICH_PYTHON}"
+        return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=words)
     why = last_words or f"the worker has told nothing; {_ended(code)}"
     if code != TOO_OLD:
         why = f"the worker could not run in this image: {why}"

@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import docker
 import requests
@@ -131,7 +131,7 @@ class Engine:
             if not error.not_found and error.status != 409:
                 raise
 
-    def put(self, name: str, folder: str, tar: BinaryIO) -> None:
+    def put(self, name: str, folder: str, tar: IO[bytes]) -> None:
         """Unpack an archive in a folder of a container."""
         with self._asked() as api:
             api.put_archive(name, folder, tar)

@@ -11,10 +11,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from attrs import define
 
@@ -84,15 +83,22 @@ class Fleet:
 
     Args:
         engine: where their containers are.
+        run_id: the run's.
         options: the runner's.
         places: how many containers may run at a time.
         wake: told of each job that has ended.
     """
 
     def __init__(
-        self, engine: Engine, options: DockerOptions, places: int, wake: Callable[[str], None]
+        self,
+        engine: Engine,
+        run_id: str,
+        options: DockerOptions,
+        places: int,
+        wake: Callable[[str], None],
     ) -> None:
-        self._engine, self._options, self._places, self._wake = engine, options, places, wake
+        self._engine, self._run_id, self._options = engine, run_id, options
+        self._places, self._wake = places, wake
         self._images = lifecycle.Images(engine)
         self._hands = Hands(options.start_concurrency + ENDERS)
         self._jobs: dict[str, Job] = {}
@@ -144,8 +150,13 @@ class Fleet:
             elif job.phase is Phase.STARTED:
                 self._stop(job)
 
-    def look(self, containers: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-        """Take in a list of all the run's containers: key -> state. Ended ones are collected."""
+    def look(self) -> dict[str, str]:
+        """One call for all containers of the run: key -> state. Ended ones are collected.
+
+        Raises:
+            BackendUnavailable: the engine does not answer.
+        """
+        containers = self._engine.containers(self._run_id)
         states = {}
         with self._lock:
             for container in containers:
@@ -154,6 +165,15 @@ class Fleet:
                 if states[key] in ENDED_STATES:
                     self._ended_container(key, Path(container["Labels"].get(FOLDER_LABEL, "")))
         return states
+
+    def look_around(self) -> None:
+        """The engine is back after an outage, whose events nobody has told: look, in a while."""
+
+        def look() -> None:
+            with contextlib.suppress(BackendUnavailable):
+                self.look()
+
+        self._hands.do(look)
 
     def ended(self, key: str) -> None:
         """The stream of events says that a container has ended."""

@@ -18,7 +18,7 @@ from axsched_core import jobfolder
 from axsched_core.errors import AxschedError, BackendUnavailable
 from axsched_core.jobs import Cause
 from axsched_docker import archive
-from axsched_docker.endings import Ending, ending_of
+from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.spec import FILES_LABEL, KIND_LABEL, Plan
 
@@ -90,9 +90,12 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
         BackendUnavailable: nobody knows how far it got.
     """
     images.ensure(plan.image, plan.pull)
+    if plan.files == "mount":
+        plan.tree().write_box(plan.folder / archive.BOX)
     try:
         if _create(engine, plan) == "created":
-            _bring_files(engine, plan)
+            if plan.files == "copy":
+                _copy_files(engine, plan)
             if not claim(plan):
                 engine.remove(plan.name)
                 raise Withdrawn(f"{plan.name} was given up before it ran")
@@ -123,15 +126,12 @@ def _create(engine: Engine, plan: Plan) -> str:
     return "created"
 
 
-def _bring_files(engine: Engine, plan: Plan) -> None:
-    tree = plan.tree()
-    if plan.files == "mount":
-        return
+def _copy_files(engine: Engine, plan: Plan) -> None:
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
         root = plan.archive_root
-        tree.write_tar(file, "" if root == archive.ROOT else "axsched/")  # type: ignore[arg-type]
+        plan.tree().write_tar(file, "" if root == archive.ROOT else "axsched/")
         file.seek(0)
-        engine.put(plan.name, root, file)  # type: ignore[arg-type]
+        engine.put(plan.name, root, file)
 
 
 def claim(plan: Plan) -> bool:
@@ -161,9 +161,9 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
         code = int(engine.inspect(plan.name)["State"]["ExitCode"])
     except EngineError:
         code = 0
-    if code in (126, 127):  # as a shell would say it
+    if code in NOT_EXECUTED:
         if plan.body["Labels"][KIND_LABEL] != "container":
-            words += "; which Python the image has is said by runner_options={'python': ...}"
+            words = f"{words}; {WHICH_PYTHON}"
         return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=words)
     cause = Cause.SUBMIT_REFUSED if error.status < 500 else Cause.NODE_FAIL
     return Ending(cause=cause, message=f"the engine refuses: {words}")
@@ -196,11 +196,11 @@ def collect(engine: Engine, name: str, folder: Path) -> Ending | None:
         source = folder / archive.INCOMING
         _fetch(engine, name, source)
     worker = jobfolder.read_json(source / jobfolder.EXIT) if with_worker else None
-    if with_worker:
-        last_words = "" if worker else _last_line(engine, name)
-    else:
-        last_words = ""
+    last_words = ""
+    if not with_worker:
         _save_logs(engine, name, source)
+    if worker is None and state["ExitCode"] != 0:
+        last_words = _last_line(engine, name)
     ending = ending_of(
         state,
         worker if isinstance(worker, dict) else None,

@@ -81,9 +81,13 @@ class DockerRunner:
         engine = Engine(self._options)
         info = engine.info()
         self._context, self._engine = context, engine
-        self._fleet = Fleet(engine, self._options, _places(self._options, info), context.wake)
+        self._fleet = Fleet(
+            engine, context.run_id, self._options, _places(self._options, info), context.wake
+        )
         now = seconds(info.get("SystemTime"))
-        self._watcher = Watcher(engine, context.run_id, now, ended=self._fleet.ended)
+        self._watcher = Watcher(
+            engine, context.run_id, now, self._fleet.ended, self._fleet.look_around
+        )
         self._fleet.on_silence = self._watcher.reopen
 
     @hookimpl
@@ -127,7 +131,7 @@ class DockerRunner:
                 job = fleet.adopt(handle.key, _folder(handle))
                 unknown.append((job, job.phase))  # as it is before the list is made
         if unknown:
-            states = self._look()
+            states = fleet.look()
             for job, phase in unknown:
                 statuses[job.key] = self._status(job, phase, states.get(job.key))
         return statuses
@@ -183,7 +187,7 @@ class DockerRunner:
     def axsched_reattach(
         self, requests: Sequence[JobRequest]
     ) -> dict[str, JobHandle | NotSubmitted]:
-        states = self._look()
+        states = self._open_fleet().look()
         return {
             request.key: _handle(request)
             if request.key in states or not _can_never_run(request.folder)
@@ -257,12 +261,6 @@ class DockerRunner:
                 engine.remove(container["Id"])
                 removed.append(lifecycle.describe(container))
         return removed
-
-    def _look(self) -> dict[str, str]:
-        """One call: the states of all containers of this run, by key."""
-        assert self._context is not None
-        assert self._engine is not None
-        return self._open_fleet().look(self._engine.containers(self._context.run_id))
 
     def _open_fleet(self) -> Fleet:
         if self._fleet is None:
