@@ -158,7 +158,7 @@ class DockerEngine:
         """End everything, and undo every mount and cgroup. Also after another process's engine."""
         self.stop()
         self._end_processes()
-        _unmount_below(self.folder)
+        unmount_below(self.folder)
         for cgroup in self._cgroups():
             with contextlib.suppress(OSError):
                 cgroup.rmdir()
@@ -166,7 +166,7 @@ class DockerEngine:
 
     def _end_processes(self) -> None:
         deadline = time.monotonic() + 20
-        while left := {*_engine_processes(self.folder), *self._contained()}:
+        while left := {*engine_processes(self.folder), *self._contained()}:
             assert time.monotonic() < deadline, f"these do not end: {left}"
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
@@ -189,15 +189,15 @@ class DockerEngine:
         return sorted(found, key=lambda cgroup: -len(cgroup.parts))
 
 
-def remove_stale(pattern: str) -> None:
+def remove_stale(pattern: str, kind: type[DockerEngine] = DockerEngine) -> None:
     """Remove the engines of killed processes: folders ``<pattern with {pid}>`` below /tmp."""
     for folder in Path("/tmp").glob(pattern.format(pid="*")):
         pid = folder.name.removeprefix(pattern.format(pid=""))
         if pid.isdigit() and not Path("/proc", pid).exists():
-            DockerEngine(folder).remove()
+            kind(folder).remove()
 
 
-def _engine_processes(folder: Path) -> Iterable[int]:
+def engine_processes(folder: Path) -> Iterable[int]:
     """The engine's own, by their command lines, which name the folder."""
     mark = f"{folder}/".encode()
     for process in Path("/proc").iterdir():
@@ -210,7 +210,7 @@ def _engine_processes(folder: Path) -> Iterable[int]:
                 yield int(process.name)
 
 
-def _unmount_below(folder: Path) -> None:
+def unmount_below(folder: Path) -> None:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for place in sorted((m for m in mounts if m.startswith(f"{folder}/")), reverse=True):
         subprocess.run(["umount", "-l", place], check=False, capture_output=True)

@@ -63,22 +63,29 @@ class Tree:
         Whoever the image's user is may write into the job's folder.
         """
         with tarfile.open(fileobj=target, mode="w") as tar:
-            if prefix:
-                tar.addfile(_entry(prefix, tarfile.DIRTYPE, 0o755))
-            tar.addfile(_entry(f"{prefix}job", tarfile.DIRTYPE, 0o777))
-            for name, path in self.read_only.items():
-                with path.open("rb") as file:
-                    info = _entry(f"{prefix}{name}", tarfile.REGTYPE, 0o755)
-                    info.size = os.fstat(file.fileno()).st_size
-                    tar.addfile(info, file)
-            for name, data in self.texts.items():
-                info = _entry(f"{prefix}job/{name}", tarfile.REGTYPE, 0o644)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-            for name in self.links:
-                info = _entry(f"{prefix}job/{name}", tarfile.SYMTYPE, 0o777)
-                info.linkname = f"../{name}"
-                tar.addfile(info)
+            self._write(tar, prefix)
+            end = target.tell() + 2 * tarfile.BLOCKSIZE
+        # Podman reads no further than the two blocks that end an archive, and calls it an error
+        # when more is written; tarfile pads to 10 kB.
+        target.truncate(end)
+
+    def _write(self, tar: tarfile.TarFile, prefix: str) -> None:
+        if prefix:
+            tar.addfile(_entry(prefix, tarfile.DIRTYPE, 0o755))
+        tar.addfile(_entry(f"{prefix}job", tarfile.DIRTYPE, 0o777))
+        for name, path in self.read_only.items():
+            with path.open("rb") as file:
+                info = _entry(f"{prefix}{name}", tarfile.REGTYPE, 0o755)
+                info.size = os.fstat(file.fileno()).st_size
+                tar.addfile(info, file)
+        for name, data in self.texts.items():
+            info = _entry(f"{prefix}job/{name}", tarfile.REGTYPE, 0o644)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for name in self.links:
+            info = _entry(f"{prefix}job/{name}", tarfile.SYMTYPE, 0o777)
+            info.linkname = f"../{name}"
+            tar.addfile(info)
 
     def write_box(self, box: Path) -> None:
         """Write it into a folder of this machine's; once, whole or not at all."""
@@ -146,9 +153,11 @@ def unpack(pieces: Iterable[bytes], target: Path) -> None:
         if not parts or ".." in parts or parts[0] in LINKED:
             continue
         place = target.joinpath(*parts)
+        if os.path.lexists(place):
+            continue
         place.parent.mkdir(parents=True, exist_ok=True)
         if member.isdir():
-            place.mkdir(exist_ok=True)
+            place.mkdir()
         elif member.isreg():
             source = tar.extractfile(member)
             assert source is not None
@@ -162,7 +171,8 @@ def unpack(pieces: Iterable[bytes], target: Path) -> None:
         elif member.issym() and stays_inside(member.linkname):
             links.append((place, member.linkname))
     for place, to in links:  # last, so that nothing is written through one
-        place.symlink_to(to)
+        if not os.path.lexists(place):
+            place.symlink_to(to)
 
 
 def stays_inside(link: str) -> bool:

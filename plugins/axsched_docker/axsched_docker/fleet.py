@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import logging
 import threading
 import time
@@ -39,6 +40,16 @@ SETTLING = 10.0
 """Seconds beyond ``stop_grace`` that a closing runner waits for cancelled jobs."""
 CANCELLED_BY = "cancelled before it ran"
 WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
+DISK_TROUBLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EACCES,
+    errno.EMFILE,
+)
+"""What this machine's user may put right: tried again for as long as it takes."""
 ENDED_STATES = ("exited", "dead", "stopped")
 
 log = logging.getLogger("axsched")
@@ -340,18 +351,15 @@ class Fleet:
             ending = lifecycle.collect(self._engine, job.name, job.folder)
         except BackendUnavailable:
             self._hands.do(partial(self._fetch, job), after=RETRY)
-        except OSError as error:  # a full disk; the container keeps the files until there is room
+        except OSError as error:
+            if error.errno not in DISK_TROUBLE:
+                self._cannot_fetch(job, error)
+                return
+            # The container keeps the files until there is room.
             log.warning("Job %s: its files cannot be written: %s; trying again.", job.key, error)
             self._hands.do(partial(self._fetch, job), after=10 * RETRY)
-        except Exception as error:  # noqa: BLE001 - told below
-            job.attempts += 1
-            log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
-            if job.attempts < COLLECT_ATTEMPTS:
-                self._hands.do(partial(self._fetch, job), after=RETRY)
-            else:
-                words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
-                self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
-                job.collecting = False
+        except Exception as error:  # noqa: BLE001 - told there
+            self._cannot_fetch(job, error)
         else:
             if ending is not None:
                 self._finish(job, ending, written=True)
@@ -360,6 +368,18 @@ class Fleet:
             with self._lock:
                 job.collecting = False
                 self._changed.notify_all()
+
+    def _cannot_fetch(self, job: Job, error: Exception) -> None:
+        job.attempts += 1
+        log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
+        if job.attempts < COLLECT_ATTEMPTS:
+            self._hands.do(partial(self._fetch, job), after=RETRY)
+            return
+        words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
+        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
+        with self._lock:
+            job.collecting = False
+            self._changed.notify_all()
 
     def _expect_told(self, key: str) -> None:
         if key not in self._told and not self._closing:
