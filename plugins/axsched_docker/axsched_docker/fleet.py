@@ -6,8 +6,6 @@ Decisions are taken here, under one lock; what takes time is done by `Hands`.
 from __future__ import annotations
 
 import contextlib
-import enum
-import errno
 import logging
 import threading
 import time
@@ -16,77 +14,29 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from attrs import define
-
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause
 from axsched_docker import lifecycle
+from axsched_docker.collector import Collector
 from axsched_docker.endings import Ending
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError
-from axsched_docker.hands import Hands
+from axsched_docker.hands import RETRY, Hands
+from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
 from axsched_docker.spec import FOLDER_LABEL, Plan, container_name
 
 ENDERS = 4
 """Threads beside those that start containers."""
-RETRY = 1.0
-"""Seconds until what an outage has cut short is tried again."""
 STREAM_LAG = 5.0
 """Seconds that the stream of events may take to tell of an end."""
-COLLECT_ATTEMPTS = 5
-"""How often a job's files are asked for that the engine does not give."""
 SETTLING = 10.0
 """Seconds beyond ``stop_grace`` that a closing runner waits for cancelled jobs."""
 CANCELLED_BY = "cancelled before it ran"
 WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
-DISK_TROUBLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.ESTALE,
-    errno.EACCES,
-    errno.EMFILE,
-)
-"""What this machine's user may put right: tried again for as long as it takes."""
 ENDED_STATES = ("exited", "dead", "stopped")
 
 log = logging.getLogger("axsched")
-
-
-class Phase(enum.Enum):
-    """How far a job is."""
-
-    WAITING = "waiting"
-    """For a place, and for one of the threads that start."""
-    STARTING = "starting"
-    STARTED = "started"
-    """Its container exists, and was started."""
-    ENDED = "ended"
-    """How is in its folder."""
-
-
-@define(eq=False)
-class Job:
-    """One job."""
-
-    key: str
-    folder: Path
-    phase: Phase
-    plan: Plan | None = None
-    """None for a job of an earlier driver."""
-    collecting: bool = False
-    """Its files are being fetched, and its container removed."""
-    stopping: bool = False
-    heard: bool = False
-    """Its end was heard of before its start had returned."""
-    attempts: int = 0
-
-    @property
-    def name(self) -> str:
-        """Of its container."""
-        return container_name(self.key)
 
 
 class Fleet:
@@ -112,6 +62,9 @@ class Fleet:
         self._places, self._wake = places, wake
         self._images = lifecycle.Images(engine)
         self._hands = Hands(options.start_concurrency + ENDERS)
+        self._collector = Collector(
+            engine, self._hands, options.keep_containers, self._finish, self._fetched
+        )
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._lock = threading.RLock()
@@ -147,7 +100,12 @@ class Fleet:
     def free_places(self) -> int:
         """How many more jobs could start now."""
         with self._lock:
-            return self._places - sum(job.phase is not Phase.ENDED for job in self._jobs.values())
+            return self._places - len(self._waiting) - self._running()
+
+    def _running(self) -> int:
+        """How many places are taken; a container that has ended takes none."""
+        phases = (Phase.STARTING, Phase.STARTED)
+        return sum(job.phase in phases and not job.collecting for job in self._jobs.values())
 
     def cancel(self, job: Job, reason: str) -> None:
         """Have a job stopped: it never starts, or its container is told to end, and then killed."""
@@ -203,7 +161,7 @@ class Fleet:
 
     def discard(self, job: Job) -> None:
         """A driver has died between making this job's container and starting it."""
-        self._hands.do(partial(self._remove, job.name))
+        self._hands.do(partial(self._collector.remove, job.name))
         self.lost(job)
 
     def close(self, wait: bool, then: Callable[[], None]) -> None:
@@ -240,7 +198,7 @@ class Fleet:
     def _start_what_can(self) -> None:
         """Called with the lock."""
         starting = sum(job.phase is Phase.STARTING for job in self._jobs.values())
-        active = starting + sum(job.phase is Phase.STARTED for job in self._jobs.values())
+        active = self._running()
         while (
             self._waiting
             and not self._closing
@@ -262,6 +220,9 @@ class Fleet:
             lifecycle.start(self._engine, self._images, job.plan)
         except BackendUnavailable as error:
             log.info("Job %s waits for the engine: %s", job.key, error)
+            if self._closing:  # nobody knows; the next driver finds out
+                self._come(job, Phase.STARTED)
+                return
             self._hands.do(partial(self._start, job), after=RETRY)
         except lifecycle.Withdrawn as error:
             self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
@@ -333,8 +294,8 @@ class Fleet:
         # One whose files could not be fetched has ended with NODE_FAIL, and still has them.
         if status is None or status.cause is Cause.NODE_FAIL:
             return
-        if not self._is_kept(str(status.cause or "")):
-            self._hands.do(partial(self._remove, container_name(key)))
+        if not self._collector.keeps(str(status.cause or "")):
+            self._hands.do(partial(self._collector.remove, container_name(key)))
 
     def _collect(self, job: Job) -> None:
         with self._lock:
@@ -344,56 +305,17 @@ class Fleet:
                 job.heard = True
                 return
             job.collecting = True
-        self._hands.do(partial(self._fetch, job))
-
-    def _fetch(self, job: Job) -> None:
-        try:
-            ending = lifecycle.collect(self._engine, job.name, job.folder)
-        except BackendUnavailable:
-            self._hands.do(partial(self._fetch, job), after=RETRY)
-        except OSError as error:
-            if error.errno not in DISK_TROUBLE:
-                self._cannot_fetch(job, error)
-                return
-            # The container keeps the files until there is room.
-            log.warning("Job %s: its files cannot be written: %s; trying again.", job.key, error)
-            self._hands.do(partial(self._fetch, job), after=10 * RETRY)
-        except Exception as error:  # noqa: BLE001 - told there
-            self._cannot_fetch(job, error)
-        else:
-            if ending is not None:
-                self._finish(job, ending, written=True)
-                if not self._is_kept(ending.cause or ""):
-                    self._remove(job.name)
-            with self._lock:
-                job.collecting = False
-                self._changed.notify_all()
-
-    def _cannot_fetch(self, job: Job, error: Exception) -> None:
-        job.attempts += 1
-        log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
-        if job.attempts < COLLECT_ATTEMPTS:
-            self._hands.do(partial(self._fetch, job), after=RETRY)
-            return
-        words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
-        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
-        with self._lock:
-            job.collecting = False
-            self._changed.notify_all()
+            self._start_what_can()
+        self._hands.do(partial(self._collector.fetch, job))
 
     def _expect_told(self, key: str) -> None:
         if key not in self._told and not self._closing:
             self.on_silence()
 
-    def _is_kept(self, cause: str) -> bool:
-        keep = self._options.keep_containers
-        return keep == "all" or (keep == "failed" and cause not in ("", Cause.CANCELLED))
-
-    def _remove(self, name: str) -> None:
-        try:
-            self._engine.remove(name)
-        except (BackendUnavailable, EngineError) as error:
-            log.info("%s is removed later: %s", name, error)  # by the next look
+    def _fetched(self, job: Job) -> None:
+        with self._lock:
+            job.collecting = False
+            self._changed.notify_all()
 
     def _finish(self, job: Job, ending: Ending, written: bool = False) -> None:
         """A job is over: say so in its folder, make room for the next, tell the core."""

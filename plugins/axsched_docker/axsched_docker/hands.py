@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 log = logging.getLogger("axsched")
 
+RETRY = 1.0
+"""Seconds until what an outage has cut short is tried again."""
+
 
 class Hands:
     """Do tasks, some of them later. Daemons: what is not done when the driver ends is not done.

@@ -34,7 +34,8 @@ from axsched_core.jobs import (
 from axsched_docker import lifecycle
 from axsched_docker.archive import BOX, JOB
 from axsched_docker.engine import Engine, seconds
-from axsched_docker.fleet import Fleet, Job, Phase
+from axsched_docker.fleet import Fleet
+from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
 from axsched_docker.plugin import INFO
 from axsched_docker.spec import container_name, make_plan
