@@ -28,8 +28,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# In the place of this folder, where `import docker` would find this very file.
-sys.path[0] = str(Path(__file__).resolve().parents[1] / "tests" / "support")
+# Not this folder, where `import docker` would find this very file.
+sys.path.remove(str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from axsched_docker import DockerRunner
 from backends import install_line
@@ -41,8 +42,9 @@ from axsched_core import AxScheduler
 from axsched_core.jobs import ContainerObjective, JobState
 from axsched_core.testing import Bench, RandomSearch
 
-RATE = 0.7
-"""What is aimed at, of the SDK loop's rate."""
+COPIED, MOUNTED = 0.5, 0.8
+"""What is aimed at, of the SDK loop's rate. Copying in and out costs the engine two processes of
+its own for each container; the loops by hand mount a folder."""
 NO_OP = """echo '{"loss": 1}' > """
 
 
@@ -160,13 +162,12 @@ def main() -> int:
         rate = arguments.trials / taken
         place = 1000 * taken * arguments.at_once / arguments.trials
         print(f"{name:<14} {rate:5.1f} containers/s, {place:5.0f} ms of a place's time a trial")
-    ratio = best["sdk"] / best["axsched"]
-    extra = 1000 * (best["axsched"] - best["sdk"]) * arguments.at_once / arguments.trials
-    aims = {
-        f"axsched runs {ratio:.2f} times as many containers a second as the SDK loop (at least "
-        f"{RATE}); that is {extra:+.0f} ms a trial": ratio >= RATE,
-        f"a look at {arguments.containers} containers is {calls} call": calls == 1,
-    }
+    aims = {f"a look at {arguments.containers} containers is {calls} call": calls == 1}
+    for name, aim in (("axsched", COPIED), ("axsched-mount", MOUNTED)):
+        ratio = best["sdk"] / best[name]
+        extra = 1000 * (best[name] - best["sdk"]) * arguments.at_once / arguments.trials
+        words = f"{name} runs {ratio:.2f} times as many containers a second as the SDK loop"
+        aims[f"{words} (at least {aim}); that is {extra:+.0f} ms a trial"] = ratio >= aim
     for words, reached in aims.items():
         print(f"{'ok  ' if reached else 'MISS'}  {words}")
     return 0 if all(aims.values()) else 1

@@ -52,14 +52,16 @@ class DockerRunner:
     """Runs each job in a container of its own, on a Docker engine.
 
     Args:
-        options: the options, ready made; or
-        values: by their names, see `DockerOptions`.
+        options: the options, ready made or as a mapping;
+        values: or by their names, see `DockerOptions`.
 
     Raises:
         InvalidInput: an option that does not exist, or has no meaning.
     """
 
-    def __init__(self, options: DockerOptions | None = None, **values: Any) -> None:
+    def __init__(
+        self, options: DockerOptions | Mapping[str, Any] | None = None, **values: Any
+    ) -> None:
         self._options = core_options.build(DockerOptions, options or values, "DockerRunner")
         self._context: RunnerContext | None = None
         self._engine: Engine | None = None
@@ -117,7 +119,8 @@ class DockerRunner:
             plan = make_plan(request, self._options)
         except InvalidInput as error:
             return SubmitError(str(error))
-        self._open_fleet().add(request.key, plan)
+        if jobfolder.read_exit(request.folder) is None:  # else it has ended already
+            self._open_fleet().add(request.key, plan)
         return _handle(request)
 
     @hookimpl

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
@@ -51,11 +51,11 @@ class Plan:
     """The job's, on this machine."""
     files: str
     """"copy" or "mount"."""
-    protocol: Mapping[str, str] = {}
+    protocol: Mapping[str, str] = field(factory=dict)
     """Those environment variables that are ours, and no secret."""
     script: Path | None = None
     """To be brought into the container."""
-    job_changes: Mapping[str, Any] = {}
+    job_changes: Mapping[str, Any] = field(factory=dict)
     """Where the ``job.json`` in the container differs from the core's."""
 
     def tree(self) -> Tree:

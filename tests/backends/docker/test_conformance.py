@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from docker_engine import DockerEngine
 from engine_proxy import EngineProxy
 from images import PYTHON
 
+from axsched_core.jobs import ContainerObjective
 from axsched_core.testing import RunnerConformance
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,14 +24,8 @@ class Kit(RunnerConformance):
     runner_name = "docker"
 
     @pytest.fixture
-    def runner_options(self, proxy: EngineProxy, tmp_path: Path):
-        # The kit's jobs leave marks in the test's own folder.
-        return {
-            "host": proxy.url,
-            "image": PYTHON,
-            "max_containers": 6,
-            "volumes": {str(tmp_path): str(tmp_path)},
-        }
+    def foreign_objective(self) -> ContainerObjective:
+        return ContainerObjective(PYTHON, None, {"no such option": 1})
 
     @pytest.fixture
     def backend_calls(self, proxy: EngineProxy) -> Callable[[], int]:
@@ -58,11 +54,36 @@ class Kit(RunnerConformance):
 
 
 class TestCopied(Kit):
-    """The files are copied: the engine may be anywhere."""
+    """The engine may be anywhere: it sees no folder of this machine's."""
+
+    @pytest.fixture
+    def runner_options(self, proxy: EngineProxy, tmp_path: Path):
+        # The kit's jobs leave marks in the test's own folder, or where that would be.
+        return {
+            "host": proxy.url,
+            "image": PYTHON,
+            "max_containers": 6,
+            "tmpfs": [str(tmp_path)],
+        }
+
+    @pytest.fixture
+    def jobs_made(self, engine: DockerEngine) -> Callable[[str], int]:
+        since = int(time.time())
+
+        def count(key: str) -> int:
+            events = engine.client().events(
+                since=since,
+                until=int(time.time()) + 1,
+                decode=True,
+                filters={"event": "start", "container": f"axsched-{key}"},
+            )
+            return len(list(events))
+
+        return count
 
 
 class TestMounted(Kit):
-    """The files are mounted, root's file system is read-only, and the user is the caller."""
+    """The files are mounted, the root file system is read-only, and the user is the caller."""
 
     @pytest.fixture
     def runner_options(self, proxy: EngineProxy, tmp_path: Path):
