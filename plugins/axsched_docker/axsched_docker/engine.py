@@ -23,6 +23,8 @@ from axsched_core.errors import AxschedError, BackendUnavailable, InvalidInput
 from axsched_docker.options import DockerOptions
 
 LOCAL = "unix:///var/run/docker.sock"
+LOOK_TIMEOUT = 15.0
+"""Seconds that the engine may take for a list, for which axsched's own engine waits."""
 SLACK = 2.0
 """Seconds by which an outage may have begun before the last answer, or its end been noticed."""
 
@@ -84,9 +86,13 @@ class Engine:
     def containers(self, run_id: str) -> list[dict[str, Any]]:
         """All containers of a run in one call, ended ones too; no exit codes."""
         with self._asked() as api:
-            found: list[dict[str, Any]] = api.containers(
-                all=True, filters={"label": f"{RUN_LABEL}={run_id}"}
-            )
+            usual, api.timeout = api.timeout, min(api.timeout, LOOK_TIMEOUT)
+            try:
+                found: list[dict[str, Any]] = api.containers(
+                    all=True, filters={"label": f"{RUN_LABEL}={run_id}"}
+                )
+            finally:
+                api.timeout = usual
         return found
 
     def create(self, name: str, body: Mapping[str, Any]) -> None:

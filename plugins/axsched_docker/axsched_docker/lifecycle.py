@@ -120,8 +120,9 @@ def _create(engine: Engine, plan: Plan) -> str:
             found = engine.inspect(plan.name)
         except EngineError:
             raise error from None
-        if found["Config"]["Labels"].get(KEY_LABEL) != plan.body["Labels"][KEY_LABEL]:
-            raise
+        if (found["Config"]["Labels"] or {}).get(KEY_LABEL) != plan.body["Labels"][KEY_LABEL]:
+            words = f"the name {plan.name} is taken by a container that is not ours"
+            raise NotStarted(Ending(cause=Cause.SUBMIT_REFUSED, message=words)) from error
         return str(found["State"]["Status"]).replace("configured", "created")  # Podman's word
     return "created"
 
@@ -227,9 +228,8 @@ def cancelled(folder: Path) -> str | None:
 
 def write_exit(folder: Path, ending: Ending) -> None:
     """Say how a job ended, when all its files are on disk."""
-    for name in (jobfolder.RESULT,):
-        if (folder / name).is_file():
-            _sync(folder / name)
+    if (folder / jobfolder.RESULT).is_file():
+        _sync(folder / jobfolder.RESULT)
     beside = folder / f"{jobfolder.EXIT}.tmp"
     beside.write_text(json.dumps(attrs.asdict(ending)), encoding="utf-8")
     _sync(beside)

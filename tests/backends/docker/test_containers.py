@@ -236,6 +236,21 @@ def test_what_cannot_be_started_leaves_nothing(
     assert containers(bench.run_id) == []
 
 
+def test_a_stranger_s_container_is_left_alone(make_bench, engine: DockerEngine) -> None:
+    bench = make_bench(max_containers=1)
+    bench.running(bench.sh("sleep 600"))
+    handle = bench.sh("true")
+    client = engine.client()
+    client.create_container_from_config({"Image": BUSYBOX, "Cmd": ["true"]}, handle.backend_id)
+    try:
+        bench.session.cancel(bench.handles[:1], "make room")
+        status = bench.status(handle)
+        assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
+        assert "taken by a container that is not ours" in status.message
+    finally:
+        client.remove_container(handle.backend_id)
+
+
 def test_an_engine_s_own_trouble_is_one_of_the_machines(bench, containers) -> None:
     status = bench.status(bench.sh("true", user="nobody-of-that-name"))
     assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)

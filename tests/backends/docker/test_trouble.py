@@ -82,6 +82,18 @@ def test_what_was_submitted_in_an_outage_starts_after_it(bench, engine: DockerEn
     ]
 
 
+def test_an_engine_that_hangs_is_an_outage(bench, engine: DockerEngine, monkeypatch) -> None:
+    monkeypatch.setattr("axsched_docker.engine.LOOK_TIMEOUT", 0.5)
+    handle = bench.sh("sleep 600")
+    bench.running(handle)
+    with engine.frozen():
+        other = bench.sh(WRITE)
+        with pytest.raises(BackendUnavailable, match="timed out"):
+            bench.session.poll([handle, other])
+    assert bench.status(other).state is JobState.SUCCEEDED
+    assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
+
+
 @pytest.fixture
 def mortal_engine(tmp_path: Path) -> Iterator[DockerEngine]:
     """An engine whose containers die with it, as Docker's do by default."""
