@@ -54,6 +54,7 @@ def consult(
         optimizer.annotate(annotations)
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         return Consultation(closed, error=error)
+    optimizer.store()  # candidates of the last time too: by now the journal knows them
     try:
         asked = optimizer.ask(n) if n else Asked()
         made = [candidate.index for candidate in asked.candidates]

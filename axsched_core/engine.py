@@ -406,8 +406,8 @@ class Engine:
         if not (outcomes or n or self.dispatch.annotations or self._look_outside):
             return
         annotations = {i: {"axsched": data} for i, data in self.dispatch.annotations.items()}
-        if outcomes:
-            self._memory.flush()  # they are on disk before they are told
+        if outcomes or self.optimizer.in_database:
+            self._memory.flush()  # they are on disk before they are told, trials before stored
         watched = list(self.dispatch.active)
         alone = not self.dispatch.undecided()
         self.dispatch.annotations, self._look_outside, self._owner_busy = {}, False, True

@@ -111,8 +111,10 @@ class RunnerSpec:
         """Submit jobs. Return one answer a request, in the same order.
 
         A bad request fails alone, as a `SubmitError`, whose ``transient`` says whether the job
-        may be accepted later. Submitting a key that the backend already has returns the
-        existing job's handle.
+        may be accepted later. The values of a script's environment variables are in none of the
+        job's files: put `axsched_core.jobfolder.environment` of the request into the environment
+        of the process that starts the worker. Submitting a key that the backend already has
+        returns the existing job's handle.
 
         Called: whenever there are free slots and trials to run; with at most as many requests
             as `axsched_capacity` has said.
@@ -179,8 +181,8 @@ class RunnerSpec:
         Need not wait for their end: a job *is* cancelled when a later poll says so. The core
         stops waiting after ten seconds, at once after ``NOT_POSSIBLE``.
 
-        Called: on Ctrl-C, on a timeout, over a time limit, by ``scheduler.cancel()``, and for
-            jobs whose trial the user has ended.
+        Called: on Ctrl-C, on a timeout, over a time limit, by ``scheduler.cancel()`` and
+            ``axsched cancel``, and for jobs whose trial the user has ended.
         Thread: the engine's.
         Raises: as `axsched_poll`.
 
@@ -211,7 +213,8 @@ class RunnerSpec:
         """Optional. Let go of everything; with ``wait`` after cancelled jobs have ended.
 
         Called: once, as the last hook, if the session was opened. Running jobs were cancelled
-            before; those that could not be may be left to the backend.
+            before; those that could not be, and with the setting ``on_exit="leave"`` all, are
+            left to the backend, for `axsched_reattach` and `axsched_poll` of another driver.
         Thread: the engine's.
         Raises: an `AxschedError` in words.
 

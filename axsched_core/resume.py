@@ -40,8 +40,12 @@ def resume(
     runner_options: Mapping[str, Any] | None,
     config: Mapping[str, Any] | None,
     plugins: Sequence[object],
+    stored: Optimizer | None = None,
 ) -> AxScheduler:
-    """`AxScheduler.resume`, which see."""
+    """`AxScheduler.resume`, which see.
+
+    ``stored`` is the optimizer as a database has it, and takes the place of the snapshot.
+    """
     path = run_dir.expanduser().absolute()
     if not (path / journal.NAME).is_file():
         raise InvalidInput(f"{path} is no run directory: it holds no {journal.NAME}.")
@@ -50,7 +54,7 @@ def resume(
     try:
         found = journal.read(path / journal.NAME)
         journal.repair(path / journal.NAME, found.length)
-        adapter = _optimizer_of_before(path, found, optimizer)
+        adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
             runner, runner_options = _runner_of_before(path, found.run, runner_options)
         scheduler = cls(
@@ -66,6 +70,8 @@ def resume(
         raise
     try:
         _restore(scheduler, found)
+        if stored is not None:
+            scheduler._fingerprint = None  # the last snapshot may be of an earlier state
     except BaseException:
         scheduler._let_go()
         raise
@@ -124,7 +130,8 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
         engine.records[memory.index] = remembered(memory, engine.dispatch)
     scheduler._left_to_make = found.to_make
     scheduler._snapshots_made = 1 + max(
-        int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")
+        (int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")),
+        default=-1,
     )
     scheduler._fingerprint = engine.owner.call(optimizer.fingerprint)
 

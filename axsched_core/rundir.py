@@ -21,10 +21,16 @@ class RunDirectory:
     def __init__(self, output_dir: Path, experiment: str) -> None:
         self.run_id = uuid.uuid4().hex[:10]
         """The first part of every key."""
-        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", experiment).strip("._-")[:40] or "experiment"
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        self.path = Path(output_dir).expanduser().absolute() / f"{safe}-{stamp}-{self.run_id}"
+        self._folder = Path(output_dir).expanduser().absolute()
         self._made = False
+        self.name_after(experiment)
+
+    def name_after(self, experiment: str) -> None:
+        """Take another experiment's name; a folder that is there keeps its own."""
+        if not self._made:
+            safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", experiment).strip("._-")[:40] or "experiment"
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            self.path = self._folder / f"{safe}-{stamp}-{self.run_id}"
 
     @classmethod
     def existing(cls, path: Path, run_id: str) -> RunDirectory:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import objectives, options, resume
+from axsched_core import objectives, options, resume, stored
 from axsched_core.batch import Batch
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
@@ -36,7 +36,7 @@ from axsched_core.jobs import (
 from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
 from axsched_core.observers.progress import Progress
-from axsched_core.optimizers import adapt
+from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
@@ -52,15 +52,18 @@ class AxScheduler:
 
     Args:
         optimizer: an ``ax.Client``, an ``AxClient`` or an Ax ``Experiment``. It is used as it
-            is, not copied: what it shows afterwards is complete.
+            is, not copied: what it shows afterwards is complete. None: `load_experiment` will
+            bring it.
         runner: the name of an installed runner (``"joblib"``), or an instance of one.
         config: a `SchedulerConfig`, or a mapping with its keys.
         runner_options: options of a runner given by name; see its documentation.
         generation_strategy: for an ``Experiment``; None: chosen from its search space.
         plugins: observers, and wrappers of the runner's hooks.
+        db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database in which the
+            experiment is stored; a client that has its own is stored there.
 
     Raises:
-        InvalidInput: a setting is unknown or wrong.
+        InvalidInput: a setting is unknown or wrong, or the database cannot be used.
         RunnerError: the runner cannot be found, loaded or used.
 
     One call at a time: a method that is called while another is on the stack (from a second
@@ -81,6 +84,7 @@ class AxScheduler:
         *,
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
+        db_settings: Any = None,
         _run: tuple[RunDirectory, Memory] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
@@ -97,6 +101,7 @@ class AxScheduler:
                 RunDirectory(self.config.job_output_dir, self._optimizer.name),
                 Memory(durable=self.config.durable),
             )
+            keep_in_database(self._optimizer, db_settings)
         except BaseException:
             self._session.release()
             raise
@@ -110,7 +115,7 @@ class AxScheduler:
         self._loaded = False
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._chosen: Chosen | None = None
-        self._lock = _lock_for(self._optimizer.native)
+        self._lock = _lock_for(self._optimizer if optimizer is None else self._optimizer.native)
         self._taken_up = False
         _open_engines.add(self._engine)
         self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
@@ -337,6 +342,51 @@ class AxScheduler:
             plugins=plugins,
         )
 
+    @classmethod
+    def from_stored_experiment(
+        cls,
+        experiment_name: str,
+        *,
+        db_settings: Any,
+        runner: str | object,
+        runner_options: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        plugins: Sequence[object] = (),
+    ) -> AxScheduler:
+        """Go on with an experiment that is stored in a database.
+
+        Where the run directory of its last run can be seen from here, and the runner is the
+        same, this is `resume`: jobs that still run are found again, and `finish` makes what was
+        still to be made. Elsewhere the trials that were under way are open, and the next call
+        runs them again; the objective is to be set.
+
+        Args:
+            experiment_name: its name.
+            db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database.
+            runner: as for `AxScheduler`.
+            runner_options: None: where this is a `resume`, those of the last run.
+            config: settings; where this is a `resume`, instead of the last run's.
+            plugins: observers and wrappers.
+
+        Raises:
+            InvalidInput: the database cannot be used, or holds no such experiment (names the
+                nearest); or there are jobs under way that the runner cannot find.
+            RunLocked: another driver is at it; names it.
+
+        Example:
+            >>> settings = DBSettings(url="sqlite:////home/me/ax.db")
+            >>> AxScheduler.from_stored_experiment("e", db_settings=settings, runner="joblib")
+        """
+        return stored.from_stored_experiment(
+            cls,
+            experiment_name,
+            db_settings=db_settings,
+            runner=runner,
+            runner_options=runner_options,
+            config=config,
+            plugins=plugins,
+        )
+
     def finish(self) -> Any:
         """Go on with the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
 
@@ -371,6 +421,8 @@ class AxScheduler:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
                 ) from error
+            run_dir, tell = self._rundir, self._optimizer.runs_in
+            self._engine.owner.call(lambda: tell(run_dir.path, run_dir.run_id))
         self._engine.dispatch.attempts.write_function()
         self._memory.flush()  # who was taken over by another driver writes nothing
         if not self._memory.durable:
@@ -605,6 +657,7 @@ class AxScheduler:
                 )
             loaded = self._engine.owner.call(lambda: self._optimizer.load(Path(path)))
             self._optimizer = self._engine.optimizer = loaded
+            self._rundir.name_after(loaded.name)
             self._engine.records.clear()
             self._taken_up = False
             self._fingerprint, self._loaded = None, True
@@ -658,6 +711,9 @@ class AxScheduler:
                 self._alive()
             self._engine.cancel_wanted = False
             yield
+            if self._optimizer.in_database and name != "close":
+                self._memory.flush()  # the database knows of no trial that the journal does not
+                self._engine.owner.call(self._optimizer.store)
             if self._engine.changed_outside:  # the next call makes a snapshot
                 self._fingerprint, self._engine.changed_outside = None, False
             elif self._memory.opened and self._fingerprint is not None and name != "close":

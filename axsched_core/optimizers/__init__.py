@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import InvalidInput
+from axsched_core.optimizers.awaited import AwaitedOptimizer
 from axsched_core.optimizers.base import (
     Asked,
     Candidate,
@@ -18,16 +19,20 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
+from axsched_core.optimizers.database import LastRun, from_database, keep_in_database
 
 __all__ = [
     "Asked",
     "Candidate",
+    "LastRun",
     "Optimizer",
     "Outcome",
     "OutcomeKind",
     "TrialView",
     "adapt",
+    "from_database",
     "from_file",
+    "keep_in_database",
 ]
 
 CLIENT = "ax.api.client.Client"
@@ -45,7 +50,8 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
     """Return the `Optimizer` for ``obj``; an `Optimizer` is returned as it is.
 
     Args:
-        obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, or an `Optimizer`.
+        obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, an `Optimizer`, or None for one
+            that is still to be loaded.
         generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
             one, the strategy that Ax itself would choose is used.
 
@@ -65,6 +71,8 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
                 "generation_strategy must be an ax GenerationStrategy, "
                 f"got {_describe(generation_strategy)}."
             )
+    if obj is None:
+        return AwaitedOptimizer()
     if isinstance(obj, Optimizer):
         return obj
     if CLIENT in kinds:

@@ -8,11 +8,13 @@ import json
 import logging
 import math
 import os
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from ax.core.data import Data, DataRow
 from ax.core.metric import Metric
 from ax.core.trial import Trial
@@ -42,6 +44,7 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
+from axsched_core.optimizers.database import LastRun
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class AxOptimizer(Optimizer):
 
     def __init__(self, native: Any) -> None:
         self._native = native
+        self._database: Any = None
+        self._touched: set[int] = set()
+        """Trials that are to be stored again although their status is the same."""
 
     # What the three kinds differ in.
 
@@ -65,6 +71,11 @@ class AxOptimizer(Optimizer):
     @abc.abstractmethod
     def strategy(self) -> Any:
         """The Ax generation strategy; chosen now, if the user has not."""
+
+    @property
+    @abc.abstractmethod
+    def _chosen(self) -> Any:
+        """The same, None where none was chosen yet."""
 
     @abc.abstractmethod
     def _generate(self, n: int) -> bool:
@@ -95,8 +106,15 @@ class AxOptimizer(Optimizer):
         """Register tracking metrics."""
         self.experiment.add_tracking_metrics([Metric(name=name) for name in names])
 
-    def _store(self, trials: list[Any]) -> None:
-        """Save trials where the native object has a database."""
+    def _connect(self, settings: Any) -> None:
+        """Have the native object save what the user does with it, where it can."""
+
+    @classmethod
+    @abc.abstractmethod
+    def of_stored(
+        cls, settings: Any, experiment: Any, strategy: Any, seed: int | None
+    ) -> AxOptimizer:
+        """Make one of what was loaded from a database."""
 
     # What they share.
 
@@ -148,7 +166,8 @@ class AxOptimizer(Optimizer):
             try:
                 size, complete, reason = self._room(min(n - len(made), at_once))
                 if size > 0:
-                    complete = self._generate(size)
+                    with self._unstored():
+                        complete = self._generate(size)
                     reason = self._why_complete() if complete else ""
             except OptimizationComplete as error:
                 if size > 1:
@@ -168,6 +187,7 @@ class AxOptimizer(Optimizer):
             made = self._candidates(before)
             if len(made) == so_far:
                 reason = reason or _WAITS
+        self._mark_made([candidate.index for candidate in made])
         return Asked(made, complete, reason)
 
     def _room(self, wanted: int) -> tuple[int, bool, str]:
@@ -194,7 +214,8 @@ class AxOptimizer(Optimizer):
         return min(wanted, room, still_wanted, self._points_left()), False, ""
 
     def _placed_strategy(self) -> Any:
-        strategy = self.strategy
+        with self._unstored():  # a client saves the strategy that it chooses
+            strategy = self.strategy
         if strategy._experiment is None:
             strategy.experiment = self.experiment
         return strategy
@@ -278,14 +299,13 @@ class AxOptimizer(Optimizer):
                 trial.mark_failed(reason=outcome.reason or None)
             else:
                 trial.mark_abandoned(reason=outcome.reason or None)
-        if told:
-            self._store([trial for _, trial in told])
 
     def _attach_data(self, completed: Sequence[tuple[Outcome, Any]]) -> None:
         metrics = {name: None for outcome, _ in completed for name in outcome.metrics}
         unknown = [name for name in metrics if name not in self.experiment.metrics]
         if unknown:
-            self._track(unknown)
+            with self._unstored():
+                self._track(unknown)
         signatures = {name: metric.signature for name, metric in self.experiment.metrics.items()}
         rows = [
             DataRow(
@@ -309,9 +329,66 @@ class AxOptimizer(Optimizer):
             if index not in trials:
                 raise OptimizerError(f"Experiment {self.name!r} has no trial {index}.")
             trials[index].update_run_metadata(dict(data))
+        self._touched |= set(metadata)
+
+    # In a database.
+
+    def keep_in(self, database: Any, *, loaded: bool = False) -> None:
+        """Store the experiment in a `Database`, now and with each `store`.
+
+        Args:
+            database: a `axsched_core.optimizers._sql.Database`.
+            loaded: True: this is what was loaded from there.
+
+        Raises:
+            InvalidInput: it cannot be stored there.
+        """
+        if loaded:
+            database.go_on(self.experiment, self._chosen)
+        else:
+            properties = self.experiment._properties
+            last = LastRun.of(properties) or LastRun(self.kind, self.seed)
+            properties["axsched"] = attrs.asdict(attrs.evolve(last, kind=self.kind, seed=self.seed))
+            database.begin(self.experiment, self._chosen)
+        self._database = database
+        self._connect(database.settings)
+
+    @property
+    def in_database(self) -> bool:  # type: ignore[override]
+        return self._database is not None
+
+    def store(self) -> None:
+        if self._database is not None:
+            self._database.store(self.experiment, self._chosen, self._touched)
+
+    def runs_in(self, run_dir: Path, run_id: str) -> None:
+        if self._database is not None:
+            last = LastRun(self.kind, self.seed, str(run_dir), run_id, socket.gethostname())
+            self._database.remember(self.experiment, attrs.asdict(last))
+
+    @contextlib.contextmanager
+    def _unstored(self) -> Iterator[None]:
+        """Keep the native object from saving trial by trial what `store` saves in one go."""
+        if self._database is None or not hasattr(self._native, "_db_settings"):
+            yield
+            return
+        settings = self._native._db_settings
+        self._native._db_settings = None
+        try:
+            yield
+        finally:
+            self._native._db_settings = settings
+
+    def _mark_made(self, indices: Sequence[int]) -> None:
+        # A driver that finds them in the database, and no journal, knows them for ours.
+        if self._database is not None:
+            self.annotate({index: {"axsched": {"made": True}} for index in indices})
 
     def attach(self, parameters: Parameters) -> int:
-        return self._attach(checked(self.experiment.search_space, parameters))
+        with self._unstored():
+            index = self._attach(checked(self.experiment.search_space, parameters))
+        self._mark_made([index])
+        return index
 
     def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
         return {index: _run_to_json(self.experiment.trials[index]) for index in indices}
@@ -389,14 +466,7 @@ class AxOptimizer(Optimizer):
                 beside.unlink(missing_ok=True)
 
     def load(self, path: Path) -> AxOptimizer:
-        try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise InvalidInput(
-                f"{path} is not a complete JSON file: it is torn, or not a saved {self.kind}."
-            ) from error
+        content = _content(path, f"a saved {self.kind}")
         kind = _kind_of(content)
         if kind != self.kind:
             raise InvalidInput(
@@ -404,20 +474,23 @@ class AxOptimizer(Optimizer):
                 f"{self.kind} that is to be loaded."
             )
         try:
-            return self._read(path, content)
+            with self._unstored():  # what it makes must not look for the database
+                loaded = self._read(path, content)
         except Exception as error:
             raise InvalidInput(
                 f"{path} holds no {self.kind} that Ax can load: {_words(error)}"
             ) from error
-
-
-def warn_of_database(path: Path) -> None:
-    # Ax's JSON has no database ids, and Ax refuses to save an experiment a second time.
-    _log.warning(
-        "The client read from %s is not connected to the database any more: Ax cannot store what "
-        "comes from a file. Pass a client from load_from_database(...) to go on there.",
-        path,
-    )
+        if self.in_database or "axsched" in loaded.experiment._properties:
+            # Ax's JSON has no database ids, and Ax refuses to save an experiment a second time.
+            _log.warning(
+                "The %s read from %s is not connected to a database: Ax cannot store what comes "
+                "from a file. AxScheduler.from_stored_experiment(%r, db_settings=..., runner=...) "
+                "goes on there.",
+                self.kind,
+                path,
+                loaded.name,
+            )
+        return loaded
 
 
 def _ours(trial: Any) -> bool:
@@ -431,6 +504,32 @@ def _is_initial(node: Any) -> bool:
         return True
     classes = [spec.generator_enum.generator_class for spec in node.generator_specs]
     return bool(classes) and all(issubclass(cls, RandomGenerator) for cls in classes)
+
+
+def _content(path: Path, what: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InvalidInput(
+            f"{path} is not a complete JSON file: it is torn, or not {what}."
+        ) from error
+
+
+def kind_of_file(path: Path) -> str:
+    """Which kind of optimizer `save` has written.
+
+    Raises:
+        InvalidInput: the file cannot be read, or holds none.
+    """
+    kind = _kind_of(_content(path, "a saved experiment"))
+    if not kind:
+        raise InvalidInput(
+            f"{path} holds no experiment: it was written neither by save_experiment nor by Ax's "
+            "own save_to_json_file."
+        )
+    return kind
 
 
 def _kind_of(content: Any) -> str:

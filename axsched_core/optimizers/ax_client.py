@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import OptimizerError
-from axsched_core.optimizers._ax import AxOptimizer, warn_of_database
+from axsched_core.optimizers._ax import AxOptimizer
 
 
 class AxClientOptimizer(AxOptimizer):
@@ -31,6 +31,10 @@ class AxClientOptimizer(AxOptimizer):
     def strategy(self) -> Any:
         return self.native.generation_strategy
 
+    @property
+    def _chosen(self) -> Any:
+        return self.native._generation_strategy
+
     def _generate(self, n: int) -> bool:
         _, complete = self.native.get_next_trials(max_trials=n)
         return bool(complete)
@@ -50,12 +54,21 @@ class AxClientOptimizer(AxOptimizer):
 
     def _track(self, names: list[str]) -> None:
         self.native.add_tracking_metrics(names)
-        self.native._save_experiment_to_db_if_possible(experiment=self.experiment)
 
-    def _store(self, trials: list[Any]) -> None:
-        self.native._save_or_update_trials_in_db_if_possible(
-            experiment=self.experiment, trials=trials
-        )
+    def _connect(self, settings: Any) -> None:
+        self.native._db_settings = settings
+
+    @classmethod
+    def of_stored(
+        cls, settings: Any, experiment: Any, strategy: Any, seed: int | None
+    ) -> AxClientOptimizer:
+        from ax.service.ax_client import AxClient
+
+        client = AxClient(strategy, settings, random_seed=seed, verbose_logging=False)
+        client._experiment = experiment
+        if strategy is None:
+            client._set_generation_strategy()  # Ax's own choice
+        return cls(client)
 
     def _best(self) -> Any:
         best = self.native.get_best_parameters()
@@ -69,8 +82,6 @@ class AxClientOptimizer(AxOptimizer):
 
     def _read(self, path: Path, content: Any) -> AxClientOptimizer:
         native = self.native
-        if native.db_settings_set:
-            warn_of_database(path)
         loaded = type(native).load_from_json_file(
             str(path),
             # Ax's file does not hold these.

@@ -80,6 +80,8 @@ class Optimizer(abc.ABC):
     """What its files are called, so that `resume` can read them again."""
     seed: int | None = None
     """A seed that its files do not hold."""
+    in_database: bool = False
+    """True where `store` has something to do."""
 
     def fingerprint(self) -> int:
         """A number that changes when the user adds, ends or completes a trial."""
@@ -174,6 +176,16 @@ class Optimizer(abc.ABC):
         made = self.attach(parameters)
         if made != index:
             raise OptimizerError(f"Trial {index} of the journal was made again as trial {made}.")
+
+    def store(self) -> None:  # noqa: B027 - most optimizers have no database
+        """Put what has changed into the optimizer's database, where it has one.
+
+        Called once a consultation, and at the end of each call. Never raises because of the
+        database: what could not be stored is stored with the next call.
+        """
+
+    def runs_in(self, run_dir: Path, run_id: str) -> None:  # noqa: B027
+        """Be told the run directory, as soon as it is there; a database remembers it."""
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import OptimizerError
-from axsched_core.optimizers._ax import AxOptimizer, warn_of_database
+from axsched_core.optimizers._ax import AxOptimizer
 
 
 class ClientOptimizer(AxOptimizer):
@@ -30,6 +30,10 @@ class ClientOptimizer(AxOptimizer):
     def strategy(self) -> Any:
         return self.native._generation_strategy_or_choose()
 
+    @property
+    def _chosen(self) -> Any:
+        return self.native._maybe_generation_strategy
+
     def _generate(self, n: int) -> bool:
         self.native.get_next_trials(max_trials=n)
         return False
@@ -40,10 +44,21 @@ class ClientOptimizer(AxOptimizer):
     def _track(self, names: list[str]) -> None:
         self.native.configure_tracking_metrics(names)
 
-    def _store(self, trials: list[Any]) -> None:
-        self.native._save_or_update_trials_in_db_if_possible(
-            experiment=self.experiment, trials=trials
-        )
+    def _connect(self, settings: Any) -> None:
+        self.native._db_settings = settings
+
+    @classmethod
+    def of_stored(
+        cls, settings: Any, experiment: Any, strategy: Any, seed: int | None
+    ) -> ClientOptimizer:
+        from ax import Client
+        from ax.api.configs import StorageConfig
+
+        storage = StorageConfig(creator=settings.creator, url=settings.url)
+        client = Client(storage_config=storage, random_seed=seed)
+        client._db_settings = settings  # which may have a decoder of its own
+        client._maybe_experiment, client._maybe_generation_strategy = experiment, strategy
+        return cls(client)
 
     def _best(self) -> Any:
         return self.native.get_best_parameterization()[0]
@@ -56,8 +71,6 @@ class ClientOptimizer(AxOptimizer):
         self.native.save_to_json_file(str(path))
 
     def _read(self, path: Path, content: Any) -> ClientOptimizer:
-        if self.native.db_settings_set:
-            warn_of_database(path)
         loaded = type(self.native).load_from_json_file(str(path))
         # Ax's file does not hold these.
         loaded._random_seed = self.native._random_seed

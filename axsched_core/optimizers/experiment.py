@@ -54,6 +54,16 @@ class ExperimentOptimizer(AxOptimizer):
             self._strategy = choose_generation_strategy(GenerationStrategyDispatchStruct())
         return self._strategy
 
+    @property
+    def _chosen(self) -> Any:
+        return self._strategy
+
+    @classmethod
+    def of_stored(
+        cls, settings: Any, experiment: Any, strategy: Any, seed: int | None
+    ) -> ExperimentOptimizer:
+        return cls(experiment, strategy)
+
     def _generate(self, n: int) -> bool:
         for runs in self.strategy.gen(experiment=self.experiment, n=1, num_trials=n):
             if len(runs) != 1 or len(runs[0].arms) != 1:

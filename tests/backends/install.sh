@@ -10,6 +10,8 @@ PACKAGES=(
     charliecloud-runtime
     # Docker and Podman engines, and what their images are made of
     docker.io podman catatonit runc busybox-static zstd
+    # a database
+    postgresql
 )
 
 export DEBIAN_FRONTEND=noninteractive

@@ -1,14 +1,39 @@
 from __future__ import annotations
 
+import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plugin_source import A_RUNNER
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch):
+    """Install a distribution that offers a runner, on a path of its own."""
+
+    def install(
+        name: str, source: str = A_RUNNER, *, dist: str | None = None, version="(1, 0)"
+    ) -> None:
+        dist = dist or f"axsched-{name}"
+        site = tmp_path / dist
+        module = dist.replace("-", "_") + "_plugin"
+        meta = site / f"{dist.replace('-', '_')}-3.1.dist-info"
+        meta.mkdir(parents=True)
+        (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 3.1\n")
+        (meta / "entry_points.txt").write_text(f"[axsched.runners]\n{name} = {module}\n")
+        text = textwrap.dedent(source).replace("NAME", name).replace("VERSION", version)
+        (site / f"{module}.py").write_text(text)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import InvalidInput, OptimizationInterrupted
-from axsched_core.jobs import CancelOutcome, RunnerInfo
+from axsched_core.jobs import CancelOutcome, JobHandle, RunnerInfo
 from axsched_core.trials import TrialState
 
 Make = Callable[..., AxScheduler]
@@ -247,3 +247,24 @@ def test_a_function_is_known_by_its_source(make: Make, caplog, again):
         resumed.finish()  # it has come back from the run directory
         resumed.set_objective_function(again)
     assert ("another than before" in caplog.text) is (again is other_loss)
+
+
+def test_a_trial_given_up_whose_job_may_have_been_submitted(make: Make):
+    class AnswerIsLost(ToyRunner):
+        lost = False
+
+        @hookimpl
+        def axsched_submit(self, requests):
+            answers = super().axsched_submit([r for r in requests if r.key not in self.requests])
+            if not self.lost:
+                self.lost = True
+                raise ConnectionResetError("after they were taken")
+            return answers or [JobHandle(request.key) for request in requests]
+
+    runner = AnswerIsLost(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    index = scheduler.get_next_trial()
+    scheduler.run_trial(index)
+    assert scheduler.abandon_trial(index).state is TrialState.CANCELLED
+    scheduler.wait_for_completed_trials()
+    assert [key for key, _ in runner.cancels] == list(runner.requests)

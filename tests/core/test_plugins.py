@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
 
 import attrs
 import pluggy
 import pytest
 from click.testing import CliRunner
+from plugin_source import A_RUNNER as GOOD
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl, plugins
@@ -24,56 +23,6 @@ from axsched_core.errors import (
     UnsupportedObjective,
 )
 from axsched_core.jobs import RunnerInfo
-
-GOOD = """
-    from attrs import field, frozen
-    from attrs.validators import gt
-    from axsched_core.hookspecs import hookimpl
-    from axsched_core.jobs import RunnerInfo
-    from toy import ToyRunner
-
-    @frozen
-    class Options:
-        n_jobs: int = field(default=2, validator=gt(0))
-        queue: str | None = None
-
-    class Runner(ToyRunner):
-        @hookimpl
-        def axsched_runner_info(self):
-            return axsched_runner_info()
-
-    @hookimpl
-    def axsched_runner_info():
-        return RunnerInfo("NAME", ["parameters"], "for tests", Options, api_version=VERSION)
-
-    @hookimpl
-    def axsched_make_runner(options):
-        runner = Runner()
-        runner.options = options
-        return runner
-"""
-
-
-@pytest.fixture
-def distribution(tmp_path: Path, monkeypatch):
-    """Install a distribution that offers a runner, on a path of its own."""
-
-    def install(
-        name: str, source: str = GOOD, *, dist: str | None = None, version="(1, 0)"
-    ) -> None:
-        dist = dist or f"axsched-{name}"
-        site = tmp_path / dist
-        module = dist.replace("-", "_") + "_plugin"
-        meta = site / f"{dist.replace('-', '_')}-3.1.dist-info"
-        meta.mkdir(parents=True)
-        (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 3.1\n")
-        (meta / "entry_points.txt").write_text(f"[axsched.runners]\n{name} = {module}\n")
-        text = textwrap.dedent(source).replace("NAME", name).replace("VERSION", version)
-        (site / f"{module}.py").write_text(text)
-        monkeypatch.syspath_prepend(str(site))
-        monkeypatch.delitem(sys.modules, module, raising=False)
-
-    return install
 
 
 def test_a_runner_is_chosen_by_its_name(distribution, tmp_path):
@@ -435,3 +384,9 @@ def test_the_command_never_imports_ax(arguments):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout.endswith("done\n"), ran.stderr
+
+
+def test_a_runner_that_exits_while_it_is_made(distribution):
+    distribution("lab", GOOD.replace("runner = Runner()", "raise SystemExit('no licence')"))
+    with pytest.raises(RunnerLoadError, match="could not be made: SystemExit: no licence"):
+        AxScheduler(ToyOptimizer(), "lab", {"progress": False})

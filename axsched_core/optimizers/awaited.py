@@ -1,0 +1,54 @@
+"""The optimizer of a scheduler that was made with None: it is still to be loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from axsched_core.errors import InvalidInput
+from axsched_core.optimizers.base import Optimizer
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise InvalidInput(
+        "There is no optimizer yet: this AxScheduler was made with None. Call "
+        "scheduler.load_experiment(path) first, or pass an ax.Client, an AxClient or an Ax "
+        "Experiment."
+    )
+
+
+class AwaitedOptimizer(Optimizer):
+    """Can be loaded, of whatever kind the file is; says for all else that it is to be."""
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    def load(self, path: Path) -> Optimizer:
+        from axsched_core.optimizers import from_file
+        from axsched_core.optimizers._ax import kind_of_file
+
+        return from_file(kind_of_file(path), path)
+
+    @property
+    def native(self) -> Any:
+        _refuse()
+
+    @property
+    def experiment(self) -> Any:
+        _refuse()
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        _refuse()
+
+    @property
+    def required_metrics(self) -> frozenset[str]:
+        _refuse()
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        _refuse()
+
+    check = ask = tell = annotate = attach = validate = trials = _refuse
+    initial_trials_left = best = save = _refuse

@@ -1,0 +1,119 @@
+"""From an experiment in a database back to a running driver, by way of its journal if it can."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from axsched_core import journal, resume
+from axsched_core.errors import InvalidInput
+from axsched_core.memory import Memory
+from axsched_core.optimizers import LastRun, Optimizer, from_database
+from axsched_core.session import RunnerSession
+
+if TYPE_CHECKING:
+    from axsched_core.scheduler import AxScheduler
+
+log = logging.getLogger("axsched")
+
+
+def from_stored_experiment(
+    cls: type[AxScheduler],
+    name: str,
+    *,
+    db_settings: Any,
+    runner: str | object,
+    runner_options: Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None,
+    plugins: Sequence[object],
+) -> AxScheduler:
+    """`AxScheduler.from_stored_experiment`, which see."""
+    adapter, last = from_database(name, db_settings)
+    left = 0
+    if (found := _journal_of(last)) is not None:
+        run_dir, first = found
+        if _name_of(runner) == first["runner"]:
+            by_name = isinstance(runner, str) and first["runner_options"] is not None
+            return resume.resume(
+                cls,
+                run_dir,
+                optimizer=None,
+                runner=None if by_name else runner,
+                runner_options=runner_options,
+                config=config,
+                plugins=plugins,
+                stored=adapter,
+            )
+        left = _take_results(adapter, run_dir, _name_of(runner))
+    _interrupt_open(adapter)
+    scheduler = cls(adapter, runner, config, runner_options, plugins=plugins)
+    scheduler._left_to_make = left
+    return scheduler
+
+
+def _name_of(runner: str | object) -> str:
+    if isinstance(runner, str):
+        return runner
+    session = RunnerSession(runner)
+    session.release()
+    return session.info.name
+
+
+def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
+    """The run directory of the last run and its journal's first line, where they can be seen."""
+    if last is None or not last.run_dir:
+        return None
+    path = Path(last.run_dir)
+    try:
+        _, _, first = next(journal.lines(path / journal.NAME))
+        if first.get("run_id") == last.run_id:  # another host may have a folder of that name
+            return path, first
+    except (OSError, StopIteration):
+        pass
+    log.warning(
+        "The last run of this experiment was in %s on %s, which cannot be seen from here: its "
+        "open trials are run again. See to it that its driver has ended.",
+        path,
+        last.host,
+    )
+    return None
+
+
+def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
+    """Tell the optimizer what a run of another runner knows.
+
+    Returns:
+        How many trials it had still to make.
+
+    Raises:
+        InvalidInput: it has jobs whose end nobody has seen.
+        RunLocked: its driver is at it.
+    """
+    memory = Memory()
+    memory.open(run_dir, None)
+    try:
+        found = journal.read(run_dir / journal.NAME)
+        theirs = found.run["runner"]
+        if under_way := [t.index for t in found.trials.values() if t.key and not t.state]:
+            raise InvalidInput(
+                f"The last run of this experiment, {run_dir}, has jobs whose end nobody has seen "
+                f"yet (trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
+                f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
+            )
+        resume.replay(optimizer, found.trials.values())
+        return found.to_make
+    finally:
+        memory.close()
+
+
+def _interrupt_open(optimizer: Optimizer) -> None:
+    """Mark those trials of ours that are open, so that the next call takes them up."""
+    optimizer.annotate(
+        {
+            index: {"axsched": {**view.metadata["axsched"], "interrupted": True}}
+            for index, view in optimizer.trials().items()
+            if view.open and "axsched" in view.metadata
+        }
+    )

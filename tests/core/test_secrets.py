@@ -1,0 +1,139 @@
+"""Secrets reach the job and nothing else: every file, every message and every event is searched."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import AxScheduler, hookimpl, journal
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import Event
+
+WITH_SECRETS = """
+    from attrs import field, frozen
+    from attrs.validators import min_len
+    from axsched_core.hookspecs import hookimpl
+    from axsched_core.jobs import RunnerInfo
+    from toy import ToyRunner
+
+    @frozen
+    class Options:
+        token: str = field(metadata={"secret": True}, validator=min_len(8))
+        env: dict[str, str] = field(factory=dict, metadata={"secret": True})
+        url: str = "http://here"
+
+        def __attrs_post_init__(self):
+            if self.url == "bad":
+                raise ValueError(f"no such url {self!r}")
+
+    class Runner(ToyRunner):
+        @hookimpl
+        def axsched_runner_info(self):
+            return axsched_runner_info()
+
+    @hookimpl
+    def axsched_runner_info():
+        return RunnerInfo("NAME", ["parameters"], "for tests", Options, api_version=VERSION)
+
+    @hookimpl
+    def axsched_make_runner(options):
+        runner = Runner()
+        runner.token = options.token
+        return runner
+"""
+
+
+@pytest.fixture
+def secret() -> str:
+    return uuid.uuid4().hex
+
+
+def holds(folder: Path, secret: str) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def test_secret_runner_options(distribution, tmp_path, caplog, secret):
+    distribution("lab", WITH_SECRETS)
+    config = {"job_output_dir": tmp_path / "out", "progress": False, "monitoring_interval": 0.05}
+    options = {"token": secret, "env": {"KEY": secret}, "url": "http://there"}
+    with AxScheduler(ToyOptimizer(), "lab", config, options) as scheduler:
+        scheduler.run_optimization(max_trials=1)
+    run_dir = scheduler.run_directory
+    assert holds(run_dir, secret) == []
+    assert "http://there" in (run_dir / journal.NAME).read_text()
+    with pytest.raises(InvalidInput, match="options env, token are secret.*pass them again"):
+        AxScheduler.resume(run_dir, optimizer=ToyOptimizer())
+    again = AxScheduler.resume(
+        run_dir, optimizer=ToyOptimizer(), runner_options={"token": secret, "env": {}}
+    )
+    with again:
+        again.run_optimization(max_trials=1)
+        assert again._session._runner.token == secret
+    assert holds(run_dir, secret) == []
+    assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"token": 7_777_777}, {"env": {"KEY": 7_777_777}}, {"url": "bad"}, {"token": "7777777"}],
+)
+def test_secrets_are_in_no_error(distribution, wrong):
+    distribution("lab", WITH_SECRETS)
+    options = {"token": "77777778", "env": {"KEY": "77777779"}, **wrong}
+    with pytest.raises(InvalidInput, match="runner_options of 'lab'") as caught:
+        AxScheduler(ToyOptimizer(), "lab", runner_options=options)
+    assert "777777" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+class Hears:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    @hookimpl
+    def axsched_on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def test_the_environment_of_a_script(tmp_path, caplog, capfd, secret, make: Callable[..., object]):
+    pytest.importorskip("axsched_joblib")
+    script = tmp_path / "simulate.sh"
+    # One trial succeeds, one fails; the value's length shows that it has arrived.
+    script.write_text(
+        'test "$AXSCHED_TRIAL_INDEX" = 0 || { echo failed >&2; exit 3; }\n'
+        'printf "{\\"loss\\": %d}" ${#TOKEN} > "$AXSCHED_RESULT_FILE"\n'
+    )
+    hears = Hears()
+    config = {"job_output_dir": tmp_path / "out", "monitoring_interval": 0.05}
+    scheduler = AxScheduler(ToyOptimizer(), "joblib", config, {"n_jobs": 1}, plugins=[hears])
+    with scheduler:
+        scheduler.set_script_objective(script, {"env": {"TOKEN": secret}})
+        shown = scheduler.preview()
+        scheduler.run_optimization(max_trials=2)
+        scheduler.save_experiment(tmp_path / "out" / "experiment.json")
+    assert scheduler.trials[0].results == {"loss": (len(secret), None)}
+    assert scheduler.trials[1].cause == "EXIT_CODE"
+    assert holds(tmp_path / "out", secret) == []
+    said = "".join([caplog.text, *capfd.readouterr(), shown, repr(hears.events)])
+    assert "TOKEN" in shown
+    assert secret not in said + repr(scheduler.trials)
+
+
+def test_the_environment_of_a_container(make, caplog, secret):
+    runner = ToyRunner(lambda request: None, capabilities=("container",))
+    scheduler = make(runner=runner)
+    options = {"env": {"A": secret}, "env_vars": [f"B={secret}"], "cpus": 2}
+    scheduler.set_container_objective("image:1", None, options)
+    assert secret not in scheduler.preview()
+    scheduler.run_trial(scheduler.get_next_trial())
+    (request,) = runner.requests.values()
+    assert request.objective.options == options  # the runner has them
+    assert secret not in repr(request)
+    assert holds(scheduler.run_directory, secret) == []
+    assert secret not in caplog.text
