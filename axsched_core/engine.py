@@ -481,7 +481,10 @@ class Engine:
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
         record = self.record(candidate.index, candidate.parameters, origin, counted=True)
-        self.to_make = max(0, self.to_make - 1)
+        if self.to_make:
+            self.to_make -= 1
+        else:  # everything was halted while the optimizer made it
+            self.unmade = max(0, self.unmade - 1)
         self.made.append(record.index)
         self.announce("trial_created", index=record.index, parameters=dict(record.parameters))
         self.dispatch.want([record])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def died(scheduler: AxScheduler, to: Path) -> Path:
 
 def test_no_second_job_beside_one_that_a_second_ctrl_c_has_left(make: Make, tmp_path, monkeypatch):
     monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
+    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 60)
     started = threading.Event()
 
     class Stubborn(ToyRunner):
@@ -102,6 +104,26 @@ def test_ctrl_c_leaves_what_runs_where_that_is_wished(make: Make):
     scheduler.finish()
     assert optimizer.count("COMPLETED") == 4
     assert len(runner.requests) == 4
+
+
+def test_a_candidate_that_comes_after_ctrl_c_counts_as_made(make: Make):
+    asking, optimizer = threading.Event(), ToyOptimizer()
+
+    def slowly(n: int) -> None:
+        asking.set()
+        deadline = time.monotonic() + 30
+        while scheduler._engine.dispatch.halted is None and len(optimizer.asks) == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    optimizer.on_ask = slowly
+    scheduler = make(optimizer, max_parallelism=2)
+    presser = press_ctrl_c(asking)
+    with pytest.raises(OptimizationInterrupted, match="2 were stopped and stay open, 3 were not"):
+        scheduler.run_optimization(max_trials=5)
+    presser.join()
+    scheduler.finish()
+    assert optimizer.count("COMPLETED") == len(optimizer.rows) == 5
 
 
 def test_who_leaves_jobs_must_write_them_down(make: Make):
