@@ -24,8 +24,9 @@ from typing import Any
 
 from backends import missing_packages, path
 
-PATIENCE = 60.0
-"""Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise."""
+PATIENCE = 180.0
+"""Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise, and many
+times as long on a machine that is busy."""
 CGROUPS = Path("/sys/fs/cgroup")
 
 
