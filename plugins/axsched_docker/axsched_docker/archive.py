@@ -57,6 +57,12 @@ class Tree:
             jobfolder.PARAMS: (folder / jobfolder.PARAMS).read_bytes(),
         }
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        files = sum(path.stat().st_size for path in self.read_only.values())
+        return files + sum(map(len, self.texts.values()))
+
     def write_tar(self, target: IO[bytes], prefix: str) -> None:
         """Write it as an archive to be unpacked ``prefix`` above `ROOT`.
 

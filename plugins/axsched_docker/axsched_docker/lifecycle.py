@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 
@@ -128,9 +129,10 @@ def _create(engine: Engine, plan: Plan) -> str:
 
 
 def _copy_files(engine: Engine, plan: Plan) -> None:
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-        root = plan.archive_root
-        plan.tree().write_tar(file, "" if root == archive.ROOT else "axsched/")
+    tree, root = plan.tree(), plan.archive_root
+    file: IO[bytes] = io.BytesIO() if tree.size < IN_MEMORY else tempfile.TemporaryFile()  # noqa: SIM115
+    with file:
+        tree.write_tar(file, "" if root == archive.ROOT else "axsched/")
         file.seek(0)
         engine.put(plan.name, root, file)
 
