@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -88,6 +89,7 @@ class Dispatch:
         self._left: set[int] = set()
         self._woken: set[str] = set()
         self._next_look = 0.0
+        self._last_submission = -math.inf
         self._backend = Backend(
             session.info.name,
             config.monitoring_interval,
@@ -121,9 +123,10 @@ class Dispatch:
 
     def due(self, now: float) -> float | None:
         """The moment when something is to be done without a message; None: never."""
-        moments = [now + self._look_interval] if self.active else []
+        next_look = now + self._pause_between_looks(now)
+        moments = [next_look] if self.active else []
         if self.at(Stage.SUBMITTED):
-            moments.append(self._backend.ready_at("axsched_poll", now + self._look_interval))
+            moments.append(self._backend.ready_at("axsched_poll", next_look))
         for record in self.active.values():
             if record.stage is Stage.WAITING:
                 hook = "axsched_reattach" if record.orphaned else "axsched_submit"
@@ -248,6 +251,8 @@ class Dispatch:
                 self._cannot_stop(record)
             elif not job.cancel_sent and record.stage is Stage.SUBMITTED:
                 by_purpose.setdefault(job.purpose, []).append(record)
+        for record in by_purpose.get(Purpose.REOPEN, ()):
+            self._memory.stopping(record)
         if by_purpose:
             self._memory.flush()  # who was taken over by another driver cancels nothing
         for purpose, records in by_purpose.items():
@@ -280,7 +285,8 @@ class Dispatch:
     def _cancelled(self, record: Record, message: str) -> None:
         """The job is over because it was cancelled: what that means depends on by whom."""
         job = record.job
-        purpose = job.purpose
+        # A driver before this one may have stopped it for its own sake, and died.
+        purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
@@ -364,6 +370,7 @@ class Dispatch:
                 self._refused(record, answer, now)
             else:
                 self._accepted(record, answer)
+        self._last_submission = now
         self._backend.hasten("axsched_poll", now + self._config.monitoring_interval)
 
     def open(self) -> None:
@@ -467,7 +474,7 @@ class Dispatch:
         """See without a query what shows in the jobs' folders: that they run, that they ended."""
         if now < self._next_look:
             return
-        self._next_look = now + self._look_interval
+        self._next_look = now + self._pause_between_looks(now)
         for record in self.at(Stage.SUBMITTED):
             job = record.job
             if job.request.objective is None:
@@ -478,10 +485,8 @@ class Dispatch:
             if seen is not None:
                 self._status(record, seen, now)
 
-    @property
-    def _look_interval(self) -> float:
-        # A thousand looks a second are nothing to a local disk and bearable to a shared one.
-        return max(policies.LOOK_INTERVAL, len(self.active) / 1000)
+    def _pause_between_looks(self, now: float) -> float:
+        return policies.pause_between_looks(now - self._last_submission, len(self.active))
 
     def _status(self, record: Record, status: JobStatus, now: float) -> None:
         """Take in what the backend says of a submitted job."""

@@ -75,9 +75,7 @@ class DiscoverySpec:
     def axsched_diagnose(self, options: Any) -> Sequence[Check]:
         """Optional. Look at the backend and say, check by check, whether it can be used.
 
-        Called: by nobody yet: neither the core nor its commands call it. It is meant for whoever
-            wants to know why a backend does not work; `Loaded.diagnose` in ``plugins.py`` calls
-            it for a program of yours.
+        Called: by ``axsched doctor``, which prints a line for each check.
         Thread: the caller's.
         Raises: nothing; what goes wrong is a `Check` that is not ok.
 

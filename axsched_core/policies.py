@@ -23,11 +23,18 @@ CANCEL_GRACE = 10.0
 LEAVING_GRACE = 2.0
 """Seconds that the runner has, after a second Ctrl-C, before its call is left behind."""
 
+CTRL_C_LAG = 0.5
+"""Seconds within which a Ctrl-C is noticed, at whatever moment it comes."""
+
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for exit files in the folders of running jobs."""
+QUICK_LOOK_INTERVAL = 0.05
+"""The same soon after a job was submitted."""
+LOOKS_PER_SECOND = 1000
+"""Folders. So many looks are nothing to a local disk, and bearable to a shared one."""
 
 
 def tried_again(status: JobStatus, attempt: int) -> bool:
@@ -35,6 +42,18 @@ def tried_again(status: JobStatus, attempt: int) -> bool:
     if attempt >= MAX_ATTEMPTS:
         return False
     return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
+
+
+def pause_between_looks(since: float, jobs: int) -> float:
+    """Seconds from one look at all jobs' folders to the next: a job that took a second is not kept
+    waiting for half of one, and jobs that take hours are left in peace.
+
+    Args:
+        since: seconds since a job was last submitted.
+        jobs: how many are on the way.
+    """
+    pause = min(LOOK_INTERVAL, max(QUICK_LOOK_INTERVAL, since / 20))
+    return max(pause, jobs / LOOKS_PER_SECOND)
 
 
 def pause_after_trouble(failures: int, interval: float) -> float:

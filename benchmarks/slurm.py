@@ -18,6 +18,7 @@ accounting's server. Ends with status 1 where an aim is missed.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -35,7 +36,8 @@ from backends import install_line  # noqa: E402
 from slurm_cluster import MAIN, SlurmCluster, missing  # noqa: E402
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun", "sacctmgr")
-CLOSED = "PartitionName=closed Nodes=ALL MaxTime=INFINITE State=INACTIVE"
+CLOSED = "PartitionName=closed Nodes=ALL MaxTime=INFINITE State=DOWN"
+BLOCKS = 4
 LATENCY, RPCS = 0.5, 0.1
 """What is aimed at, of submitit's overhead and of its messages."""
 
@@ -62,7 +64,9 @@ class Lab:
         wrappers.mkdir()
         for name in COMMANDS:
             wrapper = wrappers / name
-            wrapper.write_text(f'#!/bin/sh\necho {name} >>{self.counts}\nexec /usr/bin/{name} "$@"\n')
+            wrapper.write_text(
+                f'#!/bin/sh\necho {name} >>{self.counts}\nexec /usr/bin/{name} "$@"\n'
+            )
             wrapper.chmod(0o755)
         path = f"{wrappers}:{cluster.env['PATH']}"
         self.env = {**os.environ, **cluster.env, "PATH": path}
@@ -71,7 +75,7 @@ class Lab:
         """Have a contender do its work; add the commands and messages that this took."""
         self.counts.write_text("")
         before = self._messages()
-        folder = self.folder / f"{contender}-{work}"
+        folder = Path(tempfile.mkdtemp(prefix=f"{contender}-{work}-", dir=self.folder))
         words = [contender, work, str(folder), str(number), str(at_once), str(self.counts)]
         script = str(HERE / "slurm_contenders.py")
         command = [sys.executable, script, *words]
@@ -91,15 +95,18 @@ def latency(lab: Lab, rounds: int) -> float:
     """Overheads of single no-ops over what Slurm itself takes; axsched's relative to submitit's."""
     print(f"{rounds} no-ops, one after another: s from submission to result")
     print(f"{'':<12}{'mean':>8}{'median':>8}{'max':>8}{'overhead':>10}{'CPU s':>8}")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("bare", "submitit", "axsched")}
+    for _ in range(BLOCKS):  # by turns, since the machine may have something else to do
+        for contender, blocks in found.items():
+            blocks.append(lab.run(contender, "latency", -(-rounds // BLOCKS)))
     means: dict[str, float] = {}
-    for contender in ("bare", "submitit", "axsched"):
-        found = lab.run(contender, "latency", rounds)
-        seconds = found["seconds"]
+    for contender, blocks in found.items():
+        seconds = [one for block in blocks for one in block["seconds"]]
         means[contender] = statistics.mean(seconds)
         print(
             f"{contender:<12}{means[contender]:>8.2f}{statistics.median(seconds):>8.2f}"
             f"{max(seconds):>8.2f}{means[contender] - means['bare']:>10.2f}"
-            f"{found['driver'] + found['commands']:>8.2f}",
+            f"{sum(block['driver'] + block['commands'] for block in blocks):>8.2f}",
             flush=True,
         )
     return (means["axsched"] - means["bare"]) / (means["submitit"] - means["bare"])
@@ -151,6 +158,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if packages := missing():
         raise SystemExit(f"Slurm is not here: {install_line(packages)}")
+    if importlib.util.find_spec("submitit") is None:
+        raise SystemExit("submitit is not here: pip install submitit")
     with (
         tempfile.TemporaryDirectory(prefix="axsched-slurm-") as temporary,
         SlurmCluster(

@@ -46,7 +46,8 @@ class Meter:
         self._began = self._now()
 
     def _now(self) -> tuple[float, float, float]:
-        times = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        times = [resource.getrusage(who) for who in both]
         return time.perf_counter(), *(one.ru_utime + one.ru_stime for one in times)
 
     def read(self) -> dict[str, float]:
@@ -109,15 +110,11 @@ def axsched_queue(folder: Path, number: int, at_once: int) -> dict[str, Any]:
         while any(trial.state == "CANDIDATE" for trial in one.trials.values()):
             one.monitor_trials()
         submitted = meter.read()
-        lines = len(counts.read_text().splitlines())
-        meter, before = Meter(), lines
-        looks = 0
-        while looks < LOOKS:
+        before = len(counts.read_text().splitlines())
+        meter, looks = Meter(), LOOKS
+        for _ in range(LOOKS):
+            time.sleep(config["monitoring_interval"])
             one.monitor_trials()
-            time.sleep(0.1)
-            now = len(counts.read_text().splitlines())
-            looks += now > lines
-            lines = now
         seen = meter.read()
         asked = counts.read_text().splitlines()[before:]
         meter = Meter()

@@ -1,4 +1,4 @@
-"""Run one job from its folder: ``python axsched_worker.py FOLDER [--restart N] [--detach]``.
+"""Run one job from its folder: ``python axsched_worker.py FOLDER [--restart N] [--stay]``.
 
 One file, standard library only, Python 3.7 or newer: it travels with the job, so the machine
 that runs the job needs Python and nothing of ours. The folder's files are described in
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 NOT_MINE = 75
 """Exit code of ``run`` for a job that somebody else has claimed."""
+OWNER_GONE = 76
+"""Exit code of ``--stay`` where that somebody has ended and left no ``exit.json``."""
 
 WAIT = 0.1
 """Seconds between two looks at the ``cancel`` file."""
@@ -488,8 +490,8 @@ class _Supervisor:
         limit = self.job.get("time_limit")
         deadline = None if limit is None else time.monotonic() + float(limit)
         while self._reap():
-            if self.status is not None:  # the child has ended; others may be left
-                return self._told_to_stop() if self._stopped_with_child() else None
+            if self.status is not None:
+                break  # the child has ended; others may be left
             if self._cancelled():
                 return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
             if self.told_to_stop:
@@ -501,7 +503,7 @@ class _Supervisor:
                     words = "ran longer than its time limit of %s s" % (limit,)
                     return _Ending(cause="TIME_LIMIT", message=words)
             self._pause(pause)
-        return None
+        return self._told_to_stop() if self._stopped_with_child() else None
 
     def _told_to_stop(self) -> _Ending:
         if self._cancelled():
@@ -1054,6 +1056,16 @@ def _write_bytes(path: str, data: bytes) -> None:
 # ---------------------------------------------------------------- the command
 
 
+def _stay(folder: str) -> int:
+    """Stand in for whoever has claimed the job, so that the backend goes on to know of it.
+
+    A batch system that has forgotten a start makes another one, beside the first.
+    """
+    if "by" in (_read_json(folder, "claim", JSON_LIMIT) or {}) or not wait_for_owner(folder):
+        return NOT_MINE
+    return NOT_MINE if os.path.exists(os.path.join(folder, "exit.json")) else OWNER_GONE
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; return its exit code."""
     import argparse
@@ -1066,9 +1078,15 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         action="store_true",
         help="go on in the background; stdout stays open, and empty, until the job has ended",
     )
+    parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="where another process of this machine runs the job, end when it does",
+    )
     options = parser.parse_args(argv)
     if not options.detach:
-        return run(options.folder, options.restart)
+        code = run(options.folder, options.restart)
+        return _stay(options.folder) if options.stay and code == NOT_MINE else code
     folder = os.path.abspath(options.folder)
     _run_detached(folder, options.restart, keep=os.dup(1))
 

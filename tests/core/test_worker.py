@@ -674,6 +674,69 @@ def test_sigterm_to_the_supervisor_ends_the_job(jobs: Jobs, pipe: Callable[[str]
     assert gone(pid, within=1.0)
 
 
+def explained(folder: Path) -> Path:
+    """A job whose backend says itself why it was stopped."""
+    job = json.loads((folder / jobfolder.JOB).read_text())
+    (folder / jobfolder.JOB).write_text(json.dumps(job | {"backend_explains": True}))
+    return folder
+
+
+@linux
+@pytest.mark.parametrize("tell", ["the supervisor", "both", "the child first"])
+@pytest.mark.parametrize(
+    "body", ["exec sleep 100", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+)
+def test_stopped_by_a_backend_that_says_why(
+    tell: str, body: str, jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started = pipe("started")
+    folder = explained(jobs.make(script(jobs.root, f"echo $$ > {started.path}; {body}")))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    if tell == "the child first":
+        os.kill(pid, signal.SIGTERM)
+    supervisor.send_signal(signal.SIGTERM)
+    if tell == "both":
+        os.kill(pid, signal.SIGTERM)
+    supervisor.wait(timeout=10)
+    # It may be started again, so nothing says that it has ended.
+    if tell == "the child first" and "exit 0" in body and jobfolder.read_exit(folder):
+        return  # it had ended by itself before anybody told the supervisor
+    assert jobfolder.read_exit(folder) is None
+    stopped = jobfolder.read_exit(folder, jobfolder.STOPPED)
+    assert stopped is not None
+    assert stopped.cause is Cause.SIGNAL
+    assert jobs.start(folder, "--restart", "1").poll() is None
+    started.read()
+    assert (folder / "stopped.json.0").exists()
+    jobfolder.request_cancel(folder, "enough")
+
+
+@linux
+def test_cancelled_through_a_backend_that_says_why(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    folder = explained(jobs.make(script(jobs.root, f"echo $$ > {started.path}; exec sleep 100")))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    jobfolder.request_cancel(folder, "enough")
+    os.kill(pid, signal.SIGTERM)
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.CANCELLED
+
+
+@linux
+def test_finished_before_it_was_stopped(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    body = f"trap 'echo 1 >$AXSCHED_RESULT_FILE; exit 0' TERM; echo $$ > {started.path}; "
+    folder = explained(jobs.make(script(jobs.root, body + "while :; do sleep 0.1; done")))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    os.kill(pid, signal.SIGTERM)
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.SUCCEEDED
+
+
 @linux
 def test_the_child_dies_with_its_supervisor(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
     started = pipe("started")
@@ -713,6 +776,30 @@ def test_many_starts_run_a_job_once(jobs: Jobs) -> None:
     codes = [process.wait(timeout=60) for process in [jobs.start(folder) for _ in range(5)]]
     assert sorted(codes) == [0] + [worker.NOT_MINE] * 4
     assert Path(counter).read_text() == "x"
+
+
+@linux
+@pytest.mark.parametrize("code", [worker.NOT_MINE, worker.OWNER_GONE])
+def test_a_second_start_stands_in_for_the_first(
+    code: int, jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started, go = pipe("started"), pipe("go")
+    body = f"echo $$ > {started.path}; read x < {go.path}; echo 1 > $AXSCHED_RESULT_FILE"
+    folder = jobs.make(script(jobs.root, body))
+    first = jobs.start(folder)
+    started.read()
+    second = jobs.start(folder, "--stay")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=0.5)
+    if code == worker.OWNER_GONE:
+        first.kill()
+    else:
+        go.write("x\n")
+    assert second.wait(timeout=20) == code
+    first.wait(timeout=20)
+    taken_back = jobs.make(lambda _: 1.0)
+    assert jobfolder.try_claim(taken_back, "the test")
+    assert jobs.start(taken_back, "--stay").wait(timeout=20) == worker.NOT_MINE
 
 
 def test_a_cancel_file_that_was_there_first(jobs: Jobs) -> None:

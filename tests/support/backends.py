@@ -6,8 +6,6 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 
-import pytest
-
 REQUIRE = "AXSCHED_REQUIRE_BACKENDS"
 """With this environment variable set to 1 a missing backend is a failure and not a skip."""
 
@@ -44,6 +42,8 @@ def need(backend: str, packages: Sequence[str], why: str = "") -> None:
     """
     if not packages and not why:
         return
+    import pytest  # examples and benchmarks ask for packages without it
+
     words = f"{backend} is not here: {why or install_line(packages)}"
     if required():
         pytest.fail(words, pytrace=False)

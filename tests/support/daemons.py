@@ -32,9 +32,9 @@ class Daemons:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         sweep(self.folder)  # what an earlier life of this folder has left
         (self.folder / "log").mkdir(parents=True, exist_ok=True)
-        keeper = [sys.executable, "-I", __file__, str(os.getpid()), str(self.folder)]
+        keeper = [sys.executable, __file__, str(os.getpid()), str(self.folder)]
         self._keeper = subprocess.Popen(
-            keeper, stdin=subprocess.DEVNULL, env={}, start_new_session=True
+            keeper, stdin=subprocess.DEVNULL, env=_unmarked(os.environ), start_new_session=True
         )
 
     def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
@@ -42,8 +42,7 @@ class Daemons:
         if self.runs(name):
             raise RuntimeError(f"{name} is already running in {self.folder}")
         # Last, because a process that changes its title overwrites the first variables.
-        environment = {k: v for k, v in env.items() if k != MARK}
-        environment[MARK] = f"{self.folder}:{name}"
+        environment = {**_unmarked(env), MARK: f"{self.folder}:{name}"}
         with (self.folder / "log" / f"{name}.out").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 command,
@@ -77,6 +76,10 @@ class Daemons:
             process.wait(30)
         self._keeper.kill()
         self._keeper.wait(30)
+
+
+def _unmarked(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name != MARK}
 
 
 def marked(folder: Path, name: str | None = None) -> Iterator[psutil.Process]:

@@ -64,9 +64,9 @@ def command_line(request: JobRequest, engine: str | None) -> tuple[str, ...]:
     assert isinstance(objective, ContainerObjective)
     chosen = container_options(objective)
     folder = str(request.folder)
-    binds = [f"{folder}:{folder}", *chosen.binds]
     if engine is not None and Path(engine).name.startswith("ch-run"):
-        return _charliecloud(engine, objective, chosen, folder, binds)
+        return _charliecloud(engine, objective, chosen, folder)
+    binds = [f"{folder}:{folder}", *chosen.binds]
     arguments = ["exec" if objective.command else "run"]
     for bind in binds:
         arguments += ["--bind", bind]
@@ -80,16 +80,12 @@ def command_line(request: JobRequest, engine: str | None) -> tuple[str, ...]:
 
 
 def _charliecloud(
-    engine: str,
-    objective: ContainerObjective,
-    chosen: ContainerOptions,
-    folder: str,
-    binds: Sequence[str],
+    engine: str, objective: ContainerObjective, chosen: ContainerOptions, folder: str
 ) -> tuple[str, ...]:
     if not objective.command:
         raise InvalidInput("ch-run has no default command: give the container_command")
     arguments = [engine]
-    for bind in binds:
+    for bind in [f"{folder}:{folder}", *chosen.binds]:
         arguments += ["--bind", bind]
     arguments += ["--cd", folder, *chosen.args, objective.image, "--", *objective.command]
     return tuple(arguments)

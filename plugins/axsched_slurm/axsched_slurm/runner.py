@@ -11,7 +11,7 @@ from typing import Any
 
 from axsched_core import jobfolder
 from axsched_core import options as options_
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -28,7 +28,7 @@ from axsched_core.jobs import (
 )
 from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook
-from axsched_slurm.cancel import cancel
+from axsched_slurm.cancel import cancel, scancel
 from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import Commands, require
 from axsched_slurm.options import SlurmOptions
@@ -178,14 +178,17 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        ours = [handle for handle in handles if _is_ours(handle)]
-        self._handles |= {handle.key: handle for handle in ours}
-        before = {h.key: self._watch.settled(h.key, _folder(h)) for h in ours}
-        if any(status is None for status in before.values()):
-            keys = [key for key, status in before.items() if status is None]
-            if self._watch.look(keys):
+        ours = {handle.key: handle for handle in handles if _is_ours(handle)}
+        self._handles |= ours
+        try:
+            # Where all have ended by their own files, nobody needs to be asked.
+            open_ = any(self._watch.settled(h.key, _folder(h)) is None for h in ours.values())
+            if open_ and self._watch.look(ours):
                 self._submit_held()
-        found = {handle.key: self._status(handle) for handle in ours}
+                self._clear_up()
+            found = {key: self._status(handle) for key, handle in ours.items()}
+        except OSError as error:
+            raise BackendUnavailable(f"the jobs' folders cannot be read: {error}") from error
         return {key: status for key, status in found.items() if status is not None}
 
     def _status(self, handle: JobHandle) -> JobStatus | None:
@@ -229,6 +232,12 @@ class SlurmRunner:
                 self._watch.refused(key, job.request.folder, refused[key].message)
             elif self._book.job_id(key) is not None:
                 self._watch.submitted(key)
+
+    def _clear_up(self) -> None:
+        """Have Slurm forget jobs that it holds or would start again although they have ended."""
+        folders = {key: _folder(handle) for key, handle in self._handles.items()}
+        if rows := self._watch.left_behind(folders):
+            scancel(self._commands, rows, self._watch.all_rows())
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
@@ -287,7 +296,7 @@ class SlurmRunner:
             return f"refused: {error}"
         path = request.folder / script.SCRIPT
         command = script.command(request.key, prepared, self._options, path, None)
-        text = script.batch_script([request.folder], self._options, array=False)
+        text = script.batch_script([request], self._options, array=False)
         runs = script.what_runs(request, self._options)
         return f"{shlex.join(command)}\n\n{path}:\n{text}\nwhich runs: {runs}\n"
 

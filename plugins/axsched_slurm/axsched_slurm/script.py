@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
@@ -21,12 +22,15 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
+from axsched_core.worker.axsched_worker import THREAD_VARIABLES
 from axsched_slurm.commands import own_environment
 from axsched_slurm.containers import command_line, container_options
 from axsched_slurm.options import SlurmOptions, seconds_of
 
 SCRIPT = "batch.sh"
 """In a job's folder: the batch script, unless the job is one of an array."""
+WITHOUT_PYTHON = "job.sh"
+"""In a script's folder: what a node runs that has no Python for the worker."""
 LOG = "slurm.log"
 """In a job's folder: what the batch script and Slurm itself have printed."""
 NO_FOLDER = 66
@@ -104,6 +108,27 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
         job["env"] = [name for name, _ in prepared.env]
         job["time_limit"] = _least(job.get("time_limit"), _own_limit(request))
     jobfolder.write_atomically(path, json.dumps(job).encode())
+    if "argv" in job:
+        text = _without_python(request.folder, job)
+        jobfolder.write_atomically(request.folder / WITHOUT_PYTHON, text.encode())
+
+
+def _without_python(folder: Path, job: Mapping[str, Any]) -> str:
+    """What a node without Python runs in the worker's place: see ``without_python.sh``."""
+    variables = {
+        "AXSCHED_JOB_DIR": folder,
+        "AXSCHED_PARAMS_FILE": folder / jobfolder.PARAMS,
+        "AXSCHED_RESULT_FILE": folder / jobfolder.RESULT,
+        "AXSCHED_PROGRESS_FILE": folder / jobfolder.PROGRESS,
+        "AXSCHED_TRIAL_INDEX": job["trial_index"],
+        "AXSCHED_ATTEMPT": job["attempt"],
+        "JOB_PARAMS_FILE": folder / jobfolder.PARAMS,
+    }
+    lines = [f"export {name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    for name in THREAD_VARIABLES if "threads" in job else ():
+        lines.append(f'export {name}="${{{name}:-{job["threads"]}}}"')
+    lines.append(f"cd {shlex.quote(job.get('working_dir') or str(folder))} || exit 126")
+    return "\n".join([*lines, f"exec {shlex.join(job['argv'])}", ""])
 
 
 def _own_limit(request: JobRequest) -> float | None:
@@ -136,6 +161,11 @@ def _wants(options: SlurmOptions, need: Resources, own_limit: float | None) -> t
     }
     arguments = [f"--{name}={value}" for name, value in wanted.items() if value is not None]
     return (*arguments, *options.sbatch_options)
+
+
+def resource_arguments(options: SlurmOptions) -> tuple[str, ...]:
+    """What any job of these options asks sbatch for."""
+    return _wants(options, Resources(), None)
 
 
 def _time(asked: str | None, own: float | None, limit: float | None) -> str | None:
@@ -173,7 +203,7 @@ def _export(options: SlurmOptions, prepared: Prepared) -> str:
     if options.export is None:
         return "ALL"
     # Names only: sbatch takes the values from its own environment.
-    return ",".join(dict.fromkeys([*options.export, *(name for name, _ in prepared.env)])) or "NIL"
+    return ",".join(dict.fromkeys([*options.export, *(name for name, _ in prepared.env)])) or "NONE"
 
 
 def environment(prepared: Prepared) -> Mapping[str, str]:
@@ -181,9 +211,9 @@ def environment(prepared: Prepared) -> Mapping[str, str]:
     return {**own_environment(), **dict(prepared.env)}
 
 
-def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool) -> str:
+def batch_script(requests: Sequence[JobRequest], options: SlurmOptions, *, array: bool) -> str:
     """The script: it finds its folder, does the set-up, and becomes the job's worker."""
-    quoted = " ".join(shlex.quote(str(folder)) for folder in folders)
+    quoted = " ".join(shlex.quote(str(request.folder)) for request in requests)
     lines = ["#!/bin/bash", f"set -- {quoted}"]
     if array:
         lines.append('shift "$SLURM_ARRAY_TASK_ID"')
@@ -191,14 +221,24 @@ def batch_script(folders: Sequence[Path], options: SlurmOptions, *, array: bool)
         f'cd "$1" || exit {NO_FOLDER}',
         f"exec >>{LOG} 2>&1",
         f"[ -e {jobfolder.EXIT} ] && exit 0  # Slurm has requeued a job that had ended",
-        *_set_up(options),
-        *_find_python(options.python),
-        f'exec "$python" {jobfolder.WORKER} "$1" --restart "${{SLURM_RESTART_COUNT:-0}}"',
+        *set_up(options),
+        *find_python(options.python),
+        *_for_nodes_without_python(requests),
+        f'exec "$python" {jobfolder.WORKER} "$1" --stay --restart "${{SLURM_RESTART_COUNT:-0}}"',
     ]
     return "\n".join(lines) + "\n"
 
 
-def _set_up(options: SlurmOptions) -> list[str]:
+def _for_nodes_without_python(requests: Sequence[JobRequest]) -> list[str]:
+    if all(isinstance(request.objective, FunctionObjective) for request in requests):
+        return []
+    text = Path(__file__).with_name("without_python.sh").read_text(encoding="utf-8")
+    condition = f'[ -e {WITHOUT_PYTHON} ] && ! command -v "$python" >/dev/null 2>&1'
+    return [f"if {condition}; then", text.rstrip(), "fi"]
+
+
+def set_up(options: SlurmOptions) -> list[str]:
+    """Lines that load the modules and do the user's set-up; ``$1`` is the folder to be in."""
     lines = []
     if options.modules:
         lines.append("type module >/dev/null 2>&1 || . /etc/profile")
@@ -210,7 +250,8 @@ def _set_up(options: SlurmOptions) -> list[str]:
     return lines
 
 
-def _find_python(python: str | None) -> list[str]:
+def find_python(python: str | None) -> list[str]:
+    """Lines that set ``$python``."""
     if python is not None:
         return [f"python={shlex.quote(python)}"]
     return [

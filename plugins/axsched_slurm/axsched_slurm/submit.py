@@ -70,7 +70,7 @@ class Submitter:
         return refused
 
     def submit_held(self, room: int) -> dict[str, SubmitError]:
-        """Try again with those that are held.
+        """Try again with those that are held. Returns those refused for good.
 
         Args:
             room: how many of ours have ended since the last try: so many are tried first.
@@ -96,6 +96,11 @@ class Submitter:
             raise
         finally:
             self.held |= others
+        for job in alike:
+            key = job.request.key
+            if key in refused and refused[key].transient:
+                self.held_why = refused.pop(key).message
+                self.held[key] = job
         return refused
 
     def _bring(self, jobs: list[Prepared], size: int) -> dict[str, SubmitError]:
@@ -149,11 +154,11 @@ class Submitter:
         return None
 
     def _write_script(self, batch: Batch, jobs: Sequence[Prepared]) -> Path:
-        folders = [job.request.folder for job in jobs]
-        path = folders[0] / script.SCRIPT
+        requests = [job.request for job in jobs]
+        path = requests[0].folder / script.SCRIPT
         if batch.is_array:
             path = self._book.folder / f"{batch.name}.sh"
-        text = script.batch_script(folders, self._options, array=batch.is_array)
+        text = script.batch_script(requests, self._options, array=batch.is_array)
         jobfolder.write_atomically(path, text.encode())
         return path
 

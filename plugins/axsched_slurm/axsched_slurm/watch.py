@@ -19,7 +19,7 @@ import attrs
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause, JobState, JobStatus
-from axsched_core.worker.axsched_worker import NOT_MINE
+from axsched_core.worker.axsched_worker import NOT_MINE, OWNER_GONE
 from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook, Place
 from axsched_slurm.commands import CommandFailed, Commands
@@ -135,6 +135,18 @@ class Watch:
         """All that the last look has seen."""
         return [row for rows in self._lists.values() for row in rows]
 
+    def left_behind(self, folders: Mapping[str, Path]) -> list[Row]:
+        """Jobs that have ended by their own files, and that Slurm would start again."""
+        found = []
+        for key, folder in folders.items():
+            row = self.row(key)
+            again = row is not None and row.state in states.QUEUED and row.restarts > 0
+            if again and key not in self._cancelled and self.settled(key, folder) is not None:
+                assert row is not None
+                found.append(row)
+                self.cancelled(key)
+        return found
+
     def submitted(self, key: str) -> None:
         """Slurm has taken a job: only a later look can say anything of it."""
         self._submitted[key] = self._looks
@@ -164,9 +176,12 @@ class Watch:
 
     def status(self, key: str, folder: Path) -> JobStatus | None:
         """What a job is doing, by its files and the last look; None: nobody can say now."""
+        row = self.row(key)
+        if self._waits(key, row):
+            assert row is not None
+            return states.status(row)
         if (settled := self.settled(key, folder)) is not None:
             return settled
-        row = self.row(key)
         if row is None:
             found = self._of_missing(key, folder)
         elif not states.known(row):
@@ -182,6 +197,14 @@ class Watch:
         if found is not None and found.state.ended:
             self._settled[key] = found
         return found
+
+    def _waits(self, key: str, row: Row | None) -> bool:
+        """True for a job that has never begun: thousands may wait, whose files say nothing."""
+        if row is None or row.state not in states.QUEUED or row.restarts:
+            return False
+        self._missing.pop(key, None)
+        known = key in self._settled or key in self._cancelled
+        return not known and row.reason not in states.NEVER
 
     def _waited(self, key: str) -> bool:
         """True once this has been asked for as long as ``patience``."""
@@ -221,15 +244,18 @@ class Watch:
         if row.state not in ("COMPLETED", "FAILED"):
             _claim(folder, ENDED_BY)  # should Slurm think better of it
             return states.status(row)
-        stopped = jobfolder.read_exit(folder, jobfolder.STOPPED)
-        if stopped is not None:
-            return attrs.evolve(stopped, backend_state=row.state)
+        if jobfolder.read_exit(folder, jobfolder.STOPPED) is not None:
+            words = "it was told to stop (SIGTERM), and Slurm does not say why"
+            return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
         if _claim(folder, ENDED_BY):
             return _never_begun(row, folder)
+        if row.exit_code == NOT_MINE and not _overdue(folder, self._patience):
+            words = "Slurm does not know of the start that has its claim"
+            return JobStatus(JobState.RUNNING, message=words, backend_state=row.state)
         if not self._waited(key):
             return None  # its exit.json may yet show
-        if row.exit_code == NOT_MINE:
-            words = "another start of this job has its claim, and has left no exit.json"
+        if row.exit_code in (NOT_MINE, OWNER_GONE):
+            words = "the start that had its claim is gone, and has left no exit.json"
             return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
         status = _with_log(states.status(row), folder)
         if row.state == "FAILED":
@@ -266,6 +292,17 @@ def _claim(folder: Path, by: str) -> bool:
         return jobfolder.try_claim(folder, by)
     except FileNotFoundError:  # without its folder it cannot begin
         return True
+
+
+def _overdue(folder: Path, patience: float) -> bool:
+    """True where a worker that has claimed the job must have ended it by now, by its own limit."""
+    job = jobfolder.read_json(folder / jobfolder.JOB)
+    limit = job.get("time_limit") if isinstance(job, Mapping) else None
+    try:
+        age = time.time() - (folder / jobfolder.CLAIM).stat().st_mtime
+    except FileNotFoundError:
+        return True
+    return limit is not None and age > limit + patience
 
 
 def _cancelled(words: str) -> JobStatus:

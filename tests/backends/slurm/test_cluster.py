@@ -135,7 +135,8 @@ def test_nothing_outlives_who_started_it(tmp_path: Path) -> None:
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    env = os.environ | {"PYTHONPATH": str(Path(slurm.__file__).parent)}
+    paths = [str(Path(slurm.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", code, str(folder)]
     with subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,0 +1,68 @@
+"""``axsched doctor``: can the backends be used from here?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from axsched_core import plugins
+from axsched_core.errors import AxschedError
+from axsched_core.jobs import Check
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise click.BadParameter(f"{given!r} is not of the form key=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value  # a plain word
+
+
+def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
+    """A runner's own checks; what keeps them from being made is one that failed."""
+    try:
+        loaded = plugins.load(name)
+        values = loaded.options(options)
+    except AxschedError as error:
+        return [Check("runner", False, str(error))]
+    try:
+        checks = loaded.diagnose(values)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        return [Check("checks", False, f"they failed themselves: {type(error).__name__}: {error}")]
+    return checks or [Check("runner", True, "can be loaded; it has no checks of its own")]
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--option",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One of the runner_options; the value as JSON, or a plain word. May be repeated.",
+)
+def doctor(name: str | None, pairs: Sequence[str]) -> None:
+    """Look whether the runner NAME, or every installed one, can be used from here.
+
+    Ends with status 1 where a check has failed.
+    """
+    options = dict(_pair(pair) for pair in pairs)
+    if options and name is None:
+        raise click.UsageError("--option needs the NAME of the runner that it is for.")
+    names = [name] if name else sorted({one.name for one in plugins.installed()})
+    if not names:
+        click.echo("No runner is installed. For this machine's cores: pip install axsched-joblib")
+    failed = 0
+    for one in names:
+        click.echo(one)
+        for check in _checks(one, options):
+            mark = click.style("✓", fg="green") if check.ok else click.style("✗", fg="red")
+            click.echo(f"  {mark} {check.name}: {check.message}")
+            failed += not check.ok
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,34 @@
+#!/usr/bin/env python3
+"""What one job of slurm_day.py does: a "simulation" of a reactor, for some seconds.
+
+It knows nothing of Ax or axsched: parameters in a JSON file, what it yields in another. Some of the
+day's jobs have bad luck; which ones, the environment variable MISHAPS says.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+
+with open(os.environ["AXSCHED_PARAMS_FILE"]) as file:
+    parameters = json.load(file)
+
+print(os.environ["SLURMD_NODENAME"])  # goes to stdout.log in the trial's folder
+
+mishaps = {int(index): what for index, what in json.loads(os.environ["MISHAPS"]).items()}
+mishap = mishaps.get(int(os.environ["AXSCHED_TRIAL_INDEX"]))
+if mishap == "fails":
+    sys.exit("the mesh could not be made")
+if mishap == "runs out of memory":
+    everything = b"x" * 1_000_000_000
+if mishap == "hangs":
+    time.sleep(3600)
+
+time.sleep(2 + parameters["residence"] / 2)
+hot = (parameters["temperature"] - 78) / 20
+long = math.log(parameters["residence"] / 3)
+grams = 96 * math.exp(-(hot**2) - long**2 / 2 - 0.3 * hot * long)
+
+with open(os.environ["AXSCHED_RESULT_FILE"], "w") as file:
+    json.dump({"grams": grams}, file)

@@ -1,0 +1,402 @@
+"""What reaches a real cluster: arrays, resources, environments, containers; and what it refuses."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import slurm_cluster as slurm
+from axsched_slurm import SlurmRunner
+from backends import need
+from click.testing import CliRunner
+from daemons import wait_until
+from slurm_cluster import SlurmCluster
+from slurm_commands import Commands, start_again
+from toy import ToyOptimizer
+
+from axsched_core import AxScheduler
+from axsched_core.cli.main import main
+from axsched_core.jobs import (
+    Cause,
+    ContainerObjective,
+    JobRequest,
+    JobState,
+    Resources,
+    ScriptObjective,
+    SubmitError,
+)
+from axsched_core.testing.bench import Bench
+
+OpenBench = Callable[..., Bench]
+SUCCEED = {"do": "succeed"}
+
+
+def script(bench: Bench, text: str, **env: str) -> JobRequest:
+    return bench.request({}, objective=ScriptObjective(("/bin/sh", "-c", text), env))
+
+
+def names(cluster: SlurmCluster, bench: Bench) -> list[str]:
+    """The names of the bench's jobs in Slurm."""
+    shown = cluster.run("squeue", "-h", "-t", "all", "-o", "%j").split()
+    return [name for name in shown if name.startswith(bench.run_id)]
+
+
+# ---- arrays ----------------------------------------------------------------------------------
+
+
+def test_like_jobs_are_arrays_and_others_are_alone(
+    cluster: SlurmCluster, commands: Commands, open_bench: OpenBench
+) -> None:
+    bench = open_bench()
+    small, large = Resources(cpus=1, memory_bytes=50 << 20), Resources(cpus=3)
+    requests = [
+        attrs.evolve(script(bench, "echo $SLURM_CPUS_ON_NODE $OMP_NUM_THREADS"), resources=need)
+        for need in (small, large, small, small)
+    ]
+    handles = bench.submit(*requests)
+    assert commands.calls("sbatch") == 2
+    assert {s.state for s in bench.wait(handles).values()} == {JobState.SUCCEEDED}
+    printed = [bench.log(handle, "stdout").split()[-1] for handle in handles]
+    assert printed == [b"1", b"3", b"1", b"1"]
+    assert sorted(set(names(cluster, bench))) == sorted([requests[1].key, f"{bench.run_id}-b1"])
+    shown = cluster.run("scontrol", "show", "job", handles[0].backend_id)
+    assert "MinMemoryNode=50M" in shown
+    # Which index is which key is written down.
+    table = json.loads((bench.run_dir / "slurm" / f"{bench.run_id}-b1.json").read_text())
+    assert table == [requests[0].key, requests[2].key, requests[3].key]
+    assert [handle.backend_id.partition("_")[2] for handle in handles] == ["0", "", "1", "2"]
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A cluster with small limits: arrays of 4, and 5 submitted jobs for each user."""
+    need("Slurm with accounting", slurm.missing())
+    settings = {"MaxArraySize": 4, "AccountingStorageEnforce": "associations,limits,qos"}
+    folder = tmp_path_factory.mktemp("strict")
+    with SlurmCluster(folder, nodes=1, settings=settings) as cluster:
+        user = cluster.run("id", "-un").strip()
+        for words in (
+            "add account lab",
+            f"add user {user} account=lab",
+            "modify qos normal set MaxSubmitJobsPerUser=5",
+        ):
+            cluster.run("sacctmgr", "--immediate", "--quiet", *words.split())
+        yield cluster
+
+
+def test_limits_of_the_cluster_are_waited_out(
+    strict: SlurmCluster,
+    use: Callable[[SlurmCluster], None],
+    commands: Commands,
+    open_bench: OpenBench,
+) -> None:
+    use(strict)
+    bench = open_bench()
+    wait = "until [ -e ../../go ]; do sleep 0.1; done; echo 1 >$AXSCHED_RESULT_FILE"
+    handles = bench.submit(*[script(bench, wait) for _ in range(12)])
+    assert len(set(names(strict, bench))) == 2  # an array of 4, and one more
+    assert bench.session.capacity() == 0
+    waiting = bench.session.poll(handles)[handles[-1].key]
+    assert waiting.state is JobState.QUEUED
+    assert "SubmitJob" in waiting.message
+    # One that waits here is cancelled like any other.
+    bench.session.cancel(handles[-1:], "too many")
+    (bench.run_dir / "go").touch()
+    ended = bench.wait(handles)
+    assert ended.pop(handles[-1].key).state is JobState.CANCELLED
+    assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}
+    assert bench.session.capacity() is None
+
+
+# ---- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"partition": "nowhere"}, "invalid partition"),
+        ({"memory": "900G"}, "Memory|node configuration"),
+        ({"sbatch_options": {"no-such-option": True}}, "unrecognized option"),
+    ],
+)
+def test_refused(
+    options: dict[str, object],
+    words: str,
+    either: SlurmCluster,
+    open_bench: OpenBench,
+) -> None:
+    bench = open_bench(**options)
+    (answer,) = bench.session.submit([bench.request(SUCCEED)])
+    assert isinstance(answer, SubmitError)
+    assert re.search(words, answer.message), answer
+    assert answer.transient == ("no-such-option" in str(options))
+    alive = either.run("squeue", "-h", "-o", "%j").split()
+    assert not [name for name in alive if name.startswith(bench.run_id)]
+
+
+# ---- what a job is given ---------------------------------------------------------------------
+
+
+def test_the_drivers_own_slurm_variables_do_nothing(
+    cluster: SlurmCluster, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "SLURM_JOB_ID": "1",
+        "SLURM_LEAKED": "yes",
+        "SBATCH_PARTITION": "nowhere",
+        "SQUEUE_PARTITION": "nowhere",
+        "SQUEUE_STATES": "FAILED",
+        "SACCT_FORMAT": "user",
+        "MINE": "kept",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bench = open_bench()
+    (handle,) = bench.submit(script(bench, "env", SECRET="as it is"))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    printed = bench.log(handle, "stdout").decode()
+    env = dict(line.partition("=")[::2] for line in printed.split("\n"))
+    assert env["MINE"] == "kept"
+    assert env["SECRET"] == "as it is"
+    assert env["SLURM_JOB_ID"] == handle.backend_id
+    assert not {"SLURM_LEAKED", "SBATCH_PARTITION", "SQUEUE_PARTITION"} & env.keys()
+
+
+def test_only_what_is_exported(
+    cluster: SlurmCluster, open_bench: OpenBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINE", "kept")
+    monkeypatch.setenv("OTHER", "not")
+    bench = open_bench(export=["MINE", "PATH"])
+    (handle,) = bench.submit(script(bench, "/usr/bin/env", SECRET="as it is"))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    printed = bench.log(handle, "stdout")
+    assert b"MINE=kept" in printed
+    assert b"SECRET=as it is" in printed
+    assert b"OTHER" not in printed
+
+
+def test_set_up_and_what_fails_in_it(either: SlurmCluster, open_bench: OpenBench) -> None:
+    bench = open_bench(setup=["export FROM_SETUP='a b'", "cd /", "set -- gone"])
+    (handle,) = bench.submit(script(bench, 'echo "$FROM_SETUP"'))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.log(handle, "stdout") == b"a b\n"
+
+    bench = open_bench(modules=["no/such/module"])
+    status = bench.status(bench.start(SUCCEED))
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.LOAD_ERROR)
+    assert "module" in status.message
+
+    bench = open_bench(python="/no/such/python")
+    status = bench.status(bench.start(SUCCEED))
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.LOAD_ERROR)
+    assert "/no/such/python" in status.message
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "cause", "code", "number"),
+    [
+        ('echo 2 >"$AXSCHED_RESULT_FILE"; echo "$TOKEN"', JobState.SUCCEEDED, None, 0, None),
+        ("exit 3", JobState.FAILED, Cause.EXIT_CODE, 3, None),
+        ("kill -9 $$", JobState.FAILED, Cause.SIGNAL, None, 9),
+    ],
+)
+def test_a_node_without_python_runs_scripts(
+    text: str,
+    state: JobState,
+    cause: Cause | None,
+    code: int | None,
+    number: int | None,
+    cluster: SlurmCluster,
+    open_bench: OpenBench,
+) -> None:
+    bench = open_bench(python="/no/such/python")
+    handles = bench.submit(*[script(bench, text, TOKEN="it's") for _ in range(3)])
+    for status in bench.wait(handles).values():
+        assert (status.state, status.cause) == (state, cause)
+        assert (status.exit_code, status.signal) == (code, number)
+        assert status.ended_at is not None
+    if state is JobState.SUCCEEDED:
+        assert [bench.log(handle, "stdout") for handle in handles] == [b"it's\n"] * 3
+        assert bench.metrics(handles[0]) == {"loss": (2.0, None)}
+
+
+def test_a_node_without_python_cancels_and_starts_again(
+    cluster: SlurmCluster, open_bench: OpenBench
+) -> None:
+    bench = open_bench(python="/no/such/python")
+    text = 'echo ran; [ -n "$SLURM_RESTART_COUNT" ] || exec sleep 1000'
+    (handle,) = bench.submit(script(bench, text))
+    (other,) = bench.submit(script(bench, "sleep 1000"))
+    bench.running(handle, other)
+    folder = Path(handle.data["folder"])
+    wait_until((folder / "pid.json").exists, 60, "it runs")
+    bench.session.cancel([other], "enough")
+    assert bench.status(other).state is JobState.CANCELLED
+    cluster.run("scontrol", "requeue", handle.backend_id)
+    bench.wait([handle], lambda status: status.state is JobState.QUEUED)
+    start_again(cluster, handle)
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    for name in ("stdout.log.0", "stdout.log"):
+        assert (folder / name).read_text() == "ran\n"
+    assert (folder / "claim.1").exists()
+
+
+def test_a_folder_that_the_node_cannot_see(either: SlurmCluster, open_bench: OpenBench) -> None:
+    bench = open_bench(sbatch_options={"hold": True})
+    handle = bench.start(SUCCEED)
+    folder = Path(handle.data["folder"])
+    folder.rename(folder.with_name("elsewhere"))
+    either.run("scontrol", "release", handle.backend_id)
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
+    assert "all nodes share" in status.message
+
+
+# ---- containers ------------------------------------------------------------------------------
+
+
+def test_a_container_by_a_stand_in(
+    cluster: SlurmCluster, open_bench: OpenBench, tmp_path: Path
+) -> None:
+    """apptainer's command line, seen by an executable that takes its place."""
+    engine = tmp_path / "apptainer"
+    engine.write_text(
+        '#!/bin/sh\nfor word; do echo "$word"; done\n'
+        'echo "$TOKEN" | wc -c >&2\necho \'{"loss": 4}\' >"$AXSCHED_RESULT_FILE"\n'
+    )
+    engine.chmod(0o755)
+    bench = open_bench(container_engine=str(engine))
+    options = {"binds": ["/data:/data:ro"], "env": {"TOKEN": "1234"}, "gpus": 0, "cpus": 2}
+    objective = ContainerObjective("python:3.12", ("python", "-c", "print('a b')"), options)
+    request = bench.request({"x": 1}, objective=objective)
+    handle = bench.submit(request)[0]
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.metrics(handle) == {"loss": (4.0, None)}
+    folder = str(request.folder)
+    assert bench.log(handle, "stdout").decode().splitlines() == [
+        *("exec", "--bind", f"{folder}:{folder}", "--bind", "/data:/data:ro", "--pwd", folder),
+        *("docker://python:3.12", "python", "-c", "print('a b')"),
+    ]
+    assert bench.log(handle, "stderr").strip() == b"5"
+    assert "NumCPUs=2" in cluster.run("scontrol", "show", "job", handle.backend_id)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image for ch-run, made of this machine's own shell."""
+    need("charliecloud", [] if shutil.which("ch-run") else ["charliecloud-runtime"])
+    root = tmp_path_factory.mktemp("image")
+    for name in ("bin", "dev", "proc", "sys", "tmp", "etc", "home", "root", "usr/bin"):
+        (root / name).mkdir(parents=True)
+    for name in ("passwd", "group", "hosts", "resolv.conf"):
+        (root / "etc" / name).touch()
+    for program in ("sh", "cat"):
+        path = shutil.which(program)
+        assert path is not None
+        shutil.copy(path, root / "bin" / program)
+        for word in subprocess.run(["ldd", path], capture_output=True, text=True).stdout.split():
+            if word.startswith("/"):
+                (root / word[1:]).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(word, root / word[1:])
+    return root
+
+
+@pytest.fixture
+def outside_tmp() -> Iterator[Path]:
+    """ch-run has a /tmp of its own, in which nothing can be bound."""
+    with tempfile.TemporaryDirectory(prefix="axsched-", dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_container_for_real(
+    cluster: SlurmCluster,
+    open_bench: OpenBench,
+    image: Path,
+    outside_tmp: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("USER", getpass.getuser())  # ch-run insists
+    bench = open_bench(outside_tmp, container_engine="ch-run")
+    text = 'ls / >&2; read -r x <"$AXSCHED_PARAMS_FILE"; echo "$x"; echo 3 >result.json'
+    objective = ContainerObjective(str(image), ("/bin/sh", "-c", text))
+    request = bench.request({"x": 1.5}, objective=objective)
+    # As in any image for ch-run, there is a place for what is to be bound.
+    (image / str(request.folder)[1:]).mkdir(parents=True)
+    (handle,) = bench.submit(request)
+    assert bench.status(handle).state is JobState.SUCCEEDED, bench.log(handle, "stderr")
+    assert json.loads(bench.log(handle, "stdout")) == {"x": 1.5}
+    assert bench.metrics(handle) == {"loss": (3.0, None)}
+
+
+# ---- the pace, and the whole -----------------------------------------------------------------
+
+
+def test_slurm_is_not_asked_more_often_than_it_is_to_be(
+    cluster: SlurmCluster, commands: Commands, tmp_path: Path
+) -> None:
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 600.0, "progress": False}
+    runner = SlurmRunner()
+    with AxScheduler(ToyOptimizer(), runner, config | {"max_parallelism": 6}) as scheduler:
+        scheduler.set_objective_function(lambda x, y: x + y)
+        scheduler.run_optimization(max_trials=18)
+        assert {t.state.value for t in scheduler.trials.values()} == {"SUCCEEDED"}
+    # All ends were seen in the jobs' folders; sbatch was called once for each refill.
+    assert commands.calls("squeue") + commands.calls("sacct") <= 1
+    assert commands.calls("sbatch") <= 18
+    assert commands.calls("scancel") == 0
+
+
+def test_scripts_and_tables_in_a_folder_of_the_users(
+    cluster: SlurmCluster, open_bench: OpenBench, tmp_path: Path
+) -> None:
+    bench = open_bench(job_dir=str(tmp_path / "mine"))
+    handles = bench.submit(*[bench.request(SUCCEED) for _ in range(3)])
+    bench.wait(handles)
+    made = sorted(path.name for path in (tmp_path / "mine" / bench.run_id).iterdir())
+    assert made == [f"{bench.run_id}-b1.{kind}" for kind in ("id", "json", "sh")]
+
+
+def test_leftovers_are_found(cluster: SlurmCluster, open_bench: OpenBench) -> None:
+    bench = open_bench()
+    handles = bench.submit(*[bench.request({"do": "hang"}) for _ in range(2)])
+    bench.running(*handles)
+    found = SlurmRunner().axsched_find_leftovers(bench.run_id)
+    assert found == [f"{handle.backend_id} RUNNING {bench.run_id}-b1" for handle in handles]
+    bench.session.cancel(handles, "enough")
+    bench.wait(handles)
+    wait_until(
+        lambda: SlurmRunner().axsched_find_leftovers(bench.run_id) == [], 60, "nothing is left"
+    )
+
+
+def test_doctor(either: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = os.listdir(tmp_path)
+    done = CliRunner().invoke(main, ["doctor", "slurm", "--option", "partition=main"])
+    assert done.exit_code == 0, done.output
+    marks = [line.split()[:2] for line in done.output.splitlines()[1:]]
+    assert [name for _, name in marks] == [
+        *("commands:", "controller:", "accounting:", "limits:", "partition:"),
+        *("job:", "shared", "python:", "clocks:"),
+    ]
+    assert {mark for mark, _ in marks} == {"✓"}
+    assert os.listdir(tmp_path) == before
+
+    done = CliRunner().invoke(main, ["doctor", "slurm", "--option", "partition=nowhere"])
+    assert done.exit_code == 1
+    assert "✗ partition: " in done.output
+    assert "✗ job: sbatch refuses it: " in done.output
+
+    either.stop("slurmctld")
+    done = CliRunner().invoke(main, ["doctor", "slurm"])
+    assert done.exit_code == 1
+    assert "✗ controller: " in done.output

@@ -1,0 +1,429 @@
+"""Faults that a real Slurm cannot be told to have, played by scripts on PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from axsched_slurm import SlurmRunner
+from axsched_slurm.commands import own_environment
+from axsched_slurm.query import SQUEUE
+from axsched_slurm.submit import refusal
+from daemons import wait_until
+from slurm_commands import Commands
+
+from axsched_core import jobfolder
+from axsched_core.errors import BackendUnavailable, RunnerError
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    JobHandle,
+    JobState,
+    JobStatus,
+    NotSubmitted,
+    SubmitError,
+)
+from axsched_core.testing.bench import Bench
+
+CONFIG = "printf 'AccountingStorageType = %s\\nMaxArraySize = 1001\\n' accounting_storage/{}"
+
+
+class FakeSlurm:
+    """Slurm, as far as its commands show it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.commands = Commands(folder)
+        self._jobs, self._past = folder / "squeue", folder / "sacct"
+        self._jobs.touch()
+        self._past.touch()
+        self.commands.script("squeue", f"cat {self._jobs}")
+        self.commands.script("sacct", f"cat {self._past}")
+        self.commands.script("scancel", "exit 0")
+        self.commands.script("scontrol", CONFIG.format("slurmdbd"))
+        self.commands.script("sbatch", "echo 7")
+
+    def shows(self, *rows: tuple[str, str, str, str, int]) -> None:
+        """What squeue says: (id, name, state, reason, wait status) of each job."""
+        lines = [
+            f"{job_id}|{state}|{reason}|{status}|0|1700000000|NONE|n1|{name}|\n"
+            for job_id, name, state, reason, status in rows
+        ]
+        self._jobs.write_text("".join(lines))
+
+    def remembers(self, *rows: tuple[str, str, str, str]) -> None:
+        """What sacct says: (id, name, state, exit code)."""
+        lines = [f"{i}|{state}|{code}|1|2|n1|{name}\n" for i, name, state, code in rows]
+        self._past.write_text("".join(lines))
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    fake = FakeSlurm(tmp_path)
+    monkeypatch.setenv("PATH", f"{fake.commands.folder}:{os.environ['PATH']}")
+    return fake
+
+
+@pytest.fixture
+def make_bench(slurm: FakeSlurm, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(**options: Any) -> Bench:
+        given = {"patience": 0.5, "command_timeout": 1.0, **options}
+        made.append(Bench(SlurmRunner(**given), tmp_path / "runs", patience=10))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.session.close(wait=False)
+
+
+def folder_of(handle: JobHandle) -> Path:
+    return Path(handle.data["folder"])
+
+
+def begun(handle: JobHandle) -> None:
+    """As if the job's worker had begun."""
+    (folder_of(handle) / jobfolder.CLAIM).write_text('{"pid": 1}')
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# ---- commands --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["squeue", "scontrol"])
+def test_a_command_that_hangs_is_an_outage(
+    name: str, slurm: FakeSlurm, make_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    # It ignores SIGTERM, and so does its child, which keeps its stdout open.
+    slurm.commands.script(name, f"trap '' TERM; sleep 1000 & echo $! >{tmp_path}/pid; sleep 1000")
+    with pytest.raises(BackendUnavailable, match="has not answered in 1 s"):
+        bench.session.poll([handle])
+    assert not jobfolder.never_ran(folder_of(handle))
+    child = int((tmp_path / "pid").read_text())
+    wait_until(lambda: gone(child), 10, "its child has ended too")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1",
+        "echo 'no words that anybody knows' >&2; exit 3",
+        "exit 1",
+        "kill -9 $$",
+    ],
+)
+def test_a_query_that_fails_is_never_an_answer(
+    body: str, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.01)
+    handle = bench.start({})
+    slurm.commands.script("squeue", body)
+    before = slurm.commands.calls("squeue")
+    while slurm.commands.calls("squeue") < before + 3:
+        with pytest.raises(BackendUnavailable):
+            bench.session.poll([handle])
+    with pytest.raises(BackendUnavailable):
+        bench.session.reattach([bench.request({})])
+
+
+def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RunnerError, match="sbatch, squeue, scancel, scontrol cannot be found"):
+        Bench(SlurmRunner(), tmp_path, 1)
+
+
+def test_what_is_slurms_own_is_kept_from_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SBATCH_QOS", "SQUEUE_USERS", "SACCT_FORMAT", "PMI_RANK"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    found = own_environment()
+    assert found["SLURM_CONF"] == "/etc/slurm.conf"
+    assert not [name for name in found if name.startswith(("SB", "SQ", "SA", "SLURM_J", "PMI"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "final"),
+    [
+        ("Batch job submission failed: Invalid partition name specified", True),
+        ("Batch job submission failed: Requested node configuration is not available", True),
+        ("AssocMaxWallDurationPerJobLimit; Batch job submission failed: Job violates "
+         "accounting/QOS policy (job submit limit, user's size and/or time limits)", False),
+        ("Batch job submission failed: Required partition not available (inactive or drain)",
+         False),
+        ("something that nobody knows", False),
+    ],
+)  # fmt: skip
+def test_refusals(words: str, final: bool) -> None:
+    assert refusal(words) == SubmitError(f"sbatch: {words}", transient=not final)
+
+
+def test_sbatch_answers_nonsense(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    slurm.commands.script("sbatch", "echo Welcome to the cluster")
+    request = bench.request({})
+    with pytest.raises(BackendUnavailable, match="Welcome to the cluster"):
+        bench.session.submit([request])
+    # The job is there after all.
+    slurm.shows(("12", request.key, "PENDING", "Priority", 0))
+    (handle,) = bench.submit(request)
+    assert handle.backend_id == "12"
+    assert slurm.commands.calls("sbatch") == 1
+
+
+# ---- what is believed ------------------------------------------------------------------------
+
+
+def test_an_id_under_another_name_is_not_our_job(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    assert handle.backend_id == "7"
+    slurm.shows(("7", "somebody-else", "COMPLETED", "None", 0))
+    slurm.remembers(("7", "somebody-else", "FAILED", "1:0"))
+    status = bench.status(handle)
+    assert status.state is JobState.LOST
+    bench.session.cancel([handle], "not somebody else's")
+    assert slurm.commands.calls("scancel 7") == 0
+
+
+def test_being_missing_counts_only_while_slurm_answers(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.6)
+    handle = bench.start({})
+    begun(handle)
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:  # three times the patience, but with outages between
+        answered = slurm.commands.calls("squeue")
+        while slurm.commands.calls("squeue") == answered:
+            assert not {s.state for s in bench.session.poll([handle]).values()} & {JobState.LOST}
+        slurm.commands.script("squeue", "exit 1")
+        with pytest.raises(BackendUnavailable):
+            while True:
+                bench.session.poll([handle])
+        slurm.commands.script("squeue", "exit 0")
+        asked = slurm.commands.calls("squeue")
+        while slurm.commands.calls("squeue") == asked:
+            try:
+                bench.session.poll([handle])
+            except BackendUnavailable:
+                continue  # it is too soon to ask again
+    assert bench.status(handle).state is JobState.LOST
+
+
+def test_accounting_that_is_behind_ends_no_job(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    slurm.remembers(("7", handle.key, "RUNNING", "0:0"))
+    assert all(not s.state.ended for s in bench.session.poll([handle]).values())
+    slurm.remembers(("7", handle.key, "OUT_OF_MEMORY", "0:125"), ("7.batch", "batch", "x", "0:0"))
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.OUT_OF_MEMORY)
+
+
+def test_a_step_that_ran_out_of_memory(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    begun(handle)
+    slurm.remembers(("7", handle.key, "FAILED", "1:0"), ("7.0", "srun", "OUT_OF_MEMORY", "0:125"))
+    assert bench.status(handle).cause is Cause.OUT_OF_MEMORY
+
+
+def test_completed_without_an_exit_file_is_not_done(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=1.0)
+    handle, late = bench.start({}), bench.start({})
+    for one in (handle, late):
+        begun(one)
+    slurm.shows(("7", handle.key, "COMPLETED", "None", 0), ("8", late.key, "COMPLETED", "None", 0))
+    assert bench.session.poll([handle, late]) == {}  # the file system may be slow
+    (folder_of(late) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    statuses = bench.wait([handle, late])
+    assert statuses[late.key].state is JobState.SUCCEEDED
+    assert statuses[handle.key].state is JobState.FAILED
+    assert "its exit.json has not shown here" in statuses[handle.key].message
+
+
+def test_the_jobs_own_exit_file_wins(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    (folder_of(handle) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    slurm.shows(("7", handle.key, "NODE_FAIL", "NodeDown", 0))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    slurm.commands.script("squeue", "exit 1")
+    assert bench.status(handle).state is JobState.SUCCEEDED  # nobody needs to be asked
+
+
+def test_another_start_of_the_job_has_its_claim(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    # Slurm has taken a submission whose answer was lost, and the one after it too.
+    bench = make_bench()
+    handle = bench.start({})
+    begun(handle)
+    slurm.shows(
+        ("7", handle.key, "FAILED", "NonZeroExitCode", 75 << 8),
+        ("5", handle.key, "RUNNING", "None", 0),
+    )
+    assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(("limit", "state"), [(600, JobState.RUNNING), (0.01, JobState.LOST)])
+def test_a_start_that_slurm_has_forgotten_is_believed_for_as_long_as_it_may_run(
+    limit: float, state: JobState, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    handle = bench.start({}, time_limit=limit)
+    begun(handle)
+    slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", 75 << 8))
+
+    def right(status: JobStatus) -> bool:
+        return status.state is state
+
+    bench.wait([handle], right)
+    for _ in range(3):
+        assert right(bench.session.poll([handle])[handle.key])
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_stopped_and_slurm_does_not_say_why(
+    stopped: bool, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    handle = bench.start({})
+    begun(handle)
+    if stopped:
+        (folder_of(handle) / jobfolder.STOPPED).write_text('{"cause": "SIGNAL"}')
+    slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", (1 if stopped else 76) << 8))
+    status = bench.status(handle)
+    assert status.state is JobState.LOST
+    assert ("told to stop" in status.message) == stopped
+
+
+def test_what_slurm_would_start_again_although_it_has_ended_is_cleared_away(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    done, other = bench.start({}), bench.start({})
+    (folder_of(done) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    line = "7|PENDING|launch failed requeued held|0|1|N/A|N/A||{}|"
+    slurm.commands.script("squeue", f"echo '{line.format(done.key)}'")
+    while not slurm.commands.calls("scancel 7"):
+        bench.session.poll([done, other])
+    for _ in range(3):
+        bench.session.poll([done, other])
+    assert slurm.commands.calls("scancel") == 1
+
+
+def test_words_that_mean_nothing_say_nothing(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.01)
+    handle = bench.start({})
+    slurm.shows(("7", handle.key, "TELEPORTED", "None", 0))
+    for _ in range(3):
+        assert bench.session.poll([handle]) == {}
+
+
+def test_awkward_lines_of_squeue(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    slurm.shows(
+        ("5", "we|ird\nname", "RUNNING", "None", 0),
+        ("9+0", "heterogeneous", "RUNNING", "None", 0),
+        ("7", handle.key, "RUNNING", "None", 0),
+    )
+    assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
+    assert "--states=all" in SQUEUE
+
+
+def test_polls_that_come_too_soon_ask_nobody(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    bench.session._runner._watch._interval = 100.0
+    handles = bench.submit(*[bench.request({}) for _ in range(3)])
+    slurm.shows(*[(f"7_{n}", f"{bench.run_id}-b1", "RUNNING", "None", 0) for n in range(3)])
+    for _ in range(5):
+        statuses = bench.session.poll(handles)
+        assert {status.state for status in statuses.values()} == {JobState.RUNNING}
+    assert slurm.commands.calls("squeue") == 1
+    slurm.commands.script("squeue", "exit 1")
+    # Cancelling asks at once; after a failure polls are refused without asking.
+    with pytest.raises(BackendUnavailable):
+        bench.session.cancel(handles[:1], "now")
+    for _ in range(3):
+        with pytest.raises(BackendUnavailable):
+            bench.session.poll(handles)
+    assert slurm.commands.calls("squeue") == 2
+
+
+# ---- cancelling ------------------------------------------------------------------------------
+
+
+def test_ids_as_scancel_takes_them(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench()
+    handles = bench.submit(*[bench.request({}) for _ in range(4)])
+    name = f"{bench.run_id}-b1"
+    slurm.shows(*[(f"7_{n}", name, "RUNNING", "None", 0) for n in range(4)])
+    outcomes = bench.session.cancel(handles[1:3], "two of them")
+    assert set(outcomes.values()) == {CancelOutcome.REQUESTED}
+    assert slurm.commands.calls("scancel 7_[1,2]") == 1
+    bench.session.cancel(handles, "all of them")
+    assert slurm.commands.calls("scancel 7") == 2
+    assert {s.state for s in bench.session.poll(handles).values()} == {JobState.CANCELLED}
+
+
+def test_a_cancelled_job_that_vanishes_is_cancelled(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=600.0)
+    handle = bench.start({})
+    begun(handle)  # and was put back into the queue, where it waits
+    slurm.shows(("7", handle.key, "PENDING", "BeginTime", 0))
+    bench.session.cancel([handle], "enough")
+    slurm.shows()
+    assert bench.status(handle).state is JobState.CANCELLED
+
+
+# ---- another driver --------------------------------------------------------------------------
+
+
+def test_a_submission_on_its_way_never_runs_after_it_was_given_up(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    request = bench.request({})
+    slurm.commands.script("sbatch", "sleep 1000")
+    with pytest.raises(BackendUnavailable):
+        bench.session.submit([request])
+    assert bench.session.reattach([request]) == {request.key: NotSubmitted()}
+    assert jobfolder.never_ran(request.folder)  # should it arrive now, it finds no claim
+
+
+def test_a_job_that_has_begun_and_is_gone_is_not_given_up_by_reattach(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    request = bench.request({})
+    (request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
+    found = bench.session.reattach([request])[request.key]
+    assert isinstance(found, JobHandle)
