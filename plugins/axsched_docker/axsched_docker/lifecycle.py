@@ -195,6 +195,7 @@ def collect(engine: Engine, name: str, folder: Path) -> Ending | None:
     with_worker = labels[KIND_LABEL] != "container"
     if labels[FILES_LABEL] == "mount":
         source = folder / archive.BOX / "job"
+        archive.drop_links_out(source)
     else:
         source = folder / archive.INCOMING
         _fetch(engine, name, source)
@@ -250,7 +251,8 @@ def _fetch(engine: Engine, name: str, target: Path) -> None:
 
 def _save_logs(engine: Engine, name: str, target: Path) -> None:
     for stream, file_name in (("stdout", jobfolder.STDOUT), ("stderr", jobfolder.STDERR)):
-        with (target / file_name).open("wb") as file:
+        (target / file_name).unlink(missing_ok=True)  # the job may have made one of that name
+        with (target / file_name).open("xb") as file:
             for piece in engine.log(name, stream):
                 file.write(piece)
 
