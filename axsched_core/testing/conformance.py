@@ -684,3 +684,20 @@ class RunnerConformance:
         while leftovers(bench.run_id):
             assert time.monotonic() < deadline, leftovers(bench.run_id)
             time.sleep(0.05)
+
+    def test_what_a_run_has_left_is_listed_and_removed(
+        self, bench: Bench, told: Callable[..., dict[str, Any]]
+    ) -> None:
+        session = bench.session
+        if not session.has("axsched_remove_leftovers"):
+            absent("leftovers")
+        handle = bench.start(told("hang"))
+        bench.running(handle)
+        assert session.find_leftovers("nobody-s-run") == []
+        assert len(session.find_leftovers(bench.run_id)) == 1
+        assert len(session.remove_leftovers(bench.run_id)) == 1
+        deadline = time.monotonic() + bench.patience
+        while session.find_leftovers(bench.run_id):
+            assert time.monotonic() < deadline, session.find_leftovers(bench.run_id)
+            time.sleep(0.05)
+        assert bench.status(handle).state is not JobState.SUCCEEDED

@@ -24,8 +24,9 @@ from typing import Any
 
 from backends import missing_packages, path
 
-PATIENCE = 60.0
-"""Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise."""
+PATIENCE = 180.0
+"""Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise, and many
+times as long on a machine that is busy."""
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -192,11 +193,9 @@ class DockerEngine:
                 yield from map(int, (cgroup / "cgroup.procs").read_text().split())
 
     def _cgroups(self) -> list[Path]:
-        """Ours, the innermost first."""
-        found: list[Path] = []
-        for root in CGROUPS.rglob(self._cgroup):
-            found += [root, *(below for below in root.rglob("*") if below.is_dir())]
-        return sorted(found, key=lambda cgroup: -len(cgroup.parts))
+        """Ours, the innermost first. Others' come and go meanwhile, which os.walk does not mind."""
+        places = [Path(place) for place, _, _ in os.walk(CGROUPS) if f"/{self._cgroup}" in place]
+        return sorted(places, key=lambda cgroup: -len(cgroup.parts))
 
 
 def remove_stale(pattern: str, kind: type[DockerEngine] = DockerEngine) -> None:

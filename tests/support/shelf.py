@@ -57,6 +57,8 @@ def axsched_make_runner(options: Any) -> object:
 
 class ShelfRunner:
     PLACES = 40
+    SHELF: list[JobHandle] = []
+    """The jobs of all runs in this process."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -112,6 +114,7 @@ class ShelfRunner:
             return self.mine[request.key]
         handle = JobHandle(request.key, request.folder.name, {"folder": str(request.folder)})
         self.mine[request.key] = handle
+        self.SHELF.append(handle)
         self.env = jobfolder.environment(request)
         self.start(handle)
         return handle
@@ -193,6 +196,25 @@ class ShelfRunner:
             data = path.read_bytes()[offset:] if path.exists() else b""
             found[key] = data[: data.rfind(b"\n") + 1]
         return found
+
+    @hookimpl
+    def axsched_find_leftovers(self, run_id: str) -> list[str]:
+        return [handle.key for handle in self.left_of(run_id)]
+
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id: str) -> list[str]:
+        left = self.left_of(run_id)
+        for handle in left:
+            self.stop(handle)
+        return [handle.key for handle in left]
+
+    def left_of(self, run_id: str) -> list[JobHandle]:
+        return [
+            handle
+            for handle in self.SHELF
+            if handle.key.startswith(run_id)
+            and jobfolder.read_exit(Path(handle.data["folder"])) is None
+        ]
 
 
 # ---- each breaks one promise -----------------------------------------------------------------
@@ -444,3 +466,9 @@ class BoundToItsThread(ShelfRunner):
         if threading.get_ident() != self.thread:
             raise RuntimeError("called from another thread")
         return super().axsched_poll(handles)
+
+
+class OnlySaysThatItRemoves(ShelfRunner):
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id):
+        return self.axsched_find_leftovers(run_id)

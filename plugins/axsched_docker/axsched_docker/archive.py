@@ -57,6 +57,12 @@ class Tree:
             jobfolder.PARAMS: (folder / jobfolder.PARAMS).read_bytes(),
         }
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        files = sum(path.stat().st_size for path in self.read_only.values())
+        return files + sum(map(len, self.texts.values()))
+
     def write_tar(self, target: IO[bytes], prefix: str) -> None:
         """Write it as an archive to be unpacked ``prefix`` above `ROOT`.
 
@@ -181,13 +187,17 @@ def stays_inside(link: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def move_in(source: Path, folder: Path) -> None:
-    """Move what a job has made from ``source`` into its folder; what cannot be moved stays."""
-    for place, folders, files in os.walk(source):
+def drop_links_out(folder: Path) -> None:
+    """Remove the links that lead out of a folder which a container could write into."""
+    for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
             if path.is_symlink() and not stays_inside(os.readlink(path)):
                 path.unlink()
+
+
+def move_in(source: Path, folder: Path) -> None:
+    """Move what a job has made from ``source`` into its folder; what cannot be moved stays."""
     for path in sorted(source.iterdir()):
         if path.name in NOT_OUTPUT:
             continue

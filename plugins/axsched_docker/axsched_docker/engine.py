@@ -46,8 +46,8 @@ class EngineError(AxschedError):
 
     @property
     def not_found(self) -> bool:
-        """There is no such container, image or file."""
-        return self.status == 404
+        """There is no such container, image or file; Podman may say it with 500."""
+        return self.status == 404 or "no such container" in str(self).lower()
 
 
 class Engine:

@@ -112,7 +112,7 @@ class Fleet:
         with self._lock:
             if job.phase is Phase.ENDED:
                 return
-            if jobfolder.read_json(job.folder / jobfolder.CANCEL) is None:
+            if lifecycle.cancelled(job.folder) is None:
                 jobfolder.request_cancel(job.folder, reason or CANCELLED_BY)
             if job.phase is Phase.WAITING:
                 self._never_start(job)
@@ -230,6 +230,7 @@ class Fleet:
             self._finish(job, error.ending)
         except Exception as error:
             log.exception("Job %s could not be started.", job.key)
+            self._collector.remove(job.name)
             self._finish(job, Ending(cause=Cause.NODE_FAIL, message=f"not started: {error!r}"))
         else:
             with self._lock:

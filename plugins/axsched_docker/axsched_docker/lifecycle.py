@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 
@@ -128,9 +129,10 @@ def _create(engine: Engine, plan: Plan) -> str:
 
 
 def _copy_files(engine: Engine, plan: Plan) -> None:
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-        root = plan.archive_root
-        plan.tree().write_tar(file, "" if root == archive.ROOT else "axsched/")
+    tree, root = plan.tree(), plan.archive_root
+    file: IO[bytes] = io.BytesIO() if tree.size < IN_MEMORY else tempfile.TemporaryFile()  # noqa: SIM115
+    with file:
+        tree.write_tar(file, "" if root == archive.ROOT else "axsched/")
         file.seek(0)
         engine.put(plan.name, root, file)
 
@@ -193,6 +195,7 @@ def collect(engine: Engine, name: str, folder: Path) -> Ending | None:
     with_worker = labels[KIND_LABEL] != "container"
     if labels[FILES_LABEL] == "mount":
         source = folder / archive.BOX / "job"
+        archive.drop_links_out(source)
     else:
         source = folder / archive.INCOMING
         _fetch(engine, name, source)
@@ -248,7 +251,8 @@ def _fetch(engine: Engine, name: str, target: Path) -> None:
 
 def _save_logs(engine: Engine, name: str, target: Path) -> None:
     for stream, file_name in (("stdout", jobfolder.STDOUT), ("stderr", jobfolder.STDERR)):
-        with (target / file_name).open("wb") as file:
+        (target / file_name).unlink(missing_ok=True)  # the job may have made one of that name
+        with (target / file_name).open("xb") as file:
             for piece in engine.log(name, stream):
                 file.write(piece)
 

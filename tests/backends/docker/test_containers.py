@@ -303,12 +303,15 @@ def test_without_an_image_functions_are_refused(make_bench) -> None:
 
 
 @pytest.mark.parametrize("files", ["copy", "mount"])
-def test_files_come_back_and_links_lead_nowhere(make_bench, files: str) -> None:
+def test_files_come_back_and_links_lead_nowhere(make_bench, tmp_path: Path, files: str) -> None:
     bench = make_bench(files=files)
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
     words = [
         "cd $AXSCHED_JOB_DIR; mkdir -p sub/deep; echo 1 > sub/deep/model; ln sub/deep/model again",
         "ln -s sub/deep/model inside; ln -s /etc/passwd outside; ln -s .. up; mkfifo pipe",
         "ln -s /etc/passwd result.json; ln -s ../../../etc/passwd sub/far",
+        f"ln -s {victim} stdout.log; ln -s {victim} exit.json; echo printed",
     ]
     handle = bench.sh("; ".join(words))
     assert bench.status(handle).state is JobState.SUCCEEDED
@@ -319,6 +322,8 @@ def test_files_come_back_and_links_lead_nowhere(make_bench, files: str) -> None:
     for name in ("outside", "up", "result.json", "sub/far"):
         assert not os.path.lexists(folder / name), name
     assert isinstance(bench.fetch(handle), NotReady)
+    assert victim.read_text() == "untouched"
+    assert bench.log(handle, "stdout") == b"printed\n"
     made = {"again", "inside", "sub", "claim", "exit.json", "stdout.log", "stderr.log"}
     given = {"job.json", "params.json", "axsched_worker.py"}
     assert {path.name for path in folder.iterdir()} - {"pipe"} == made | given
