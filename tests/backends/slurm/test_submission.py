@@ -114,7 +114,23 @@ def test_limits_of_the_cluster_are_waited_out(
     ended = bench.wait(handles)
     assert ended.pop(handles[-1].key).state is JobState.CANCELLED
     assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}
+    wait_until(lambda: bench.session.capacity() is None, 30, "there are places again")
+
+
+def test_what_comes_within_a_second_goes_out_together(
+    cluster: SlurmCluster, open_bench: OpenBench
+) -> None:
+    bench = open_bench()
     assert bench.session.capacity() is None
+    wait = "until [ -e ../../go ]; do sleep 0.1; done; echo 1 >$AXSCHED_RESULT_FILE"
+    handles = bench.submit(script(bench, wait))
+    assert bench.session.capacity() == 0
+    wait_until(lambda: bench.session.capacity() is None, 30, "the second is over")
+    handles += bench.submit(script(bench, wait))
+    assert bench.session.capacity() == 0
+    (bench.run_dir / "go").touch()
+    bench.wait(handles)
+    assert bench.session.capacity() is None  # nobody is kept waiting for others that are not there
 
 
 # ---- refusals --------------------------------------------------------------------------------
