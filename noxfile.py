@@ -149,6 +149,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(requires=["full"], venv_backend="none")
+def torture(session: nox.Session) -> None:
+    """tests/torture at length: each test of random moments kills 200 drivers. Not one of all."""
+    env = UNDER_TEST | {"AXSCHED_TEST_KILLS": "200"}
+    session.run(_full("pytest"), "tests/torture", *session.posargs, env=env, external=True)
+
+
+@nox.session(requires=["full"], venv_backend="none")
 def examples(session: nox.Session) -> None:
     """Every example, as a user runs it."""
     scripts = sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*/tune_*.py")])

@@ -251,6 +251,8 @@ class Dispatch:
                 self._cannot_stop(record)
             elif not job.cancel_sent and record.stage is Stage.SUBMITTED:
                 by_purpose.setdefault(job.purpose, []).append(record)
+        for record in by_purpose.get(Purpose.REOPEN, ()):
+            self._memory.stopping(record)
         if by_purpose:
             self._memory.flush()  # who was taken over by another driver cancels nothing
         for purpose, records in by_purpose.items():
@@ -283,7 +285,8 @@ class Dispatch:
     def _cancelled(self, record: Record, message: str) -> None:
         """The job is over because it was cancelled: what that means depends on by whom."""
         job = record.job
-        purpose = job.purpose
+        # A driver before this one may have stopped it for its own sake, and died.
+        purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:

@@ -14,14 +14,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from axsched_core import cancel_request, policies
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
-from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.errors import AxschedError, InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
 from axsched_core.memory import Memory
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
@@ -126,21 +126,20 @@ class Engine:
                 while handled < pressed:
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
-                future.result(timeout=None if handled < 2 else policies.LEAVING_GRACE)
-                return handled > 0
+                # Not for ever: a Ctrl-C that comes just before the wait does not end it.
+                wait((future,), policies.CTRL_C_LAG if handled < 2 else policies.LEAVING_GRACE)
+                if future.done():
+                    future.result()
+                    return handled > 0
             except KeyboardInterrupt:
                 pressed += 1
-            except TimeoutError:
-                if future.done():
-                    raise
-                if self._owner_busy:
-                    continue  # the optimizer is never left in the middle
-                log.warning(
-                    "The runner does not answer; it is left behind in the middle of a call."
-                )
-                self.left_behind = True
-                self._inbox.put(lambda: self._drop(future))
-                return True
+                continue
+            if handled < 2 or self._owner_busy:
+                continue  # the optimizer is never left in the middle
+            log.warning("The runner does not answer; it is left behind in the middle of a call.")
+            self.left_behind = True
+            self._inbox.put(lambda: self._drop(future))
+            return True
 
     def _interrupted_by_user(self, *, again: bool) -> None:
         self._inbox.put(lambda: self._interrupt(again))
@@ -345,6 +344,10 @@ class Engine:
             return
         self._notify()
         self._until = self.deadline = None
+        try:
+            self._memory.flush()  # the caller's program may rest for hours, and die
+        except AxschedError as error:
+            self._failure = self._failure or error
         if self._failure is None:
             self._future.set_result(None)
         else:

@@ -311,8 +311,9 @@ class RunnerSpec:
     def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
         """Optional. What a run has left on the backend (containers, queued jobs), as text.
 
-        Called: by nobody yet: neither the core nor the kit calls it. It is meant for cleaning up
-            after a run.
+        Looks, and changes nothing.
+
+        Called: by ``axsched clean``, without `axsched_open`.
         Thread: the caller's.
         Raises: as `axsched_poll`.
 
@@ -320,6 +321,24 @@ class RunnerSpec:
             >>> @hookimpl
             ... def axsched_find_leftovers(self, run_id):
             ...     return [job.label for job in self.queue if job.label.startswith(run_id)]
+        """
+
+    @hookspec(firstresult=True)
+    def axsched_remove_leftovers(self, run_id: str) -> Sequence[str]:
+        """Optional, beside `axsched_find_leftovers`. Stop and remove all that it would name now.
+
+        Returns what was removed, as text. What runs is stopped without grace, and results that
+        were not fetched are lost: the user was asked.
+
+        Called: by ``axsched clean``, without `axsched_open`, while no driver is at the run.
+        Thread: the caller's.
+        Raises: as `axsched_poll`; what was removed until then stays removed.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_remove_leftovers(self, run_id):
+            ...     left = [job for job in self.queue if job.label.startswith(run_id)]
+            ...     return [self.queue.remove(job) for job in left]
         """
 
 

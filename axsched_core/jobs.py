@@ -170,6 +170,8 @@ class ScriptObjective:
     """None: the job's own folder."""
     time_limit: float | None = None
     """Seconds from the moment the job runs."""
+    script: str | None = None
+    """The script itself, one of ``argv``: for runners that bring it to another machine."""
 
     @property
     def capability(self) -> Capability:

@@ -10,6 +10,7 @@ The first line names the run; each further line is one event, ``{"k": kind, ...}
 ``trial``      the optimizer made (or was given) a trial: index, parameters, origin
 ``key``        a job is about to be submitted under this key
 ``handle``     the backend has it
+``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
 ``outcome``    how a trial ended, with its results: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
 =============  ==========================================================================
@@ -121,6 +122,8 @@ class TrialMemory:
     message: str = ""
     results: Metrics | None = None
     interrupted: bool = False
+    stopping: bool = False
+    """True where the last driver was cancelling its last job, and has not seen the end of it."""
 
 
 @frozen
@@ -178,12 +181,16 @@ class _Reader:
     def _key(self, i: int, n: int, key: str, x: int = 0) -> None:
         trial = self.trials[i]
         trial.excused = x
-        trial.attempts, trial.key, trial.handle, trial.interrupted = n, key, None, False
+        trial.attempts, trial.key, trial.handle = n, key, None
+        trial.interrupted = trial.stopping = False
 
     def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:
         trial = self.trials[i]
         assert trial.key is not None
         trial.handle = JobHandle(trial.key, id, data)
+
+    def _stopping(self, i: int) -> None:
+        self.trials[i].stopping = True
 
     def _outcome(
         self, i: int, state: str, cause: str | None, message: str, results: Any = None
@@ -200,7 +207,8 @@ class _Reader:
 
 
 _KINDS = frozenset(
-    ("run", "objective", "snapshot", "call", "ended", "trial", "key", "handle", "outcome", "open")
+    {"run", "objective", "snapshot", "call", "ended"}
+    | {"trial", "key", "handle", "stopping", "outcome", "open"}
 )
 
 

@@ -176,6 +176,10 @@ class Memory:
             data["results"] = record.results
         self._add("outcome", i=record.index, message=record.message, **data)
 
+    def stopping(self, record: Record) -> None:
+        """Its job is about to be cancelled, while the trial stays open."""
+        self._add("stopping", i=record.index)
+
     def opened_again(self, record: Record) -> None:
         """Its job was stopped, the trial stays open."""
         self._add("open", i=record.index)

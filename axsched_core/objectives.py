@@ -143,6 +143,7 @@ def script_objective(
         env={str(name): str(value) for name, value in chosen.env.items()},
         working_dir=str(Path(working_dir).absolute()) if working_dir else None,
         time_limit=chosen.timeout,
+        script=str(path),
     )
 
 
@@ -196,8 +197,6 @@ class Chosen:
     """The function (cloudpickle), for a function objective."""
     source: str = ""
     """A digest of the code, by which a change is noticed; "": there is none to look at."""
-    script: str | None = None
-    """The path of the script, for a script objective."""
     missing: tuple[str, ...] = ()
     """Secrets that were not written down: it can be compared and looked for, but not run."""
 
@@ -218,7 +217,6 @@ class Chosen:
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
             data["env"] = sorted({*data["env"], *self.missing})
-            data["script"] = self.script
         else:
             data["options"], secrets = options.split(data["options"], SECRET_OPTIONS)
             data["secrets"] = sorted({*secrets, *self.missing})
@@ -246,9 +244,9 @@ class Chosen:
             function = FunctionObjective(**{**fields, "python": tuple(fields["python"])})
             return Chosen(function, pickled, source)
         if kind == "script":
-            script, missing = fields.pop("script"), tuple(fields.pop("env"))
+            missing = tuple(fields.pop("env"))
             objective = ScriptObjective(**{**fields, "argv": tuple(fields["argv"])})
-            return Chosen(objective, None, source, script, missing)
+            return Chosen(objective, None, source, missing)
         missing, command = tuple(fields.pop("secrets")), fields["command"]
         fields["command"] = None if command is None else tuple(command)
         return Chosen(ContainerObjective(**fields), missing=missing)
@@ -277,9 +275,9 @@ def source_of(function: Callable[..., Any]) -> str:
     return hashlib.sha256(text).hexdigest()[:16] if text else ""
 
 
-def source_of_file(path: str | os.PathLike[str]) -> str:
+def source_of_file(path: str | None) -> str:
     """A digest of a script; "" where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()[:16]
     except OSError:
         return ""

@@ -23,6 +23,9 @@ CANCEL_GRACE = 10.0
 LEAVING_GRACE = 2.0
 """Seconds that the runner has, after a second Ctrl-C, before its call is left behind."""
 
+CTRL_C_LAG = 0.5
+"""Seconds within which a Ctrl-C is noticed, at whatever moment it comes."""
+
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 

@@ -118,11 +118,12 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
         log.warning("This run was begun with %s; it goes on with %s.", then, here)
     if found.objective is not None:
         chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
-        if chosen.script and objectives.source_of_file(chosen.script) != chosen.source:
+        script = getattr(chosen.objective, "script", None)
+        if script and objectives.source_of_file(script) != chosen.source:
             log.warning(
                 "The script %s has changed since it was set: what follows is evaluated with it as "
                 "it is now. A new experiment would not mix the results.",
-                chosen.script,
+                script,
             )
         scheduler._chosen = chosen
         engine.dispatch.attempts.take_objective(chosen, written=True)
@@ -203,7 +204,9 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     dispatch.attempts.remember(record)
     if memory.key is not None:
         request = dispatch.attempts.request(memory.index, memory.attempts, memory.parameters)
-        record.latest = Job(request, memory.handle, sent=True, inherited=True)
+        record.latest = Job(
+            request, memory.handle, sent=True, inherited=True, stopping=memory.stopping
+        )
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message

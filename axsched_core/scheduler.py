@@ -173,11 +173,11 @@ class AxScheduler:
             UnsupportedObjective: the runner takes no scripts.
         """
         objective = objectives.script_objective(script_path, script_options)
-        script = str(Path(script_path).expanduser().absolute())
         with self._call("set_script_objective"):
             self._require(Capability.SCRIPT)
-            source = objectives.source_of_file(script)
-            self._set_objective(Chosen(objective, source=source, script=script))
+            self._set_objective(
+                Chosen(objective, None, objectives.source_of_file(objective.script))
+            )
 
     def set_container_objective(
         self,

@@ -180,6 +180,14 @@ class RunnerSession:
         found = self._manager.hook.axsched_preview(requests=requests)
         return dict(found or {})
 
+    def find_leftovers(self, run_id: str) -> list[str]:
+        """Call ``axsched_find_leftovers``; empty where the runner has none."""
+        return list(self._manager.hook.axsched_find_leftovers(run_id=run_id) or ())
+
+    def remove_leftovers(self, run_id: str) -> list[str]:
+        """Call ``axsched_remove_leftovers``; empty where the runner has none."""
+        return list(self._manager.hook.axsched_remove_leftovers(run_id=run_id) or ())
+
     def _required(self, hook: str, **arguments: Any) -> Any:
         answer = getattr(self._manager.hook, hook)(**arguments)
         if answer is None:

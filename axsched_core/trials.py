@@ -95,6 +95,8 @@ class Job:
     next_fetch: float = 0.0
     inherited: bool = False
     """A driver before this one submitted it."""
+    stopping: bool = False
+    """A driver before this one was cancelling it, and its trial was to stay open."""
     purpose: Purpose | None = None
     """Set once it is to be cancelled."""
     cancel_sent: bool = False

@@ -7,6 +7,7 @@ import importlib.metadata
 import click
 
 from axsched_core import plugins
+from axsched_core.cli.clean import clean
 from axsched_core.cli.doctor import doctor
 from axsched_core.cli.new_runner import new_runner
 from axsched_core.cli.runs import cancel, resume, salvage
@@ -47,6 +48,7 @@ def runners() -> None:
 
 main.add_command(cancel)
 main.add_command(doctor)
+main.add_command(clean)
 main.add_command(new_runner)
 main.add_command(resume)
 main.add_command(salvage)

@@ -22,7 +22,7 @@ RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 
 
 @contextmanager
-def _in_words() -> Iterator[None]:
+def in_words() -> Iterator[None]:
     """Errors that speak for themselves go without a traceback."""
     try:
         yield
@@ -41,7 +41,7 @@ def resume(run_dir: Path) -> None:
     Prints Ax's best parameters as JSON. Ends with status 1 and the reason where that cannot be,
     with 130 after Ctrl-C.
     """
-    with _in_words(), AxScheduler.resume(run_dir) as scheduler:
+    with in_words(), AxScheduler.resume(run_dir) as scheduler:
         best = scheduler.finish()
         click.echo(json.dumps(best, indent=2, default=repr))
 
@@ -54,8 +54,8 @@ def salvage(run_dir: Path) -> None:
     The lines before the damage are kept; the journal as it was stays beside. Jobs that only the
     lost lines knew are forgotten, and their trials made anew.
     """
-    with _in_words():
-        path = _journal_of(run_dir)
+    with in_words():
+        path = journal_of(run_dir)
         lock = RunLock(path.parent)
         lock.acquire()
         try:
@@ -81,8 +81,8 @@ def cancel(run_dir: Path, trials: tuple[int, ...]) -> None:
     The trials are abandoned. Where the run's driver lives, it is asked to do it; else it is done
     here, and the run can still be resumed.
     """
-    with _in_words():
-        path = _journal_of(run_dir)
+    with in_words():
+        path = journal_of(run_dir)
         _refuse_ended(path, trials)
         try:
             lock = RunLock(path.parent)
@@ -124,7 +124,7 @@ def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:
             raise InvalidInput(f"Trial {index} has ended already: {known[index].state}.")
 
 
-def _journal_of(run_dir: Path) -> Path:
+def journal_of(run_dir: Path) -> Path:
     path = run_dir.expanduser().absolute() / journal.NAME
     if not path.is_file():
         raise InvalidInput(f"{path.parent} is no run directory: it holds no {journal.NAME}.")

@@ -85,7 +85,8 @@ class Bench:
             python = (sys.version_info.major, sys.version_info.minor)
             return FunctionObjective("act", False, python)
         if self.kind is Capability.SCRIPT:
-            return ScriptObjective((sys.executable, str(Path(payloads.__file__))))
+            script = str(Path(payloads.__file__))
+            return ScriptObjective((sys.executable, script), script=script)
         return None
 
     def request(

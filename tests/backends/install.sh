@@ -8,6 +8,8 @@ PACKAGES=(
     slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core
     # containers on the nodes of a cluster
     charliecloud-runtime
+    # Docker and Podman engines, and what their images are made of
+    docker.io podman catatonit runc busybox-static zstd
     # a database
     postgresql
 )

@@ -159,7 +159,7 @@ def test_trials_of_a_batch_are_of_no_call(tmp_path: Path):
     "chosen",
     [
         Chosen(FunctionObjective("f", False, (3, 12)), b"pickle", "abc"),
-        Chosen(ScriptObjective(("/bin/sh", "a b.sh"), {}, "/x", 3.5), None, "abc", "/a b.sh"),
+        Chosen(ScriptObjective(("/bin/sh", "a b.sh"), {}, "/x", 3.5, "/a b.sh"), None, "abc"),
         Chosen(ContainerObjective("image:1", ("run", "it"), {"gpus": 1})),
         Chosen(ContainerObjective("image:1")),
     ],

@@ -162,7 +162,10 @@ class ToyOptimizer(Optimizer):
         super().restore(index, parameters, origin)
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps([self.limit, self.total, list(self.rows.values())]))
+        try:
+            path.write_text(json.dumps([self.limit, self.total, list(self.rows.values())]))
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be written: {error}.") from error
 
     def load(self, path: Path) -> ToyOptimizer:
         limit, total, rows = json.loads(path.read_text())

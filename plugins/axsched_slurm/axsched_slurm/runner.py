@@ -33,7 +33,7 @@ from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import Commands, require
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.plugin import INFO
-from axsched_slurm.query import squeue
+from axsched_slurm.query import Row, squeue
 from axsched_slurm.submit import Submitter
 from axsched_slurm.watch import Watch
 
@@ -314,15 +314,27 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_find_leftovers(self, run_id: str) -> list[str]:
-        return [
-            f"{row.job_id} {row.state} {row.name}"
-            for row in squeue(self._commands)
-            if row.name.startswith(f"{run_id}-") and states.alive(row)
-        ]
+        return [_named(row) for row in self._leftovers(run_id)[0]]
+
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id: str) -> list[str]:
+        left, everything = self._leftovers(run_id)
+        scancel(self._commands, left, everything)
+        return [_named(row) for row in left]
+
+    def _leftovers(self, run_id: str) -> tuple[list[Row], list[Row]]:
+        """The run's jobs that wait or run, and all jobs."""
+        everything = squeue(self._commands)
+        ours = [row for row in everything if row.name.startswith(f"{run_id}-")]
+        return [row for row in ours if states.alive(row)], everything
 
 
 def _handle(request: JobRequest, job_id: str) -> JobHandle:
     return JobHandle(request.key, job_id, {"folder": str(request.folder)})
+
+
+def _named(row: Row) -> str:
+    return f"{row.job_id} {row.state} {row.name}"
 
 
 def _is_ours(handle: JobHandle) -> bool:

@@ -291,7 +291,12 @@ def test_a_container_by_a_stand_in(
     )
     engine.chmod(0o755)
     bench = open_bench(container_engine=str(engine))
-    options = {"binds": ["/data:/data:ro"], "env": {"TOKEN": "1234"}, "gpus": 0, "cpus": 2}
+    options = {
+        "volumes": {"/data": {"bind": "/data", "mode": "ro"}},
+        "env": {"TOKEN": "1234"},
+        "gpus": 0,
+        "cpus": 2,
+    }
     objective = ContainerObjective("python:3.12", ("python", "-c", "print('a b')"), options)
     request = bench.request({"x": 1}, objective=objective)
     handle = bench.submit(request)[0]
@@ -387,8 +392,8 @@ def test_leftovers_are_found(cluster: SlurmCluster, open_bench: OpenBench) -> No
     bench.running(*handles)
     found = SlurmRunner().axsched_find_leftovers(bench.run_id)
     assert found == [f"{handle.backend_id} RUNNING {bench.run_id}-b1" for handle in handles]
-    bench.session.cancel(handles, "enough")
-    bench.wait(handles)
+    assert SlurmRunner().axsched_remove_leftovers(bench.run_id) == found
+    assert {s.state for s in bench.wait(handles).values()} == {JobState.CANCELLED}
     wait_until(
         lambda: SlurmRunner().axsched_find_leftovers(bench.run_id) == [], 60, "nothing is left"
     )

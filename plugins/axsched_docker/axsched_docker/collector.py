@@ -1,0 +1,97 @@
+"""Fetches what ended containers have left, and then removes them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from axsched_core.errors import BackendUnavailable
+from axsched_core.jobs import Cause
+from axsched_docker import lifecycle
+from axsched_docker.endings import Ending
+from axsched_docker.engine import Engine, EngineError
+from axsched_docker.hands import RETRY, Hands
+from axsched_docker.job import Job
+
+COLLECT_ATTEMPTS = 5
+"""How often a job's files are asked for that the engine does not give."""
+DISK_TROUBLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EACCES,
+    errno.EMFILE,
+)
+"""What this machine's user may put right: tried again for as long as it takes."""
+
+log = logging.getLogger("axsched")
+
+
+class Collector:
+    """Called by `Hands`; calls them again for what an outage or a full disk has cut short.
+
+    Args:
+        engine: where the containers are.
+        hands: for what is tried again.
+        keep: the option ``keep_containers``.
+        finish: told how a job has ended, and whether that is in its folder already.
+        done: told when a container is dealt with, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        hands: Hands,
+        keep: str,
+        finish: Callable[[Job, Ending, bool], None],
+        done: Callable[[Job], None],
+    ) -> None:
+        self._engine, self._hands, self._keep = engine, hands, keep
+        self._finish, self._done = finish, done
+
+    def fetch(self, job: Job) -> None:
+        """Fetch a job's files, say how it ended, and remove its container, in this order."""
+        try:
+            ending = lifecycle.collect(self._engine, job.name, job.folder)
+        except BackendUnavailable:
+            self._hands.do(partial(self.fetch, job), after=RETRY)
+        except OSError as error:
+            if error.errno in DISK_TROUBLE:  # the container keeps the files until there is room
+                log.warning("Job %s: its files cannot be written: %s", job.key, error)
+                self._hands.do(partial(self.fetch, job), after=10 * RETRY)
+            else:
+                self._cannot_fetch(job, error)
+        except Exception as error:  # noqa: BLE001 - told there
+            self._cannot_fetch(job, error)
+        else:
+            if ending is not None:
+                self._finish(job, ending, True)
+                if not self.keeps(ending.cause or ""):
+                    self.remove(job.name)
+            self._done(job)
+
+    def _cannot_fetch(self, job: Job, error: Exception) -> None:
+        job.attempts += 1
+        log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
+        if job.attempts < COLLECT_ATTEMPTS:
+            self._hands.do(partial(self.fetch, job), after=RETRY)
+            return
+        words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
+        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words), False)
+        self._done(job)
+
+    def keeps(self, cause: str) -> bool:
+        """True where a container that has ended so is to stay."""
+        failed = cause not in ("", Cause.CANCELLED)
+        return self._keep == "all" or (self._keep == "failed" and failed)
+
+    def remove(self, name: str) -> None:
+        """Remove a container; where that cannot be done now, a later look does it."""
+        try:
+            self._engine.remove(name)
+        except (BackendUnavailable, EngineError) as error:
+            log.info("%s is removed later: %s", name, error)

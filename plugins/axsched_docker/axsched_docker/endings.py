@@ -1,0 +1,114 @@
+"""How a job has ended: what the engine says of its container, and its worker of the job."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from axsched_core.jobs import Cause
+from axsched_docker.engine import seconds
+from axsched_docker.spec import TOO_OLD
+
+KILLED = (137, 143, 255)
+"""Exit codes of a container that was killed, told to stop, or found dead by a new engine."""
+NOT_EXECUTED = (126, 127)
+"""Exit codes of a command that cannot be executed, or is not there."""
+WHICH_PYTHON = "which Python the image has is said by runner_options={'python': ...}"
+NOT_BY_MEMORY = (Cause.TIME_LIMIT, Cause.CANCELLED)
+
+
+@define
+class Ending:
+    """What ``exit.json`` will say; see ``axsched_core/jobfolder.py``."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    cause: str | None = None
+    message: str = ""
+    start: float | None = None
+    end: float | None = None
+    host: str = ""
+    max_rss_bytes: int | None = None
+
+
+def ending_of(
+    state: Mapping[str, Any],
+    worker: Mapping[str, Any] | None,
+    *,
+    with_worker: bool,
+    has_result: bool,
+    cancelled: str | None,
+    engine_was_down: bool,
+    last_words: str,
+) -> Ending:
+    """Bring together all that is known.
+
+    Args:
+        state: the container's ``State``, as `Engine.inspect` has it.
+        worker: the worker's ``exit.json``, if it has left one.
+        with_worker: the container ran a worker (a function or a script).
+        has_result: there is a ``result.json``.
+        cancelled: the reason why it was asked to stop, if it was.
+        engine_was_down: the engine did not answer when the container ended.
+        last_words: the end of what the container's first process has printed.
+    """
+    code = int(state.get("ExitCode") or 0)
+    if worker is not None:
+        names = ("exit_code", "signal", "cause", "message", "max_rss_bytes")
+        told: dict[str, Any] = {name: worker.get(name) for name in names}
+        ending = Ending(**told)
+    elif with_worker:
+        ending = _without_worker(code, last_words)
+    else:
+        ending = _of_code(code, last_words)
+    ending.start, ending.end = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
+    ending.message = ending.message or ""
+    if ending.cause is None and has_result:
+        return ending
+    if cancelled is not None and ending.cause != Cause.TIME_LIMIT:
+        ending.cause, ending.message = Cause.CANCELLED, cancelled
+    elif state.get("OOMKilled") and ending.cause not in NOT_BY_MEMORY:
+        ending.cause = Cause.OUT_OF_MEMORY
+        ending.message = f"out of memory: the container's limit was reached; {_ended(code)}"
+    elif code in KILLED and engine_was_down:
+        ending.cause = Cause.NODE_FAIL
+        ending.message = f"the Docker engine went down while it ran; {_ended(code)}"
+    return ending
+
+
+def _of_code(code: int, last_words: str) -> Ending:
+    if code in NOT_EXECUTED:
+        return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=last_words or _ended(code))
+    if code == 0:
+        return Ending(exit_code=0)
+    number = _signal(code)
+    cause = Cause.EXIT_CODE if number is None else Cause.SIGNAL
+    return Ending(exit_code=code, signal=number, cause=cause, message=_ended(code))
+
+
+def _without_worker(code: int, last_words: str) -> Ending:
+    """The worker has not told how the job ended: it was killed, or could not run at all."""
+    if code in KILLED:
+        words = f"the container was killed from outside; {_ended(code)}"
+        return Ending(exit_code=code, cause=Cause.NODE_FAIL, message=words)
+    if code in NOT_EXECUTED:
+        words = f"{last_words or _ended(code)}; {WHICH_PYTHON}"
+        return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=words)
+    why = last_words or f"the worker has told nothing; {_ended(code)}"
+    if code != TOO_OLD:
+        why = f"the worker could not run in this image: {why}"
+    return Ending(exit_code=code, cause=Cause.LOAD_ERROR, message=why)
+
+
+def _signal(code: int) -> int | None:
+    """By shells' convention, and Docker's: 128 and the signal's number."""
+    return code - 128 if code - 128 in list(signals.Signals) else None
+
+
+def _ended(code: int) -> str:
+    number = _signal(code)
+    name = f" ({signals.Signals(number).name})" if number is not None else ""
+    return f"ended with exit code {code}{name}"

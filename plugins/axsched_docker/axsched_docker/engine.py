@@ -1,0 +1,302 @@
+"""The engine: a client for each thread, and its errors in words.
+
+Every call either works, or raises `EngineError` (the engine said no), or `BackendUnavailable` (it
+said nothing). docker-py has some five kinds of exceptions for the latter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import docker
+import requests
+import urllib3
+from docker.context import ContextAPI
+from docker.tls import TLSConfig
+from docker.utils import kwargs_from_env
+
+from axsched_core.errors import AxschedError, BackendUnavailable, InvalidInput
+from axsched_docker.options import DockerOptions
+
+LOCAL = "unix:///var/run/docker.sock"
+LOOK_TIMEOUT = 15.0
+"""Seconds that the engine may take for a list, for which axsched's own engine waits."""
+SLACK = 2.0
+"""Seconds by which an outage may have begun before the last answer, or its end been noticed."""
+
+RUN_LABEL = "axsched.run"
+KEY_LABEL = "axsched.key"
+
+
+class EngineError(AxschedError):
+    """The engine has refused a call.
+
+    Args:
+        status: of HTTP.
+        message: the engine's words.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def not_found(self) -> bool:
+        """There is no such container, image or file."""
+        return self.status == 404
+
+
+class Engine:
+    """One engine, for any number of threads.
+
+    Args:
+        options: which engine.
+
+    Raises:
+        InvalidInput: there is no such context, or the TLS files cannot be read.
+    """
+
+    def __init__(self, options: DockerOptions) -> None:
+        self._parameters = _parameters(options)
+        self.url: str = self._parameters.get("base_url") or LOCAL
+        self._timeout = options.timeout
+        self._version: str | None = None
+        self._local = threading.local()
+        self._clients: list[docker.APIClient] = []
+        self._lock = threading.Lock()
+        self._answered = time.time()
+        self._down = False
+        self._outages: list[tuple[float, float]] = []
+        self.clock_ahead = 0.0
+        """Seconds by which the engine's clock is ahead of ours; known after `info`."""
+
+    # ---- calls ---------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """What the engine says of itself."""
+        with self._asked() as api:
+            found: dict[str, Any] = {**api.version(), **api.info()}
+        self.clock_ahead = seconds(found.get("SystemTime")) - time.time()
+        return found
+
+    def containers(self, run_id: str) -> list[dict[str, Any]]:
+        """All containers of a run in one call, ended ones too; no exit codes."""
+        with self._asked() as api:
+            usual, api.timeout = api.timeout, min(api.timeout, LOOK_TIMEOUT)
+            try:
+                found: list[dict[str, Any]] = api.containers(
+                    all=True, filters={"label": f"{RUN_LABEL}={run_id}"}
+                )
+            finally:
+                api.timeout = usual
+        return found
+
+    def create(self, name: str, body: Mapping[str, Any]) -> None:
+        """Make a container."""
+        with self._asked() as api:
+            api.create_container_from_config(dict(body), name)
+
+    def start(self, name: str) -> None:
+        """Start a container."""
+        with self._asked() as api:
+            api.start(name)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """All about a container."""
+        with self._asked() as api:
+            found: dict[str, Any] = api.inspect_container(name)
+        return found
+
+    def kill(self, name: str, signal: str) -> None:
+        """Send a signal; nothing happens where the container has ended or is gone."""
+        try:
+            with self._asked() as api:
+                api.kill(name, signal)
+        except EngineError as error:
+            # 409 is Docker's "not running"; Podman says it with 500.
+            if not error.not_found and error.status != 409 and self._runs(name):
+                raise
+
+    def _runs(self, name: str) -> bool:
+        try:
+            return bool(self.inspect(name)["State"]["Running"])
+        except EngineError:
+            return False
+
+    def remove(self, name: str) -> None:
+        """Remove a container and its anonymous volumes; it may be gone already."""
+        try:
+            with self._asked() as api:
+                api.remove_container(name, v=True, force=True)
+        except EngineError as error:
+            # 409: somebody else is removing it.
+            if not error.not_found and error.status != 409:
+                raise
+
+    def put(self, name: str, folder: str, tar: IO[bytes]) -> None:
+        """Unpack an archive in a folder of a container."""
+        with self._asked() as api:
+            api.put_archive(name, folder, tar)
+
+    @contextlib.contextmanager
+    def get(self, name: str, path: str) -> Iterator[Iterator[bytes]]:
+        """A file or folder of a container, as a tar archive in pieces."""
+        with self._asked() as api:
+            stream, _ = api.get_archive(name, path)
+            yield stream
+
+    def log(self, name: str, stream: str) -> Iterator[bytes]:
+        """What the container's first process has printed so far, in pieces."""
+        with self._asked() as api:
+            pieces = api.logs(
+                name,
+                stdout=stream == "stdout",
+                stderr=stream == "stderr",
+                stream=True,
+                follow=False,
+            )
+            yield from pieces
+
+    def image(self, name: str) -> dict[str, Any]:
+        """All about an image."""
+        with self._asked() as api:
+            found: dict[str, Any] = api.inspect_image(name)
+        return found
+
+    def pull(self, image: str) -> None:
+        """Pull an image, with the credentials of Docker's own configuration."""
+        repository, tag = docker.utils.parse_repository_tag(image)
+        with self._asked() as api:
+            for line in api.pull(repository, tag=tag or "latest", stream=True, decode=True):
+                if "error" in line:  # the call itself has "succeeded"
+                    raise EngineError(500, str(line["error"]))
+
+    def events(self, run_id: str, since: str) -> Any:
+        """The stream of the ends of a run's containers; its `close` ends it from any thread."""
+        filters = {
+            "type": "container",
+            "event": ["die", "died"],  # the latter is Podman's word
+            "label": f"{RUN_LABEL}={run_id}",
+        }
+        with self._asked() as api:
+            return api.events(decode=True, since=since, filters=filters)
+
+    # ---- health --------------------------------------------------------------------------
+
+    def was_down(self, moment: float) -> bool:
+        """True where the engine did not answer at this moment (seconds, by the engine's clock)."""
+        ours = moment - self.clock_ahead
+        with self._lock:
+            outages = list(self._outages)
+            if self._down:
+                outages.append((self._answered, time.time()))
+        return any(begin - SLACK <= ours <= end + SLACK for begin, end in outages)
+
+    def fell_silent(self) -> None:
+        """A stream has ended of itself: the engine may be down."""
+        with self._lock:
+            self._down = True
+
+    def _answer(self) -> None:
+        now = time.time()
+        with self._lock:
+            if self._down:
+                self._outages.append((self._answered, now))
+            self._answered, self._down = now, False
+
+    # ---- clients -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[docker.APIClient]:
+        with self._in_words():
+            yield self._client()
+        self._answer()
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.APIError as error:
+            self._answer()
+            words = str(error.explanation or error)
+            raise EngineError(error.status_code or 500, words.strip()) from error
+        except (
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            docker.errors.DockerException,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
+            self.fell_silent()
+            raise BackendUnavailable(
+                f"The Docker engine at {self.url} does not answer: {error}"
+            ) from error
+
+    def _client(self) -> docker.APIClient:
+        # One a thread: a session of requests is not made for several.
+        client: docker.APIClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = docker.APIClient(
+                version=self._version, timeout=self._timeout, **self._parameters
+            )
+            self._version = client.api_version
+            self._local.client = client
+            with self._lock:
+                self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            clients, self._clients = self._clients, []
+        for client in clients:
+            client.close()
+        self._local = threading.local()
+
+
+def _parameters(options: DockerOptions) -> dict[str, Any]:
+    """What docker-py is to be told of the place of the engine."""
+    if options.context is not None:
+        found: dict[str, Any] = ContextAPI.kwargs_from_context(options.context)
+        if not found and options.context != "default":
+            raise InvalidInput(
+                f"There is no Docker context named {options.context!r}: see `docker context ls`."
+            )
+        return found
+    try:
+        found = kwargs_from_env()
+        if options.host is None:
+            return found if "base_url" in found else {**ContextAPI.kwargs_from_context(), **found}
+        found["base_url"] = options.host
+        if options.tls is not None:
+            found["tls"] = _tls(options.tls)
+    except docker.errors.TLSParameterError as error:
+        raise InvalidInput(f"The Docker engine's TLS files cannot be used: {error}") from error
+    if not options.host.startswith(("tcp://", "https://")):
+        found.pop("tls", None)
+    return found
+
+
+def _tls(files: Mapping[str, Any]) -> TLSConfig:
+    pair = (files["cert"], files["key"]) if {"cert", "key"} <= files.keys() else None
+    return TLSConfig(
+        client_cert=pair, ca_cert=files.get("ca"), verify=bool(files.get("verify", True))
+    )
+
+
+def seconds(text: Any) -> float:
+    """Seconds since the epoch, of one of the engine's times; 0 where there is none."""
+    from datetime import datetime
+
+    try:
+        # Python reads at most six digits of a second, in whatever zone.
+        head, dot, rest = str(text).partition(".")
+        digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+        moment = datetime.fromisoformat(f"{head}{dot}{digits[:6]}{rest[len(digits) :]}")
+    except ValueError:
+        return 0.0
+    return max(0.0, moment.timestamp()) if moment.tzinfo else 0.0

@@ -1,0 +1,340 @@
+"""All jobs of a run: how far each is, what is to be done about it next, and by whom.
+
+Decisions are taken here, under one lock; what takes time is done by `Hands`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from axsched_core import jobfolder
+from axsched_core.errors import BackendUnavailable
+from axsched_core.jobs import Cause
+from axsched_docker import lifecycle
+from axsched_docker.collector import Collector
+from axsched_docker.endings import Ending
+from axsched_docker.engine import KEY_LABEL, Engine, EngineError
+from axsched_docker.hands import RETRY, Hands
+from axsched_docker.job import Job, Phase
+from axsched_docker.options import DockerOptions
+from axsched_docker.spec import FOLDER_LABEL, Plan, container_name
+
+ENDERS = 4
+"""Threads beside those that start containers."""
+STREAM_LAG = 5.0
+"""Seconds that the stream of events may take to tell of an end."""
+SETTLING = 10.0
+"""Seconds beyond ``stop_grace`` that a closing runner waits for cancelled jobs."""
+CANCELLED_BY = "cancelled before it ran"
+WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
+ENDED_STATES = ("exited", "dead", "stopped")
+
+log = logging.getLogger("axsched")
+
+
+class Fleet:
+    """The jobs of one run.
+
+    Args:
+        engine: where their containers are.
+        run_id: the run's.
+        options: the runner's.
+        places: how many containers may run at a time.
+        wake: told of each job that has ended.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        run_id: str,
+        options: DockerOptions,
+        places: int,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._engine, self._run_id, self._options = engine, run_id, options
+        self._places, self._wake = places, wake
+        self._images = lifecycle.Images(engine)
+        self._hands = Hands(options.start_concurrency + ENDERS)
+        self._collector = Collector(
+            engine, self._hands, options.keep_containers, self._finish, self._fetched
+        )
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._closing = False
+        self._told: set[str] = set()
+        self.on_silence: Callable[[], None] = lambda: None
+        """Called when the stream of events has not told of an end that a look has found."""
+
+    # ---- for the hooks -------------------------------------------------------------------
+
+    def add(self, key: str, plan: Plan) -> None:
+        """Take a job; it is started when there is a place."""
+        with self._lock:
+            if key in self._jobs:
+                return
+            job = self._jobs[key] = Job(key, plan.folder, Phase.WAITING, plan)
+            self._waiting.append(job)
+            self._start_what_can()
+
+    def adopt(self, key: str, folder: Path) -> Job:
+        """The job of this key; one of an earlier driver is taken for started."""
+        with self._lock:
+            if key not in self._jobs:
+                ended = jobfolder.read_exit(folder) is not None
+                self._jobs[key] = Job(key, folder, Phase.ENDED if ended else Phase.STARTED)
+            return self._jobs[key]
+
+    def known(self, key: str) -> Job | None:
+        """The job of this key, if there is one."""
+        return self._jobs.get(key)
+
+    def free_places(self) -> int:
+        """How many more jobs could start now."""
+        with self._lock:
+            return self._places - len(self._waiting) - self._running()
+
+    def _running(self) -> int:
+        """How many places are taken; a container that has ended takes none."""
+        phases = (Phase.STARTING, Phase.STARTED)
+        return sum(job.phase in phases and not job.collecting for job in self._jobs.values())
+
+    def cancel(self, job: Job, reason: str) -> None:
+        """Have a job stopped: it never starts, or its container is told to end, and then killed."""
+        with self._lock:
+            if job.phase is Phase.ENDED:
+                return
+            if jobfolder.read_json(job.folder / jobfolder.CANCEL) is None:
+                jobfolder.request_cancel(job.folder, reason or CANCELLED_BY)
+            if job.phase is Phase.WAITING:
+                self._never_start(job)
+            elif job.phase is Phase.STARTED:
+                self._stop(job)
+
+    def look(self) -> dict[str, str]:
+        """One call for all containers of the run: key -> state. Ended ones are collected.
+
+        Raises:
+            BackendUnavailable: the engine does not answer.
+        """
+        containers = self._engine.containers(self._run_id)
+        states = {}
+        with self._lock:
+            for container in containers:
+                key = container["Labels"].get(KEY_LABEL, "")
+                states[key] = str(container["State"])
+                if states[key] in ENDED_STATES:
+                    self._ended_container(key, Path(container["Labels"].get(FOLDER_LABEL, "")))
+        return states
+
+    def look_around(self) -> None:
+        """The engine is back after an outage, whose events nobody has told: look, in a while."""
+
+        def look() -> None:
+            with contextlib.suppress(BackendUnavailable):
+                self.look()
+
+        self._hands.do(look)
+
+    def ended(self, key: str) -> None:
+        """The stream of events says that a container has ended."""
+        with self._lock:
+            self._told.add(key)
+            job = self._jobs.get(key)
+            if job is not None:
+                self._collect(job)
+
+    def lost(self, job: Job) -> None:
+        """Its container is gone, and it has left nothing."""
+        with self._lock:
+            self._come(job, Phase.ENDED)
+            job.collecting = job.stopping = False
+            self._start_what_can()
+
+    def discard(self, job: Job) -> None:
+        """A driver has died between making this job's container and starting it."""
+        self._hands.do(partial(self._collector.remove, job.name))
+        self.lost(job)
+
+    def close(self, wait: bool, then: Callable[[], None]) -> None:
+        """Start nothing more; when those that are asked to stop have ended, do ``then``."""
+        with self._lock:
+            self._closing = True
+            while self._waiting:
+                job = self._waiting.popleft()
+                with contextlib.suppress(FileNotFoundError):
+                    jobfolder.try_claim(job.folder, WITHDRAWN_BY)
+        if wait:
+            self._settle(then)
+        else:
+            threading.Thread(target=self._settle, args=(then,), daemon=True).start()
+
+    def _settle(self, then: Callable[[], None]) -> None:
+        deadline = time.monotonic() + self._options.stop_grace + SETTLING
+        with self._lock:
+            while any(map(self._is_settling, self._jobs.values())):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    log.warning("The Docker engine has not ended all containers in time.")
+                    break
+                self._changed.wait(left)
+        self._hands.close()
+        then()
+
+    @staticmethod
+    def _is_settling(job: Job) -> bool:
+        return job.phase is Phase.STARTING or job.collecting or job.stopping
+
+    # ---- starting ------------------------------------------------------------------------
+
+    def _start_what_can(self) -> None:
+        """Called with the lock."""
+        starting = sum(job.phase is Phase.STARTING for job in self._jobs.values())
+        active = self._running()
+        while (
+            self._waiting
+            and not self._closing
+            and starting < self._options.start_concurrency
+            and active < self._places
+        ):
+            job = self._waiting.popleft()
+            self._come(job, Phase.STARTING)
+            self._hands.do(partial(self._start, job))
+            starting, active = starting + 1, active + 1
+
+    def _start(self, job: Job) -> None:
+        assert job.plan is not None
+        try:
+            if lifecycle.cancelled(job.folder) is not None:
+                self._engine.remove(job.name)
+                self._never_start(job)
+                return
+            lifecycle.start(self._engine, self._images, job.plan)
+        except BackendUnavailable as error:
+            log.info("Job %s waits for the engine: %s", job.key, error)
+            if self._closing:  # nobody knows; the next driver finds out
+                self._come(job, Phase.STARTED)
+                return
+            self._hands.do(partial(self._start, job), after=RETRY)
+        except lifecycle.Withdrawn as error:
+            self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
+        except lifecycle.NotStarted as error:
+            self._finish(job, error.ending)
+        except Exception as error:
+            log.exception("Job %s could not be started.", job.key)
+            self._finish(job, Ending(cause=Cause.NODE_FAIL, message=f"not started: {error!r}"))
+        else:
+            with self._lock:
+                self._come(job, Phase.STARTED)
+                if job.heard:
+                    self._collect(job)
+                elif lifecycle.cancelled(job.folder) is not None:
+                    self._stop(job)
+                self._start_what_can()
+
+    def _never_start(self, job: Job) -> None:
+        with self._lock:
+            if job in self._waiting:
+                self._waiting.remove(job)
+        with contextlib.suppress(FileNotFoundError):
+            jobfolder.try_claim(job.folder, CANCELLED_BY)
+        self._finish(job, Ending(cause=Cause.CANCELLED, message=CANCELLED_BY))
+
+    # ---- stopping ------------------------------------------------------------------------
+
+    def _stop(self, job: Job) -> None:
+        if not job.stopping:
+            job.stopping = True
+            self._hands.do(partial(self._ask_to_stop, job))
+
+    def _ask_to_stop(self, job: Job) -> None:
+        try:
+            wanted = self._engine.inspect(job.name)["Config"].get("StopSignal") or "SIGTERM"
+            self._engine.kill(job.name, wanted)
+        except BackendUnavailable:
+            self._hands.do(partial(self._ask_to_stop, job), after=RETRY)
+        except EngineError as error:
+            log.info("Job %s: it cannot be asked to stop: %s", job.key, error)
+            job.stopping = False
+            self._collect(job)
+        else:
+            self._hands.do(partial(self._kill, job), after=self._options.stop_grace)
+
+    def _kill(self, job: Job) -> None:
+        if job.phase is Phase.ENDED or job.collecting:
+            return
+        try:
+            self._engine.kill(job.name, "SIGKILL")
+        except BackendUnavailable:
+            self._hands.do(partial(self._kill, job), after=RETRY)
+        except EngineError as error:
+            log.warning("Job %s cannot be killed: %s", job.key, error)
+        else:  # should the stream of events be silent
+            self._hands.do(partial(self._collect, job), after=RETRY)
+
+    # ---- ending --------------------------------------------------------------------------
+
+    def _ended_container(self, key: str, folder: Path) -> None:
+        """A container has ended: fetch its files, or, where that was done, be rid of it."""
+        job = self._jobs.get(key)
+        if job is not None and job.phase is not Phase.ENDED:
+            if not job.collecting and key not in self._told:
+                self._hands.do(partial(self._expect_told, key), after=STREAM_LAG)
+            self._collect(job)
+            return
+        status = jobfolder.read_exit(folder) if folder.is_absolute() else None
+        # One whose files could not be fetched has ended with NODE_FAIL, and still has them.
+        if status is None or status.cause is Cause.NODE_FAIL:
+            return
+        if not self._collector.keeps(str(status.cause or "")):
+            self._hands.do(partial(self._collector.remove, container_name(key)))
+
+    def _collect(self, job: Job) -> None:
+        with self._lock:
+            if job.collecting or job.phase in (Phase.ENDED, Phase.WAITING):
+                return
+            if job.phase is Phase.STARTING:
+                job.heard = True
+                return
+            job.collecting = True
+            self._start_what_can()
+        self._hands.do(partial(self._collector.fetch, job))
+
+    def _expect_told(self, key: str) -> None:
+        if key not in self._told and not self._closing:
+            self.on_silence()
+
+    def _fetched(self, job: Job) -> None:
+        with self._lock:
+            job.collecting = False
+            self._changed.notify_all()
+
+    def _finish(self, job: Job, ending: Ending, written: bool = False) -> None:
+        """A job is over: say so in its folder, make room for the next, tell the core."""
+        try:
+            if not written:
+                lifecycle.write_exit(job.folder, ending)
+        except FileNotFoundError:
+            log.info("Job %s: its folder was removed.", job.key)
+        except OSError as error:
+            log.warning("Job %s: its end cannot be written: %s; trying again.", job.key, error)
+            self._hands.do(partial(self._finish, job, ending), after=10 * RETRY)
+            return
+        with self._lock:
+            job.stopping = False
+            self._come(job, Phase.ENDED)
+            self._start_what_can()
+        self._wake(job.key)
+
+    def _come(self, job: Job, phase: Phase) -> None:
+        with self._lock:
+            job.phase = phase
+            self._changed.notify_all()

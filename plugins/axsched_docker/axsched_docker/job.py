@@ -1,0 +1,44 @@
+"""One job, and how far it is."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+from attrs import define
+
+from axsched_docker.spec import Plan, container_name
+
+
+class Phase(enum.Enum):
+    """How far a job is."""
+
+    WAITING = "waiting"
+    """For a place, and for one of the threads that start."""
+    STARTING = "starting"
+    STARTED = "started"
+    """Its container exists, and was started."""
+    ENDED = "ended"
+    """How is in its folder."""
+
+
+@define(eq=False)
+class Job:
+    """One job."""
+
+    key: str
+    folder: Path
+    phase: Phase
+    plan: Plan | None = None
+    """None for a job of an earlier driver."""
+    collecting: bool = False
+    """Its files are being fetched, and its container removed."""
+    stopping: bool = False
+    heard: bool = False
+    """Its end was heard of before its start had returned."""
+    attempts: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of its container."""
+        return container_name(self.key)

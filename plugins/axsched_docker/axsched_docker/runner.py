@@ -1,0 +1,327 @@
+"""The runner: what the hooks say of jobs is read from their folders, and from one list call.
+
+A job's container is named after its key, which the engine takes once; its end is told when its
+files are in its folder, ``exit.json`` last. Hence it does not matter which driver has started a
+container, and a handle is valid before the container is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from axsched_core import jobfolder
+from axsched_core import options as core_options
+from axsched_core.errors import InvalidInput
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    Cause,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    NotSubmitted,
+    RunnerContext,
+    RunnerInfo,
+    SubmitError,
+)
+from axsched_docker import lifecycle
+from axsched_docker.archive import BOX, JOB
+from axsched_docker.engine import Engine, seconds
+from axsched_docker.fleet import Fleet
+from axsched_docker.job import Job, Phase
+from axsched_docker.options import DockerOptions
+from axsched_docker.plugin import INFO
+from axsched_docker.spec import container_name, make_plan
+from axsched_docker.watcher import Watcher
+
+NEVER_RAN_BY = "given up: the driver that submitted it has ended before it ran"
+NOT_YET = ("created", "configured", "initialized")
+"""Docker's, and Podman's, words for a container that was not started."""
+
+_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
+
+
+class DockerRunner:
+    """Runs each job in a container of its own, on a Docker engine.
+
+    Args:
+        options: the options, ready made or as a mapping;
+        values: or by their names, see `DockerOptions`.
+
+    Raises:
+        InvalidInput: an option that does not exist, or has no meaning.
+    """
+
+    def __init__(
+        self, options: DockerOptions | Mapping[str, Any] | None = None, **values: Any
+    ) -> None:
+        self._options = core_options.build(DockerOptions, options or values, "DockerRunner")
+        self._context: RunnerContext | None = None
+        self._engine: Engine | None = None
+        self._watcher: Watcher | None = None
+        self._fleet: Fleet | None = None
+        """None while the runner is not open."""
+
+    def __repr__(self) -> str:
+        return f"DockerRunner(image={self._options.image!r})"
+
+    # ---- opening and closing -------------------------------------------------------------
+
+    @hookimpl
+    def axsched_runner_info(self) -> RunnerInfo:
+        """See `axsched_core.hookspecs.RunnerSpec`, here and below."""
+        return INFO
+
+    @hookimpl
+    def axsched_open(self, context: RunnerContext) -> None:
+        engine = Engine(self._options)
+        info = engine.info()
+        self._context, self._engine = context, engine
+        self._fleet = Fleet(
+            engine, context.run_id, self._options, _places(self._options, info), context.wake
+        )
+        now = seconds(info.get("SystemTime"))
+        self._watcher = Watcher(
+            engine, context.run_id, now, self._fleet.ended, self._fleet.look_around
+        )
+        self._fleet.on_silence = self._watcher.reopen
+
+    @hookimpl
+    def axsched_close(self, wait: bool) -> None:
+        fleet, self._fleet = self._fleet, None
+        if fleet is None:
+            return
+        watcher, engine = self._watcher, self._engine
+        assert watcher is not None
+        assert engine is not None
+
+        def let_go() -> None:
+            watcher.close()
+            engine.close()
+
+        fleet.close(wait, then=let_go)
+
+    # ---- jobs ----------------------------------------------------------------------------
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        return [self._submit(request) for request in requests]
+
+    def _submit(self, request: JobRequest) -> JobHandle | SubmitError:
+        try:
+            plan = make_plan(request, self._options)
+        except InvalidInput as error:
+            return SubmitError(str(error))
+        if jobfolder.read_exit(request.folder) is None:  # else it has ended already
+            self._open_fleet().add(request.key, plan)
+        return _handle(request)
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        fleet = self._open_fleet()
+        statuses, unknown = {}, []
+        for handle in filter(_is_ours, handles):
+            status = jobfolder.read_exit(_folder(handle))
+            if status is not None:
+                statuses[handle.key] = status
+            else:
+                job = fleet.adopt(handle.key, _folder(handle))
+                unknown.append((job, job.phase))  # as it is before the list is made
+        if unknown:
+            states = fleet.look()
+            for job, phase in unknown:
+                statuses[job.key] = self._status(job, phase, states.get(job.key))
+        return statuses
+
+    def _status(self, job: Job, phase: Phase, state: str | None) -> JobStatus:
+        begun = phase in (Phase.STARTED, Phase.ENDED)
+        if state is None and begun:
+            # Its files may have been fetched, and its container removed, since we looked.
+            return jobfolder.read_exit(job.folder) or self._lost(job)
+        if state in NOT_YET and begun and job.plan is None:
+            self._open_fleet().discard(job)
+            _never_to_run(job.folder)
+            return _lost(NEVER_RAN_BY)
+        if state is None or state in NOT_YET:
+            return JobStatus(JobState.QUEUED)
+        return JobStatus(JobState.RUNNING, backend_state=state)
+
+    def _lost(self, job: Job) -> JobStatus:
+        self._open_fleet().lost(job)
+        try:
+            never_ran = jobfolder.try_claim(job.folder, NEVER_RAN_BY)
+        except FileNotFoundError:
+            never_ran = False
+        if never_ran or jobfolder.never_ran(job.folder):
+            return _lost(NEVER_RAN_BY)
+        return _lost(f"the container {job.name} is gone: somebody has removed it")
+
+    @hookimpl
+    def axsched_fetch_results(
+        self, handles: Sequence[JobHandle]
+    ) -> dict[str, JobResult | NotReady]:
+        assert self._context is not None
+        limit = self._context.max_result_bytes
+        return {
+            handle.key: jobfolder.read_result(_folder(handle), limit)
+            for handle in filter(_is_ours, handles)
+        }
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        return {handle.key: self._cancel(handle, reason) for handle in handles}
+
+    def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
+        if not _is_ours(handle) or not _folder(handle).is_dir():
+            return CancelOutcome.UNKNOWN_JOB
+        if jobfolder.read_exit(_folder(handle)) is not None:
+            return CancelOutcome.ALREADY_ENDED
+        fleet = self._open_fleet()
+        fleet.cancel(fleet.adopt(handle.key, _folder(handle)), reason)
+        return CancelOutcome.REQUESTED
+
+    @hookimpl
+    def axsched_reattach(
+        self, requests: Sequence[JobRequest]
+    ) -> dict[str, JobHandle | NotSubmitted]:
+        states = self._open_fleet().look()
+        return {
+            request.key: _handle(request)
+            if request.key in states or not _can_never_run(request.folder)
+            else NotSubmitted()
+            for request in requests
+        }
+
+    @hookimpl
+    def axsched_capacity(self) -> int:
+        return self._open_fleet().free_places()
+
+    # ---- looking at jobs -----------------------------------------------------------------
+
+    @hookimpl
+    def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
+        if stream not in _STREAMS:
+            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
+        folder, name = _folder(handle), _STREAMS[stream]
+        if (folder / name).exists():
+            with (folder / name).open("rb") as file:
+                file.seek(offset)
+                return file.read(limit)
+        if handle.data.get("kind") == "container":
+            assert self._engine is not None
+            pieces = lifecycle.pieces_of_log(self._engine, container_name(handle.key), stream)
+            return _part(pieces, offset, limit)
+        return self._read_running(handle.key, folder, name)[offset : offset + limit]
+
+    @hookimpl
+    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+        found = {}
+        for key, offset in offsets.items():
+            job = self._open_fleet().known(key)
+            if job is not None:
+                data = self._read_running(key, job.folder, jobfolder.PROGRESS)
+                found[key] = data[offset : data.rfind(b"\n") + 1]
+        return found
+
+    def _read_running(self, key: str, folder: Path, name: str) -> bytes:
+        """A file that the job writes, wherever it is now; the whole of it."""
+        assert self._engine is not None
+        for place in (folder, folder / BOX / "job"):
+            with contextlib.suppress(FileNotFoundError):
+                return (place / name).read_bytes()
+        data = lifecycle.read_running(self._engine, container_name(key), f"{JOB}/{name}")
+        if not data:  # it may have been fetched meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / name).read_bytes()
+        return data
+
+    @hookimpl
+    def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
+        return {request.key: self._preview(request) for request in requests}
+
+    def _preview(self, request: JobRequest) -> str:
+        try:
+            return make_plan(request, self._options).shown()
+        except InvalidInput as error:
+            return f"refused: {error}"
+
+    @hookimpl
+    def axsched_find_leftovers(self, run_id: str) -> list[str]:
+        with contextlib.closing(Engine(self._options)) as engine:
+            return [lifecycle.describe(one) for one in engine.containers(run_id)]
+
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id: str) -> list[str]:
+        removed = []
+        with contextlib.closing(Engine(self._options)) as engine:
+            for container in engine.containers(run_id):
+                engine.remove(container["Id"])
+                removed.append(lifecycle.describe(container))
+        return removed
+
+    def _open_fleet(self) -> Fleet:
+        if self._fleet is None:
+            raise RuntimeError("the docker runner is not open: axsched_open comes first")
+        return self._fleet
+
+
+def _places(options: DockerOptions, info: Mapping[str, Any]) -> int:
+    """How many containers may run at a time."""
+    if options.max_containers is not None:
+        return options.max_containers
+    return max(1, int(int(info.get("NCPU") or 1) // (options.cpus or 1)))
+
+
+def _handle(request: JobRequest) -> JobHandle:
+    kind = request.objective.capability.value if request.objective is not None else ""
+    return JobHandle(
+        request.key, container_name(request.key), {"folder": str(request.folder), "kind": kind}
+    )
+
+
+def _is_ours(handle: JobHandle) -> bool:
+    return "folder" in handle.data
+
+
+def _folder(handle: JobHandle) -> Path:
+    return Path(handle.data["folder"])
+
+
+def _lost(message: str) -> JobStatus:
+    return JobStatus(JobState.LOST, Cause.LOST, message=message)
+
+
+def _can_never_run(folder: Path) -> bool:
+    """True where a job without a container is certain never to have one."""
+    if jobfolder.read_exit(folder) is not None:
+        return False  # it has ended, and its container was removed
+    try:
+        return jobfolder.try_claim(folder, NEVER_RAN_BY) or jobfolder.never_ran(folder)
+    except FileNotFoundError:
+        return True  # a job without a folder cannot begin
+
+
+def _never_to_run(folder: Path) -> None:
+    """Take the claim of a job whose container was made, claimed for, but never started."""
+    with contextlib.suppress(FileNotFoundError):
+        data = json.dumps({"by": NEVER_RAN_BY}).encode()
+        jobfolder.write_atomically(folder / jobfolder.CLAIM, data)
+
+
+def _part(pieces: Iterable[bytes], offset: int, limit: int) -> bytes:
+    """``limit`` bytes from ``offset`` on; never more than that in memory, beside one piece."""
+    found, passed = b"", 0
+    for piece in pieces:
+        begin = max(0, offset - passed)
+        passed += len(piece)
+        found += piece[begin : begin + limit - len(found)]
+        if len(found) >= limit:
+            break
+    return found

@@ -1,0 +1,103 @@
+"""`axsched clean`: what it shows, asks and removes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import click.testing
+import pytest
+from click.testing import CliRunner
+from toy import ToyRunner
+
+from axsched_core import AxScheduler, plugins
+from axsched_core.cli.main import main
+from axsched_core.hookspecs import hookimpl
+from axsched_core.lock import RunLock
+
+
+class Untidy(ToyRunner):
+    """A runner that has left two jobs of every run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = ["job one", "job two"]
+        self.asked: list[str] = []
+
+    @hookimpl
+    def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
+        self.asked.append(run_id)
+        return list(self.left)
+
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id: str) -> Sequence[str]:
+        self.asked.append(run_id)
+        removed, self.left = self.left, []
+        return removed
+
+
+@pytest.fixture
+def run_dir(make: Callable[..., AxScheduler]) -> Path:
+    scheduler = make()
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    return scheduler.run_directory
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Untidy:
+    """What the run's runner is loaded as."""
+    made = Untidy()
+    loaded = SimpleNamespace(make_runner=lambda options: made)
+    monkeypatch.setattr(plugins, "load", lambda name: loaded)
+    return made
+
+
+def clean(*arguments: object, answer: str = "") -> click.testing.Result:
+    return CliRunner().invoke(main, ["clean", *map(str, arguments)], input=answer)
+
+
+def test_it_shows_asks_and_removes(run_dir: Path, runner: Untidy):
+    result = clean(run_dir, answer="n\n")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[:2] == ["job one", "job two"]
+    assert runner.left == ["job one", "job two"]
+    result = clean(run_dir, answer="y\n")
+    assert result.exit_code == 0
+    assert "removed: job one\nremoved: job two\n" in result.stdout
+    assert runner.left == []
+    assert set(runner.asked) == {run_dir.name.rpartition("-")[2]}
+    assert clean(run_dir).stdout == "The run has left nothing.\n"
+
+
+def test_with_yes_it_does_not_ask(run_dir: Path, runner: Untidy):
+    assert clean(run_dir, "--yes").exit_code == 0
+    assert runner.left == []
+
+
+def test_it_is_refused_while_a_driver_is_at_the_run(run_dir: Path, runner: Untidy):
+    lock = RunLock(run_dir)
+    lock.acquire()
+    try:
+        result = clean(run_dir, "--yes")
+    finally:
+        lock.release()
+    assert result.exit_code == 1
+    assert "is in use by another driver" in result.stderr
+    assert runner.asked == []
+
+
+def test_a_runner_that_cannot_say_what_it_leaves(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded = SimpleNamespace(make_runner=lambda options: ToyRunner())
+    monkeypatch.setattr(plugins, "load", lambda name: loaded)
+    result = clean(run_dir, "--yes")
+    assert result.exit_code == 1
+    assert "lacks the hook axsched_find_leftovers" in result.stderr
+    RunLock(run_dir).acquire()  # it has let go of the run
+
+
+def test_clean_of_no_run_directory(tmp_path: Path):
+    result = clean(tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is no run directory" in result.stderr

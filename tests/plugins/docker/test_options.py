@@ -1,0 +1,127 @@
+"""Options: what is taken, what is refused and in which words."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from axsched_docker import DockerOptions, DockerRunner
+from axsched_docker.values import Mount
+
+from axsched_core import plugins
+from axsched_core.errors import InvalidInput
+
+README = Path(__file__).parents[3] / "plugins" / "axsched_docker" / "README.md"
+
+
+def options(**values) -> DockerOptions:
+    return plugins.load("docker").options(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [(1024, 1024), ("512m", 512 << 20), ("2g", 2 << 30), ("1.5GiB", 3 << 29), ("64 kb", 65536)],
+)
+def test_sizes(given, size: int) -> None:
+    assert options(memory=given).memory == size
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"memory": "lots"}, "'lots' is no size"),
+        ({"memory": 0}, "0 is no size"),
+        ({"memory": True}, "True is no size"),
+        ({"cpus": 0}, "'cpus' must be > 0"),
+        ({"cpus": "two"}, "'cpus' must be float, not str"),
+        ({"max_containers": 0}, "'max_containers' must be > 0"),
+        ({"pull": "sometimes"}, "'pull' must be in"),
+        ({"files": "ftp"}, "'files' must be in"),
+        ({"gpus": "some"}, "gpus='some'"),
+        ({"env": ["A=1"]}, "a mapping from names"),
+        ({"env": {"A": None}}, "the value of A must be text"),
+        ({"env": {"A": "1"}, "env_vars": {"A": "2"}}, "do not agree about A"),
+        ({"volumes": "/data:/data"}, "give a mapping or a list"),
+        ({"volumes": ["/data"]}, "is not 'source:target'"),
+        ({"volumes": ["/data:data"]}, "must be an absolute path"),
+        ({"volumes": ["/data:/data:z"]}, "'z', not 'ro' or 'rw'"),
+        ({"volumes": ["a b:/data"]}, "neither a path"),
+        ({"volumes": ["/a:/data", "/b:/data/"]}, "more than one for /data"),
+        ({"tmpfs": ["tmp"]}, "no absolute path"),
+        ({"entrypoint": []}, "names no program"),
+        ({"host": "tcp://x:1", "context": "y"}, "two ways to say the same"),
+        ({"tls": {"ca": "x"}}, "tls goes with host"),
+        ({"host": "tcp://x:1", "tls": {"key_file": "x"}}, "not ['key_file']"),
+        ({"stop_grace": 60}, "'stop_grace' must be <= 8"),
+        ({"imge": "x"}, "Did you mean 'image'?"),
+    ],
+)
+def test_what_is_refused(values, words: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        options(**values)
+    assert words in str(refused.value)
+    assert "runner_options of 'docker'" in str(refused.value)
+
+
+def test_a_secret_is_not_in_the_words_of_a_refusal() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        options(env={"TOKEN": b"geheim"})
+    assert "geheim" not in str(refused.value)
+
+
+def test_volumes_in_every_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    wanted = (
+        Mount(str(tmp_path / "data"), "/data", read_only=True),
+        Mount("/home/me/x", "/x"),
+        Mount("cache", "/cache"),
+    )
+    assert options(volumes=["./data:/data:ro", "~/x:/x:rw", "cache:/cache/"]).volumes == wanted
+    mapping = {"./data": {"bind": "/data", "mode": "ro"}, "~/x": "/x", "cache": "/cache"}
+    assert options(volumes=mapping).volumes == wanted
+    assert [one.kind for one in wanted] == ["bind", "bind", "volume"]
+
+
+def test_gpus() -> None:
+    capabilities = {"Capabilities": [["gpu"]]}
+    assert options(gpus=2).gpus == {"Count": 2, **capabilities}
+    assert options(gpus="all").gpus == {"Count": -1, **capabilities}
+    assert options(gpus=["0", "GPU-1"]).gpus == {"DeviceIDs": ["0", "GPU-1"], **capabilities}
+
+
+def test_options_of_an_objective() -> None:
+    runner = options(memory="1g", env={"A": 1, "B": 2}, labels={"l": "1"}, network="none")
+    chosen = runner.for_objective({"memory": "2g", "env_vars": {"B": "3"}, "labels": {"m": "2"}})
+    assert (chosen.memory, chosen.network) == (2 << 30, "none")
+    assert chosen.environment == {"A": "1", "B": "3"}
+    assert chosen.labels == {"l": "1", "m": "2"}
+    with pytest.raises(InvalidInput, match="container_options: unknown key 'image'"):
+        runner.for_objective({"image": "x"})
+
+
+def test_the_runner_takes_options_by_name() -> None:
+    assert "image='x'" in repr(DockerRunner(image="x"))
+    with pytest.raises(InvalidInput, match="DockerRunner: unknown key 'imge'"):
+        DockerRunner(imge="x")
+
+
+def test_environment_variables_are_secret() -> None:
+    secret = {one.name for one in attrs.fields(DockerOptions) if one.metadata.get("secret")}
+    assert secret == {"env", "env_vars"}
+
+
+def test_every_option_is_in_the_readme() -> None:
+    text = README.read_text()
+    for one in attrs.fields(DockerOptions):
+        assert f"`{one.name}`" in text, one.name
+
+
+def test_listing_runners_loads_no_docker_sdk() -> None:
+    words = "import sys, axsched_docker.plugin; print('docker' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n", os.fspath(ran.stderr)

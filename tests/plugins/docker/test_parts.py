@@ -1,0 +1,180 @@
+"""Parts that need no engine: endings, archives, the engine's times, its threads."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axsched_docker import DockerOptions, archive
+from axsched_docker.endings import Ending, ending_of
+from axsched_docker.engine import Engine, seconds
+from axsched_docker.hands import Hands
+
+from axsched_core.errors import BackendUnavailable, InvalidInput
+from axsched_core.jobs import Cause
+
+# ---- endings ---------------------------------------------------------------------------------
+
+
+def ending(code: int = 0, worker: dict[str, Any] | None = None, **more: Any) -> Ending:
+    oom = more.pop("oom", False)
+    known = {
+        "with_worker": worker is not None,
+        "has_result": False,
+        "cancelled": None,
+        "engine_was_down": False,
+        "last_words": "",
+        **more,
+    }
+    return ending_of({"ExitCode": code, "OOMKilled": oom}, worker, **known)
+
+
+FAILED = {"exit_code": 1, "cause": "EXCEPTION", "message": "ValueError: no"}
+KILLED = {"signal": 9, "cause": "SIGNAL", "message": "killed by SIGKILL"}
+LATE = {"signal": 15, "cause": "TIME_LIMIT", "message": "ran too long"}
+DONE = {"exit_code": 0, "cause": None, "message": ""}
+
+
+@pytest.mark.parametrize(
+    ("given", "cause", "words"),
+    [
+        ({}, None, ""),
+        ({"code": 3}, Cause.EXIT_CODE, "exit code 3"),
+        ({"code": 139}, Cause.SIGNAL, "139 (SIGSEGV)"),
+        ({"code": 200}, Cause.EXIT_CODE, "exit code 200"),
+        ({"code": 137, "oom": True}, Cause.OUT_OF_MEMORY, "137 (SIGKILL)"),
+        ({"oom": True}, Cause.OUT_OF_MEMORY, "out of memory"),
+        ({"oom": True, "has_result": True}, None, ""),
+        ({"code": 137, "cancelled": "why"}, Cause.CANCELLED, "why"),
+        ({"code": 137, "cancelled": "why", "oom": True}, Cause.CANCELLED, "why"),
+        ({"cancelled": "why", "has_result": True}, None, ""),
+        ({"code": 137, "engine_was_down": True}, Cause.NODE_FAIL, "went down"),
+        ({"code": 3, "engine_was_down": True}, Cause.EXIT_CODE, "exit code 3"),
+        ({"worker": DONE, "has_result": True}, None, ""),
+        ({"worker": FAILED, "code": 1}, Cause.EXCEPTION, "ValueError: no"),
+        ({"worker": FAILED, "code": 1, "oom": True}, Cause.OUT_OF_MEMORY, "out of memory"),
+        ({"worker": KILLED, "code": 137, "oom": True}, Cause.OUT_OF_MEMORY, "out of memory"),
+        ({"worker": LATE, "code": 143, "oom": True}, Cause.TIME_LIMIT, "ran too long"),
+        ({"worker": LATE, "code": 143, "cancelled": "why"}, Cause.TIME_LIMIT, "ran too long"),
+        ({"code": 137, "with_worker": True}, Cause.NODE_FAIL, "killed from outside"),
+        ({"code": 1, "with_worker": True, "last_words": "no"}, Cause.LOAD_ERROR, "image: no"),
+        ({"code": 127, "with_worker": True, "last_words": "no"}, Cause.EXIT_CODE, "'python'"),
+    ],
+)
+def test_endings(given: dict[str, Any], cause: Cause | None, words: str) -> None:
+    found = ending(**given)
+    assert found.cause == cause
+    assert words in found.message
+
+
+# ---- archives --------------------------------------------------------------------------------
+
+
+def packed(*entries: tuple[str, bytes, str]) -> list[bytes]:
+    """An archive of entries (name, type, content or target), in small pieces."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, kind, text in entries:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            if kind == tarfile.REGTYPE:
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
+            else:
+                info.linkname = text
+                tar.addfile(info)
+    data = target.getvalue()
+    return [data[at : at + 700] for at in range(0, len(data), 700)]
+
+
+def test_an_archive_writes_nowhere_else(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    archive.unpack(
+        packed(
+            ("job", tarfile.DIRTYPE, ""),
+            ("job/../../escaped", tarfile.REGTYPE, "x"),
+            ("job/link", tarfile.SYMTYPE, str(outside)),
+            ("job/up", tarfile.SYMTYPE, "a/../../outside"),
+            ("job/near", tarfile.SYMTYPE, "a"),
+            ("job/far", tarfile.LNKTYPE, "job/../../outside"),
+            ("job/null", tarfile.CHRTYPE, ""),
+            ("job/a", tarfile.REGTYPE, "1" * 5000),
+        ),
+        tmp_path / "in",
+    )
+    assert sorted(os.listdir(tmp_path / "in")) == ["a", "near"]
+    assert (tmp_path / "in" / "near").read_text() == "1" * 5000
+    assert sorted(os.listdir(tmp_path)) == ["in", "outside"]
+
+
+@pytest.mark.parametrize("target", ["/", "."])
+def test_a_link_that_is_written_through_leads_nowhere(tmp_path: Path, target: str) -> None:
+    entries = [("job/d", tarfile.SYMTYPE, target), ("job/d/pwned-by-test", tarfile.REGTYPE, "x")]
+    archive.unpack(packed(*entries), tmp_path / "in")
+    assert (tmp_path / "in" / "d" / "pwned-by-test").read_text() == "x"
+    assert not Path("/pwned-by-test").exists()
+
+
+def test_an_archive_that_is_cut_off_is_no_archive(tmp_path: Path) -> None:
+    pieces = packed(("job/a", tarfile.REGTYPE, "1" * 5000))
+    with pytest.raises(tarfile.TarError):
+        archive.unpack(pieces[:3], tmp_path / "in")
+
+
+# ---- the engine ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1970-01-01T00:00:01.5Z", 1.5),
+        ("1970-01-01T00:00:01.123456789Z", 1.123456),
+        ("1970-01-01T01:00:02+01:00", 2.0),
+        ("0001-01-01T00:00:00Z", 0.0),
+        ("", 0.0),
+        (None, 0.0),
+    ],
+)
+def test_the_engine_s_times(text: str | None, moment: float) -> None:
+    assert seconds(text) == moment
+
+
+def test_which_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert Engine(DockerOptions()).url.endswith("docker.sock")
+    with pytest.raises(InvalidInput, match="no Docker context named 'far'"):
+        Engine(DockerOptions(context="far"))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://env:2375")
+    assert Engine(DockerOptions()).url == "tcp://env:2375"
+    assert Engine(DockerOptions(host="tcp://given:2375")).url == "tcp://given:2375"
+    with pytest.raises(InvalidInput, match="TLS files"):
+        Engine(DockerOptions(host="tcp://given:2376", tls={"cert": "/no", "key": "/no"}))
+
+
+def test_no_engine_is_an_outage(tmp_path: Path) -> None:
+    engine = Engine(DockerOptions(host=f"unix://{tmp_path}/none.sock"))
+    with pytest.raises(BackendUnavailable, match=r"none\.sock does not answer"):
+        engine.containers("run")
+    assert engine.was_down(seconds("2000-01-01T00:00:00Z")) is False
+
+
+# ---- hands -----------------------------------------------------------------------------------
+
+
+def test_hands_survive_a_fault_and_do_later_what_is_later(caplog) -> None:
+    hands, done, order = Hands(1), threading.Event(), []
+    hands.do(done.set, after=0.2)
+    hands.do(lambda: order.append("now" if not done.is_set() else "late"))
+    hands.do(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert done.wait(30)
+    assert order == ["now"]
+    assert "A fault in the docker runner" in caplog.text
+    hands.close()

@@ -1,0 +1,196 @@
+"""Kill drivers, have others go on, and check the end against what the jobs have counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, field, frozen
+
+from axsched_core import jobfolder
+
+DRIVERS = Path(__file__).with_name("drivers.py")
+LIMIT = 60.0
+"""Seconds that a driver may take."""
+NEXT_ROOM = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
+"""Jobs that outlive their driver, and no pool that must be warmed up for each driver."""
+
+
+@frozen
+class Order:
+    """What one driver is to do."""
+
+    trials: int = 4
+    seconds: float = 0.05
+    """How long each job takes."""
+    ax: bool = False
+    runner_options: Mapping[str, Any] = field(factory=lambda: NEXT_ROOM)
+    point: str | None = None
+    """The label of the point where it kills itself."""
+    after: bool = False
+    """Right after the point, not right before."""
+    interrupt: int | None = None
+    """Ctrl-C is pressed when so many jobs have begun."""
+    clock: tuple[float, float, int] | None = None
+    """How its clock goes wrong, see `drivers.set_back`."""
+    full_at: int | None = None
+    """The disk is full from the driver's so-manieth request for space on, see `drivers.Disk`."""
+    dies_when_full: bool = False
+    """It is killed when its call has ended with this; else it makes room and calls again."""
+
+
+class Drivers:
+    """The process that forks drivers.
+
+    Args:
+        modules: what it is to import first.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(DRIVERS), *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self._lines.get(timeout=LIMIT) == "ready\n"
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def drive(self, order: Mapping[str, Any], kill_after: float | None) -> int:
+        """Run one driver; return its exit code, negative for a signal.
+
+        Args:
+            order: see `Order`, and the files.
+            kill_after: seconds.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        pid = int(self._lines.get(timeout=LIMIT))
+        try:
+            return os.waitstatus_to_exitcode(
+                int(self._lines.get(timeout=LIMIT + 5 if kill_after is None else kill_after))
+            )
+        except queue.Empty:
+            # Nobody else can have its pid: the other process waits for it.
+            os.kill(pid, signal.SIGKILL)
+            code = os.waitstatus_to_exitcode(int(self._lines.get(timeout=LIMIT)))
+            assert kill_after is not None, f"the driver hung: {Path(order['log']).read_text()}"
+            return code
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(LIMIT)
+
+
+class Run:
+    """One run and all its drivers.
+
+    Args:
+        folder: where all files of the run are.
+        drivers: who forks them.
+        order: what they have in common.
+    """
+
+    def __init__(self, folder: Path, drivers: Drivers, order: Order) -> None:
+        folder.mkdir(parents=True)
+        self.out, self.count, self.log = folder / "out", folder / "count", folder / "log"
+        self._report = folder / "report.json"
+        self._drivers, self._order = drivers, order
+
+    def drive(self, kill_after: float | None = None, **changes: Any) -> bool:
+        """Begin or go on. False: the driver was killed; it did not come to its end."""
+        files = {name: str(getattr(self, name)) for name in ("out", "count", "log")}
+        order = {**asdict(evolve(self._order, **changes)), **files}
+        order |= {"report": str(self._report), "limit": LIMIT}
+        code = self._drivers.drive(order, kill_after)
+        assert code in (0, -signal.SIGKILL), self.log.read_text()
+        return code == 0
+
+    def drive_killed(self, dice: random.Random, kills: int, life: float, **changes: Any) -> int:
+        """Kill up to ``kills`` drivers, each at a moment of the first ``life`` seconds of its
+        life, then let one come to its end; return how many were killed."""
+        killed = 0
+        while not self.drive(dice.uniform(0.0, life) if killed < kills else None, **changes):
+            killed += 1
+        return killed
+
+    def hurry(self) -> None:
+        """Have all jobs end at once; those that are being cancelled are cancelled first."""
+        deadline = time.monotonic() + LIMIT
+        for cancel in self.out.glob(f"*/jobs/*/{jobfolder.CANCEL}"):
+            while not cancel.with_name(jobfolder.EXIT).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        Path(f"{self.count}.quick").touch()
+
+    def said(self, word: str) -> bool:
+        """True where a driver has printed this word."""
+        return word in self.log.read_text()
+
+    # ---- what must be true in the end ------------------------------------------------------
+
+    def check(self, *, interrupted: bool = False) -> None:
+        """Compare what optimizer, scheduler and journal hold with what the jobs have counted.
+
+        ``interrupted``: jobs were cancelled and made again; each trial ends once all the same.
+        """
+        n = self._order.trials
+        report = json.loads(self._report.read_text())
+        counted = [json.loads(line) for line in self.count.read_text().splitlines()]
+        begun = [line for line in counted if line["what"] == "begin"]
+        ended = {line["trial"]: line["loss"] for line in counted if line["what"] == "end"}
+        every = dict.fromkeys(range(n), 1)
+
+        assert [line for line in counted if line["what"] == "beside another"] == []
+        assert Counter(line["trial"] for line in counted if line["what"] == "end") == every
+        if not interrupted:
+            assert Counter(line["trial"] for line in begun) == every
+        rows = report["rows"]
+        assert [row["trial"] for row in rows] == list(range(n))
+        assert [row["status"] for row in rows] == ["COMPLETED"] * n
+        assert {row["trial"]: row["loss"] for row in rows} == {i: [ended[i]] for i in ended}
+        for line in begun:
+            assert rows[line["trial"]]["parameters"] == {"x": line["x"], "y": line["y"]}
+        points = [(row["parameters"]["x"], row["parameters"]["y"]) for row in rows]
+        assert len(set(points)) == n, "a point was proposed again"
+        if not self._order.ax:
+            fresh = random.Random(0)  # what an undisturbed run would have made
+            assert points == [(fresh.random(), fresh.random()) for _ in range(n)]
+        assert {t["trial"]: (t["state"], t["loss"]) for t in report["trials"]} == {
+            i: ("SUCCEEDED", ended[i]) for i in range(n)
+        }
+        self._check_journal(every)
+
+    def _check_journal(self, every: Mapping[int, int]) -> None:
+        begun = [path for path in self.out.iterdir() if (path / "jobs").exists()]
+        assert len(begun) == 1, "the run was begun twice"
+        raw = (begun[0] / "journal.jsonl").read_text()
+        assert raw.endswith("\n")
+        lines = [json.loads(line) for line in raw.splitlines()]
+        assert Counter(line["i"] for line in lines if line["k"] == "trial") == every
+        assert Counter(line["i"] for line in lines if line["k"] == "outcome") == every
+        keys = [line["key"] for line in lines if line["k"] == "key"]
+        assert len(set(keys)) == len(keys), "a key was used again"
+        folders = {path.name for path in (begun[0] / "jobs").iterdir()}
+        ran = {name for name in folders if (begun[0] / "jobs" / name / jobfolder.PID).exists()}
+        assert ran <= {f"{line['i']:05d}-{line['n']}" for line in lines if line["k"] == "key"}
+        assert [path.name for path in begun[0].iterdir() if path.name.startswith("lock.json")] == []

@@ -1,0 +1,259 @@
+"""A backend that outlives its drivers and fails in every way that the contract allows.
+
+`World` is what lies outside a driver: the backend with its jobs, and the test's own book of what
+was told; the driver's ends of it are in ``world_driver.py``. At each call from there it looks
+whether something was planned: a fault, Ctrl-C, or the driver's death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from attrs import define, field, frozen
+
+from axsched_core import AxScheduler, jobfolder
+from axsched_core.jobs import (
+    Cause,
+    JobHandle,
+    JobRequest,
+    JobState,
+    JobStatus,
+)
+
+OUTAGES = ("outage", "error")
+FAULTS = {
+    "submit": (
+        *OUTAGES,
+        "outage, but taken",
+        "error, but taken",
+        "error, half was taken",
+        "full",
+        "refused",
+        "first refused",
+    ),
+    "poll": (*OUTAGES, "silence"),
+    "fetch": (*OUTAGES, "silence", "not ready"),
+    "cancel": (*OUTAGES, "not possible", "in vain"),
+    "reattach": (*OUTAGES, "silence"),
+    "capacity": ("outage", "error", "none free"),
+}
+"""By hook: what may befall it."""
+PLACES = (*FAULTS, "ask", "tell", "annotate", "save", "flush")
+"""Where a driver may die."""
+FATES = {
+    "well": JobStatus(JobState.SUCCEEDED),
+    "nonsense": JobStatus(JobState.SUCCEEDED),
+    "nothing left": JobStatus(JobState.SUCCEEDED),
+    "exception": JobStatus(JobState.FAILED, Cause.EXCEPTION),
+    "preempted": JobStatus(JobState.FAILED, Cause.PREEMPTED),
+    "node failed": JobStatus(JobState.FAILED, Cause.NODE_FAIL),
+    "lost": JobStatus(JobState.LOST),
+    "killed by the operator": JobStatus(JobState.CANCELLED),
+}
+"""How jobs end."""
+
+
+class Killed(BaseException):
+    """The driver is dead."""
+
+
+@define(eq=False)
+class WorldJob:
+    """A job that the backend has taken."""
+
+    request: JobRequest
+    state: str = "queued"
+    """queued, running or ended"""
+    status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
+    value: float | None = None
+    """What it evaluated to, where it ended well."""
+    given_up: bool = False
+    """Ctrl-C does not wait for a result that cannot be fetched: the trial is evaluated again."""
+
+
+class _Grave:
+    """The journal and the lock of a dead driver, whose threads may still come by."""
+
+    path = Path("/")
+
+    def flush(self) -> None:
+        raise Killed
+
+    def nothing(self, *_: Any, **__: Any) -> None:
+        return
+
+    add = check = release = close = drop = nothing
+
+
+@frozen
+class Trouble:
+    """What befalls a driver during one call of its user's."""
+
+    faults: Sequence[tuple[str, str]] = ()
+    """(hook, what): each at the hook's next calls."""
+    fates: Sequence[str] = ()
+    """How the next jobs end."""
+    death: tuple[str, int, bool] | None = None
+    """(place, which call of it, after it) where the driver dies."""
+    torn: int = 0
+    """How many bytes of what it was to flush it writes before it dies there."""
+    ctrl_c: tuple[str, int] | None = None
+    """(hook, how often) where Ctrl-C is pressed."""
+
+
+class World:
+    """The backend, and the book.
+
+    Args:
+        twice: a trial may be evaluated twice, even at the same time: nobody can say whether a
+            dead driver's job runs, and ``on_unknown="retry"`` has chosen this.
+    """
+
+    def __init__(self, *, twice: bool = False) -> None:
+        self.twice = twice
+        self.jobs: dict[str, WorldJob] = {}
+        self.faults: dict[str, list[str]] = {}
+        self.fates: list[str] = []
+        self.death: tuple[str, int, bool] | None = None
+        self.torn = 0
+        self.ctrl_c: tuple[str, int] | None = None
+        self.told: dict[int, tuple[str, Any]] = {}
+        self.by_hand: dict[int, float] = {}
+        self.parameters: dict[int, Mapping[str, Any]] = {}
+        """Of trials of which somebody outside the driver knows."""
+        self.wrong: list[str] = []
+        """What must never be; a driver's threads cannot fail a test."""
+        self.scheduler: AxScheduler | None = None
+        self.noticed = threading.Semaphore(0)
+        self._values = itertools.count(1)
+        self._no_results = False
+
+    def check(self, good: bool, words: str) -> None:
+        if not good:
+            self.wrong.append(words)
+
+    @contextlib.contextmanager
+    def in_trouble(self, trouble: Trouble) -> Iterator[None]:
+        """Have this happen during a call."""
+        for hook, fault in trouble.faults:
+            self.faults.setdefault(hook, []).append(fault)
+        self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
+        self.torn = trouble.torn
+        self._no_results = any(hook == "fetch" for hook, _ in trouble.faults)
+        yield
+        self.faults.clear()
+        self.fates, self.death, self.ctrl_c = [], None, None
+
+    # ---- jobs ------------------------------------------------------------------------------
+
+    def of(self, trial: int) -> list[WorldJob]:
+        return [job for job in self.jobs.values() if job.request.trial_index == trial]
+
+    def take(self, request: JobRequest) -> JobHandle:
+        known = self.jobs.setdefault(request.key, WorldJob(request))
+        self.check(known.request == request, f"{request.key} was submitted as something else")
+        known_parameters = self.parameters.setdefault(request.trial_index, request.parameters)
+        self.check(known_parameters == request.parameters, f"{request.key}: other parameters")
+        return JobHandle(request.key, "id", {"folder": str(request.folder)})
+
+    def start(self, job: WorldJob) -> None:
+        """A worker comes to the job; it runs where nobody has claimed it."""
+        key, trial = job.request.key, job.request.trial_index
+        if not jobfolder.try_claim(job.request.folder, ""):
+            job.state, job.status = "ended", JobStatus(JobState.LOST)
+            return
+        (job.request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
+        beside = [o.request.key for o in self.of(trial) if o.state == "running"]
+        self.check(self.twice or not beside, f"{key} runs beside {beside}")
+        before = [o.request.key for o in self.of(trial) if o.value is not None and not o.given_up]
+        self.check(self.twice or not before, f"{key} evaluates again what {before} did")
+        job.state, job.status = "running", JobStatus(JobState.RUNNING)
+
+    def end(self, job: WorldJob, fate: str) -> None:
+        folder = job.request.folder
+        if fate == "well":
+            job.value = float(next(self._values))
+            (folder / jobfolder.RESULT).write_text(json.dumps({"loss": job.value}))
+        elif fate == "nonsense":
+            (folder / jobfolder.RESULT).write_text('{"loss": "much"}')
+        job.state, job.status = "ended", FATES[fate]
+
+    def go_on(self, keys: Sequence[str]) -> None:
+        for job in [self.jobs[key] for key in keys if key in self.jobs]:
+            if job.state == "queued":
+                self.start(job)
+            elif job.state == "running":
+                self.end(job, self.fates.pop(0) if self.fates else "well")
+
+    # ---- what befalls a driver -------------------------------------------------------------
+
+    def call(
+        self, place: str, work: Callable[[], Any], last: Callable[[], Any] = lambda: None
+    ) -> Any:
+        """A driver comes to this place. Should it die right before ``work``, it does ``last``."""
+        if self.scheduler is None:
+            raise Killed  # a thread of a dead driver
+        here = self.death is not None and self.death[0] == place
+        if here and self.death is not None:
+            self.death = (place, self.death[1] - 1, self.death[2])
+        if self.death == (place, 0, False):
+            last()
+            self.die()
+        answer = work()
+        if self.ctrl_c is not None and self.ctrl_c[0] == place:
+            times, self.ctrl_c = self.ctrl_c[1], None
+            for _ in range(times):
+                self.press_ctrl_c()
+        if here and self.death == (place, 0, True):
+            self.die()
+        return answer
+
+    def fault(self, hook: str) -> str | None:
+        planned = self.faults.get(hook)
+        return planned.pop(0) if planned else None
+
+    def halted(self) -> None:
+        """The driver stops in good order, and waits for no result."""
+        for job in self.jobs.values() if self._no_results else ():
+            job.given_up = job.given_up or job.request.trial_index not in self.told
+
+    def die(self) -> NoReturn:
+        """From here on nothing of this driver reaches the disk or the backend."""
+        assert self.scheduler is not None
+        memory, self.scheduler, self.death = self.scheduler._memory, None, None
+        if (lines := memory._journal) is not None and (lock := memory._lock) is not None:
+            grave = _Grave()
+            memory._journal, memory._lock = grave, grave  # type: ignore[assignment]
+            lines.drop()
+            lock._over.set()
+            holder = json.loads(lock._path.read_text())
+            lock._path.write_text(json.dumps({**holder, "start_time": 1}))  # of another process
+        raise Killed
+
+    def press_ctrl_c(self) -> None:
+        """Press it while the caller waits, and wait until that is noticed."""
+        self.halted()
+        main, deadline = threading.main_thread().ident, time.monotonic() + 20
+        while sys._current_frames()[main or 0].f_code.co_name != "wait":
+            if time.monotonic() > deadline:
+                self.check(False, "the caller does not wait")
+                return
+            time.sleep(0.001)
+        time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not self.noticed.acquire(timeout=0.2):
+            if time.monotonic() > deadline:
+                self.check(False, "Ctrl-C was not noticed")
+                return
+            # Python misses a signal that comes in the instant before it waits for a lock.
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,254 @@
+"""A driver of a `World`: its runner, its optimizer, and how it begins, dies and is followed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy import ToyOptimizer
+from world import Killed, Trouble, World
+
+from axsched_core import AxScheduler, jobfolder, journal, policies
+from axsched_core.engine import Engine
+from axsched_core.errors import BackendUnavailable, InvalidInput
+from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import (
+    CancelOutcome,
+    JobHandle,
+    JobRequest,
+    JobResult,
+    JobState,
+    JobStatus,
+    NotReady,
+    NotSubmitted,
+    RunnerInfo,
+    SubmitError,
+)
+from axsched_core.optimizers.base import Asked, Outcome
+
+
+class WorldRunner:
+    """A driver's way to the backend."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def _call(self, hook: str, work: Callable[[str | None], Any]) -> Any:
+        def attempt() -> Any:
+            fault = self.world.fault(hook)
+            if fault == "outage":
+                raise BackendUnavailable("down")
+            if fault == "error":
+                raise RuntimeError("broken")
+            return work(fault)
+
+        return self.world.call(hook, attempt)
+
+    @hookimpl
+    def axsched_runner_info(self) -> RunnerInfo:
+        return RunnerInfo("world", ["function"], result_grace=0.02)
+
+    @hookimpl
+    def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
+        def work(fault: str | None) -> list[JobHandle | SubmitError]:
+            if fault in ("full", "refused"):
+                return [SubmitError(fault, transient=fault == "full") for _ in requests]
+            if fault == "error, half was taken":
+                for request in requests[: (len(requests) + 1) // 2]:
+                    self.world.take(request)
+                raise RuntimeError(fault)
+            refused = fault == "first refused" and requests[0].key not in self.world.jobs
+            answers: list[JobHandle | SubmitError] = [SubmitError("no")] if refused else []
+            answers += [self.world.take(request) for request in requests[len(answers) :]]
+            if fault == "outage, but taken":
+                raise BackendUnavailable(fault)
+            if fault == "error, but taken":
+                raise RuntimeError(fault)
+            return answers
+
+        return self._call("submit", work)
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        def work(fault: str | None) -> dict[str, JobStatus]:
+            jobs = self.world.jobs
+            answer = {h.key: jobs[h.key].status for h in handles if h.key in jobs}
+            self.world.go_on(list(answer))
+            return {} if fault == "silence" else answer
+
+        return self._call("poll", work)
+
+    @hookimpl
+    def axsched_fetch_results(self, handles: Sequence[JobHandle]) -> dict[str, Any]:
+        def work(fault: str | None) -> dict[str, JobResult | NotReady]:
+            if fault == "silence":
+                return {}
+            if fault == "not ready":
+                return {handle.key: NotReady(fault) for handle in handles}
+            return {
+                handle.key: jobfolder.read_result(Path(handle.data["folder"]), 10_000)
+                for handle in handles
+            }
+
+        return self._call("fetch", work)
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        def work(fault: str | None) -> dict[str, CancelOutcome]:
+            if fault == "not possible":
+                return {handle.key: CancelOutcome.NOT_POSSIBLE for handle in handles}
+            for job in [self.world.jobs[handle.key] for handle in handles]:
+                if job.state != "ended" and fault != "in vain":
+                    job.state, job.status = "ended", JobStatus(JobState.CANCELLED)
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+        return self._call("cancel", work)
+
+    @hookimpl
+    def axsched_capacity(self) -> int | None:
+        return self._call("capacity", lambda fault: 0 if fault == "none free" else None)
+
+
+class SearchableRunner(WorldRunner):
+    """One that finds jobs of earlier drivers again."""
+
+    @hookimpl
+    def axsched_reattach(self, requests: Sequence[JobRequest]) -> dict[str, Any]:
+        def work(fault: str | None) -> dict[str, JobHandle | NotSubmitted]:
+            if fault == "silence":
+                return {}
+            jobs, take = self.world.jobs, self.world.take
+            return {r.key: take(r) if r.key in jobs else NotSubmitted() for r in requests}
+
+        return self._call("reattach", work)
+
+
+class WorldOptimizer(ToyOptimizer):
+    """The optimizer of one driver; what it is told goes into the book."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def ask(self, n: int) -> Asked:
+        return self.world.call("ask", lambda: super(WorldOptimizer, self).ask(n))
+
+    def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
+        self.world.call("annotate", lambda: super(WorldOptimizer, self).annotate(metadata))
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        def work() -> None:
+            for outcome in outcomes:
+                self._note(outcome)
+            super(WorldOptimizer, self).tell(outcomes)
+
+        self.world.call("tell", work)
+
+    def _note(self, outcome: Outcome) -> None:
+        world, trial = self.world, outcome.index
+        world.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
+        what = (outcome.kind.value, outcome.metrics["loss"][0] if outcome.metrics else None)
+        before = world.told.setdefault(trial, what)
+        world.check(before == what, f"trial {trial} was told as {before}, and now as {what}")
+        if what[0] == "COMPLETED":
+            right = [job.value for job in world.of(trial)] + [world.by_hand.get(trial)]
+            world.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
+
+    def save(self, path: Path) -> None:
+        self.world.call("save", lambda: super(WorldOptimizer, self).save(path))
+
+    def load(self, path: Path) -> WorldOptimizer:
+        loaded = WorldOptimizer(self.world)
+        loaded.rows = super().load(path).rows
+        loaded.random = self.random
+        for _ in range(2 * len(loaded.rows)):
+            loaded.random.random()
+        return loaded
+
+
+class Driver:
+    """The drivers of one run, one after another.
+
+    Args:
+        world: what outlives them.
+        folder: the ``job_output_dir``.
+        searchable: the runner can `reattach`.
+        on_unknown: the setting.
+    """
+
+    def __init__(self, world: World, folder: Path, searchable: bool, on_unknown: str) -> None:
+        self.world, self._folder, self._on_unknown = world, folder, on_unknown
+        self._runner = SearchableRunner if searchable else WorldRunner
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a new run."""
+        config = {
+            "job_output_dir": self._folder,
+            "monitoring_interval": 1e-6,
+            "progress": False,
+            "on_unknown": self._on_unknown,
+            "max_parallelism": 3,
+        }
+        self.scheduler = AxScheduler(WorldOptimizer(self.world), self._runner(self.world), config)
+        self.scheduler.set_objective_function(lambda parameters: 0.0)
+        self.world.scheduler = self.scheduler
+
+    def call(self, method: str, *args: Any, trouble: Trouble, **more: Any) -> Any:
+        """Call the scheduler; where that is its death, have it followed, and raise `Killed`."""
+        try:
+            with self.world.in_trouble(trouble):
+                return getattr(self.scheduler, method)(*args, **more)
+        except Killed:
+            self.bury()
+            self.resume()
+            raise
+
+    def bury(self) -> None:
+        """Let go of what is left of a dead driver's threads."""
+        self.scheduler._let_go()
+
+    def resume(self) -> None:
+        """Have another driver take up the run, and live."""
+        run_dir = self.scheduler.run_directory
+        self.world.scheduler = self.scheduler  # somebody lives again
+        if not (run_dir / journal.NAME).exists():
+            assert not self.world.jobs
+            self.begin()
+            return
+        try:
+            self.scheduler = AxScheduler.resume(
+                run_dir, optimizer=WorldOptimizer(self.world), runner=self._runner(self.world)
+            )
+        except InvalidInput as error:
+            if "before anything was begun" not in str(error):
+                raise
+            assert not self.world.jobs
+            self.begin()
+        self.world.scheduler = self.scheduler
+        rows = self.scheduler.client.rows
+        for trial, (kind, _) in self.world.told.items():
+            assert rows[trial]["status"] == kind, f"trial {trial} was {kind}"
+
+
+def patch(patches: pytest.MonkeyPatch, world: World) -> None:
+    """Make flushes a place to die at, hear of Ctrl-C, and wait for nothing."""
+    for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
+        patches.setattr(policies, name, 0.01)
+    patches.setattr(policies, "pause_after_trouble", lambda failures, interval: 0.0)
+    real_flush, real_interrupt = journal.Journal.flush, Engine._interrupted_by_user
+
+    def flush(self: journal.Journal) -> None:
+        if data := b"".join(self._waiting):
+            part = data[: world.torn]
+            world.call("flush", lambda: real_flush(self), lambda: os.write(self._descriptor, part))
+
+    def interrupted(engine: Engine, *, again: bool) -> None:
+        real_interrupt(engine, again=again)
+        world.noticed.release()
+
+    patches.setattr(journal.Journal, "flush", flush)
+    patches.setattr(Engine, "_interrupted_by_user", interrupted)

@@ -1,0 +1,229 @@
+"""Engine and journal against a model, with a runner that fails in every way the contract allows.
+
+Hypothesis drives one scheduler after another over the same `World`, which keeps the book; see
+there. `AXSCHED_TEST_KILLS` says how long it looks for something that goes wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings, strategies
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from world import FATES, FAULTS, PLACES, Killed, Trouble, World
+from world_driver import Driver, patch
+
+from axsched_core import AxScheduler, TrialState, journal
+from axsched_core.engine import OUTCOMES
+from axsched_core.errors import (
+    AllTrialsFailed,
+    OptimizationInterrupted,
+    OptimizerError,
+    RunnerError,
+)
+
+KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
+SMALL = strategies.integers(1, 3)
+PRESSES = strategies.integers(1, 2)
+PEACE = Trouble()
+TROUBLE = strategies.builds(
+    Trouble,
+    faults=strategies.lists(
+        strategies.sampled_from([(hook, one) for hook, all_ in FAULTS.items() for one in all_]),
+        max_size=4,
+    ),
+    fates=strategies.lists(strategies.sampled_from(sorted(FATES)), max_size=3),
+    torn=strategies.integers(0, 400),
+    death=strategies.none()
+    | strategies.tuples(strategies.sampled_from(PLACES), SMALL, strategies.booleans()),
+    ctrl_c=strategies.none()
+    | strategies.tuples(strategies.sampled_from(["submit", "poll", "fetch", "cancel"]), PRESSES),
+)
+
+
+class Machine(RuleBasedStateMachine):
+    """One run, its drivers, and what befalls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = "/dev/shm"  # a disk that is synced at each step is what takes the time
+        self.folder = Path(tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None))
+        self.world = World()
+        self.patches = pytest.MonkeyPatch()
+        patch(self.patches, self.world)
+
+    @initialize(
+        searchable=strategies.booleans(), on_unknown=strategies.sampled_from(["retry", "fail"])
+    )
+    def begin(self, searchable: bool, on_unknown: str) -> None:
+        self.world.twice = not searchable and on_unknown == "retry"
+        self.driver = Driver(self.world, self.folder, searchable, on_unknown)
+
+    @property
+    def scheduler(self) -> AxScheduler:
+        return self.driver.scheduler
+
+    @property
+    def rows(self) -> dict[int, dict[str, Any]]:
+        return self.scheduler.client.rows
+
+    def call(self, method: str, *args: Any, trouble: Trouble = PEACE, **more: Any) -> bool:
+        """Call the scheduler; False where it did not come to its own end."""
+        try:
+            self.driver.call(method, *args, trouble=trouble, **more)
+        except (Killed, OptimizationInterrupted, RunnerError):
+            return False
+        except AllTrialsFailed:
+            return True
+        except OptimizerError as error:
+            nothing = "No trial has data" in str(error)
+            if not nothing and "cancelled" not in str(error):
+                raise
+            return nothing
+        return True
+
+    # ---- what the user does ----------------------------------------------------------------
+
+    @rule(trouble=TROUBLE)
+    def ask(self, trouble: Trouble) -> None:
+        self.call("get_next_trial", trouble=trouble)
+
+    @rule(which=SMALL, trouble=TROUBLE)
+    def run_trial(self, which: int, trouble: Trouble) -> None:
+        if trials := self.open_trials():
+            self.call("run_trial", trials[which % len(trials)], trouble=trouble)
+
+    def open_trials(self) -> list[int]:
+        trials = self.scheduler.trials.items()
+        return [index for index, trial in trials if trial.state is TrialState.CANDIDATE]
+
+    @rule(trouble=TROUBLE)
+    def monitor(self, trouble: Trouble) -> None:
+        self.call("monitor_trials", trouble=trouble)
+
+    @rule(n=strategies.integers(1, 4), trouble=TROUBLE)
+    def optimize(self, n: int, trouble: Trouble) -> None:
+        before = len(self.rows)
+        ended = self.call("run_optimization", max_trials=n, trouble=trouble)
+        if ended:
+            assert len(self.rows) == before + n
+
+    @rule(
+        method=strategies.sampled_from(["finish", "wait_for_completed_trials", "cancel"]),
+        trouble=TROUBLE,
+    )
+    def wait(self, method: str, trouble: Trouble) -> None:
+        self.call(method, trouble=trouble)
+
+    @rule(which=SMALL, abandon=strategies.booleans(), trouble=TROUBLE)
+    def settle_by_hand(self, which: int, abandon: bool, trouble: Trouble) -> None:
+        trials = [i for i, trial in self.scheduler.trials.items() if not trial.state.ended]
+        if not trials:
+            return
+        trial = trials[which % len(trials)]
+        if abandon:
+            self.call("abandon_trial", trial, trouble=trouble)
+        else:
+            self.world.by_hand[trial] = -1.0 - trial
+            self.call("complete_trial", trial, -1.0 - trial, trouble=trouble)
+
+    @rule(trouble=TROUBLE)
+    def close_and_resume(self, trouble: Trouble) -> None:
+        with self.world.in_trouble(trouble):
+            self.world.halted()
+        if self.call("close", trouble=trouble):
+            self.driver.resume()
+
+    @rule()
+    def kill(self) -> None:
+        """The driver dies while it waits for a call."""
+        with contextlib.suppress(Killed):
+            self.world.die()
+        self.driver.bury()
+        self.driver.resume()
+
+    # ---- what the backend does by itself ---------------------------------------------------
+
+    @rule(which=strategies.integers(0, 7))
+    def job_goes_on(self, which: int) -> None:
+        if keys := list(self.world.jobs):
+            self.world.go_on([keys[which % len(keys)]])
+
+    # ---- what must be true -----------------------------------------------------------------
+
+    @invariant()
+    def the_book_is_in_order(self) -> None:
+        assert self.world.wrong == []
+
+    @invariant()
+    def no_index_is_missing_and_no_point_is_there_twice(self) -> None:
+        assert list(self.rows) == list(range(len(self.rows)))
+        points = {(row["parameters"]["x"], row["parameters"]["y"]) for row in self.rows.values()}
+        assert len(points) == len(self.rows)
+        for trial, parameters in self.world.parameters.items():
+            assert self.rows[trial]["parameters"] == parameters
+
+    @invariant()
+    def the_optimizer_knows_what_the_scheduler_says(self) -> None:
+        for index, trial in self.scheduler.trials.items():
+            if trial.state in OUTCOMES:
+                assert self.rows[index]["status"] == OUTCOMES[trial.state].value
+            else:
+                assert self.rows[index]["status"] == "RUNNING"
+
+    @invariant()
+    def the_journal_says_what_the_scheduler_knows(self) -> None:
+        lines = self.scheduler._memory._journal
+        if lines is None:
+            return
+        copy = self.folder / "copy.jsonl"
+        copy.write_bytes(lines.path.read_bytes() + b"".join(lines._waiting))
+        written = journal.read(copy).trials
+        for index, record in self.scheduler._engine.records.items():
+            read = written[index]
+            assert read.parameters == record.parameters
+            assert (read.state or "") == (record.state.value if record.state.ended else "")
+            assert read.results == record.results
+            job = record.latest
+            if job is not None and job.sent and not record.state.ended and not record.reopened:
+                assert read.key == job.request.key
+                assert read.attempts == job.request.attempt
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "driver"):
+                self.come_to_an_end()
+        finally:
+            self.patches.undo()
+            shutil.rmtree(self.folder)
+
+    def come_to_an_end(self) -> None:
+        """All is well again: every trial comes to its end, and jobs that come late do not run."""
+        assert self.call("finish")
+        for trial in self.open_trials():
+            assert self.call("run_trial", trial)
+        assert self.call("wait_for_completed_trials")
+        self.the_journal_says_what_the_scheduler_knows()
+        self.the_optimizer_knows_what_the_scheduler_says()
+        assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
+        self.scheduler.close()
+        assert self.scheduler._memory._journal is None
+        self.world.go_on([k for k, job in self.world.jobs.items() if job.state == "queued"])
+        self.the_book_is_in_order()
+
+
+@pytest.mark.timeout(3600)
+class TestMachine(Machine.TestCase):
+    settings = settings(
+        max_examples=5 * KILLS,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
