@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,54 @@ _FIND_ENGINE = (
 )
 
 
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def _size(value: Any) -> int | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", str(value).strip().lower())
+    if isinstance(value, bool) or found is None or float(found[1]) <= 0:
+        raise InvalidInput(f"{value!r} is no size: give bytes, or a text like '512m' or '2g'")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _volumes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        return tuple(f"{source}:{_target(target)}" for source, target in value.items())
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidInput(f"volumes={value!r}: give a mapping or a list")
+    return tuple(map(str, value))
+
+
+def _target(target: Any) -> str:
+    if isinstance(target, Mapping):
+        return f"{target.get('bind')}:{target.get('mode', 'rw')}"
+    return str(target)
+
+
 @frozen
 class ContainerOptions:
-    """The ``container_options`` of `AxScheduler.set_container_objective`."""
+    """The ``container_options`` of `AxScheduler.set_container_objective`.
 
-    binds: Sequence[str] = ()
-    """Further folders for the container: ``"/data"``, ``"/data:/in"``, ``"/data:/in:ro"``."""
-    env: Mapping[str, Any] = field(factory=dict)
+    What the Docker runner has too has the same name here.
+    """
+
+    volumes: Sequence[str] = field(default=(), converter=_volumes)
+    """A list of ``"source:target"`` or ``"source:target:ro"``, or a mapping from source to
+    target."""
+    env: Mapping[str, Any] = field(factory=dict, metadata={"secret": True})
     """Environment variables to add."""
+    env_vars: Mapping[str, Any] = field(factory=dict, metadata={"secret": True})
+    """The same as ``env``."""
+    working_dir: str | None = None
+    """Where the command starts. None: in the job's folder."""
     args: Sequence[str] = ()
     """Further arguments for the engine, before the image."""
-    cpus: int | None = field(default=None, validator=optional(ge(1)))
-    memory_bytes: int | None = field(default=None, validator=optional(gt(0)))
+    cpus: float | None = field(default=None, validator=optional(gt(0)))
+    """Slurm gives whole ones: as many as that needs."""
+    memory: int | None = field(default=None, converter=_size)
+    """Bytes, or a text like ``"512m"``, ``"2g"``."""
     gpus: int | None = field(default=None, validator=optional(ge(0)))
     """More than 0 adds apptainer's ``--nv``."""
     time_limit: float | None = field(default=None, validator=optional(gt(0)))
@@ -66,11 +103,11 @@ def command_line(request: JobRequest, engine: str | None) -> tuple[str, ...]:
     folder = str(request.folder)
     if engine is not None and Path(engine).name.startswith("ch-run"):
         return _charliecloud(engine, objective, chosen, folder)
-    binds = [f"{folder}:{folder}", *chosen.binds]
+    binds = [f"{folder}:{folder}", *chosen.volumes]
     arguments = ["exec" if objective.command else "run"]
     for bind in binds:
         arguments += ["--bind", bind]
-    arguments += ["--pwd", folder]
+    arguments += ["--pwd", chosen.working_dir or folder]
     if chosen.gpus:
         arguments.append("--nv")
     arguments += [*chosen.args, image_name(objective.image), *(objective.command or ())]
@@ -85,9 +122,16 @@ def _charliecloud(
     if not objective.command:
         raise InvalidInput("ch-run has no default command: give the container_command")
     arguments = [engine]
-    for bind in [f"{folder}:{folder}", *chosen.binds]:
+    for bind in [f"{folder}:{folder}", *chosen.volumes]:
         arguments += ["--bind", bind]
-    arguments += ["--cd", folder, *chosen.args, objective.image, "--", *objective.command]
+    arguments += [
+        "--cd",
+        chosen.working_dir or folder,
+        *chosen.args,
+        objective.image,
+        "--",
+        *objective.command,
+    ]
     return tuple(arguments)
 
 

@@ -33,10 +33,13 @@ from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import Commands, require
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.plugin import INFO
-from axsched_slurm.query import squeue
+from axsched_slurm.query import Row, squeue
 from axsched_slurm.submit import Submitter
 from axsched_slurm.watch import Watch
 
+GATHERING = 1.0
+"""Seconds after a submission in which places that become free wait for each other, to be filled
+by one array. Slurm starts jobs once a second, or less often, whenever they come."""
 CLOSE_LIMIT = 10.0
 """Seconds that `SlurmRunner.axsched_close` waits for cancelled jobs."""
 WITHDRAWN_BY = "withdrawn: the runner was closed before Slurm had room for it"
@@ -79,6 +82,7 @@ class SlurmRunner:
         self._context: RunnerContext | None = None
         self._handles: dict[str, JobHandle] = {}
         self._ended_before = 0
+        self._submitted_at = -GATHERING
 
     def __repr__(self) -> str:
         return f"SlurmRunner({self._options})"
@@ -151,6 +155,8 @@ class SlurmRunner:
             except InvalidInput as error:
                 answers[request.key] = SubmitError(f"job {request.key}: {error}")
         try:
+            if prepared:
+                self._submitted_at = time.monotonic()
             answers |= self._submitter.submit(prepared)
         finally:  # what Slurm has taken before it ceased to answer is not asked for again
             for job in prepared:
@@ -266,7 +272,13 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_capacity(self) -> int | None:
-        return 0 if self._submitter.held else None
+        gathers = time.monotonic() < self._submitted_at + GATHERING and self._has_jobs()
+        return 0 if self._submitter.held or gathers else None
+
+    def _has_jobs(self) -> bool:
+        """False where all jobs have left their exit files, so that there is nothing to wait for."""
+        newest_first = reversed(self._handles.values())
+        return any(self._watch.settled(one.key, _folder(one)) is None for one in newest_first)
 
     # ------------------------------------------------------------ looking at jobs
 
@@ -302,15 +314,27 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_find_leftovers(self, run_id: str) -> list[str]:
-        return [
-            f"{row.job_id} {row.state} {row.name}"
-            for row in squeue(self._commands)
-            if row.name.startswith(f"{run_id}-") and states.alive(row)
-        ]
+        return [_named(row) for row in self._leftovers(run_id)[0]]
+
+    @hookimpl
+    def axsched_remove_leftovers(self, run_id: str) -> list[str]:
+        left, everything = self._leftovers(run_id)
+        scancel(self._commands, left, everything)
+        return [_named(row) for row in left]
+
+    def _leftovers(self, run_id: str) -> tuple[list[Row], list[Row]]:
+        """The run's jobs that wait or run, and all jobs."""
+        everything = squeue(self._commands)
+        ours = [row for row in everything if row.name.startswith(f"{run_id}-")]
+        return [row for row in ours if states.alive(row)], everything
 
 
 def _handle(request: JobRequest, job_id: str) -> JobHandle:
     return JobHandle(request.key, job_id, {"folder": str(request.folder)})
+
+
+def _named(row: Row) -> str:
+    return f"{row.job_id} {row.state} {row.name}"
 
 
 def _is_ours(handle: JobHandle) -> bool:

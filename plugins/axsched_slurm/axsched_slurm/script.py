@@ -65,10 +65,11 @@ def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
     if isinstance(request.objective, ContainerObjective):
         command_line(request, options.container_engine)  # raises for what has no meaning
         chosen = container_options(request.objective)
-        env |= {str(name): str(value) for name, value in chosen.env.items()}
+        given = {**chosen.env, **chosen.env_vars}
+        env |= {str(name): str(value) for name, value in given.items()}
         resources = Resources(
-            cpus=chosen.cpus or resources.cpus,
-            memory_bytes=chosen.memory_bytes or resources.memory_bytes,
+            cpus=math.ceil(chosen.cpus) if chosen.cpus else resources.cpus,
+            memory_bytes=chosen.memory or resources.memory_bytes,
             gpus=chosen.gpus if chosen.gpus is not None else resources.gpus,
             time_limit=resources.time_limit,
         )

@@ -45,7 +45,6 @@ ENDED: dict[str, tuple[JobState, Cause | None]] = {
 
 NEVER = frozenset({"DependencyNeverSatisfied"})
 """Reasons for which a pending job would wait for ever."""
-HELD = frozenset({"JobHeldUser", "JobHeldAdmin"})
 
 
 def alive(row: Row) -> bool:
@@ -90,7 +89,7 @@ def status(row: Row) -> JobStatus:
 
 def _waiting(row: Row) -> str:
     words = row.reason or row.state
-    if row.reason in HELD:
+    if "held" in row.reason.lower():  # JobHeldUser, "launch failed requeued held"
         words += f": held; to let it go: scontrol release {row.job_id}"
     if row.restarts:
         words = f"put back into the queue by Slurm ({row.restarts}): {words}"

@@ -259,7 +259,9 @@ class Watch:
             return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
         status = _with_log(states.status(row), folder)
         if row.state == "FAILED":
-            return status
+            # An objective's exit code is in exit.json; this one is the worker's, or Slurm's.
+            own = status.cause is Cause.EXIT_CODE
+            return attrs.evolve(status, cause=Cause.NODE_FAIL) if own else status
         words = f"{status.message}, but its exit.json has not shown here in {self._patience:g} s"
         return attrs.evolve(
             status, state=JobState.FAILED, cause=Cause.RESULT_INVALID, message=words

@@ -32,8 +32,10 @@ def let_go(bench: Bench) -> None:
 
 
 def saved(cluster: SlurmCluster, bench: Bench) -> None:
-    """Wait until the controller has the bench's jobs on its disk."""
-    wait_until(lambda: cluster.has_saved(bench.run_id), 60, "the controller has saved the jobs")
+    """Wait until the controller has the bench's jobs on its disk, as they are now."""
+    later = f"later-than-{bench.run_id}"
+    cluster.run("sbatch", "-o", "/dev/null", "--hold", "-J", later, "--wrap", "true")
+    wait_until(lambda: cluster.has_saved(later), 60, "the controller has saved the jobs")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_the_controller_dies_and_comes_back(
     use(either)
     bench = open_bench()
     handles = start(bench, 30)  # more than there are CPUs
-    bench.running(handles[0])
+    bench.running(*handles[:24])
     saved(either, bench)
     either.kill("slurmctld", number)
     with pytest.raises(BackendUnavailable):

@@ -114,7 +114,23 @@ def test_limits_of_the_cluster_are_waited_out(
     ended = bench.wait(handles)
     assert ended.pop(handles[-1].key).state is JobState.CANCELLED
     assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}
+    wait_until(lambda: bench.session.capacity() is None, 30, "there are places again")
+
+
+def test_what_comes_within_a_second_goes_out_together(
+    cluster: SlurmCluster, open_bench: OpenBench
+) -> None:
+    bench = open_bench()
     assert bench.session.capacity() is None
+    wait = "until [ -e ../../go ]; do sleep 0.1; done; echo 1 >$AXSCHED_RESULT_FILE"
+    handles = bench.submit(script(bench, wait))
+    assert bench.session.capacity() == 0
+    wait_until(lambda: bench.session.capacity() is None, 30, "the second is over")
+    handles += bench.submit(script(bench, wait))
+    assert bench.session.capacity() == 0
+    (bench.run_dir / "go").touch()
+    bench.wait(handles)
+    assert bench.session.capacity() is None  # nobody is kept waiting for others that are not there
 
 
 # ---- refusals --------------------------------------------------------------------------------
@@ -275,7 +291,12 @@ def test_a_container_by_a_stand_in(
     )
     engine.chmod(0o755)
     bench = open_bench(container_engine=str(engine))
-    options = {"binds": ["/data:/data:ro"], "env": {"TOKEN": "1234"}, "gpus": 0, "cpus": 2}
+    options = {
+        "volumes": {"/data": {"bind": "/data", "mode": "ro"}},
+        "env": {"TOKEN": "1234"},
+        "gpus": 0,
+        "cpus": 2,
+    }
     objective = ContainerObjective("python:3.12", ("python", "-c", "print('a b')"), options)
     request = bench.request({"x": 1}, objective=objective)
     handle = bench.submit(request)[0]
@@ -371,8 +392,8 @@ def test_leftovers_are_found(cluster: SlurmCluster, open_bench: OpenBench) -> No
     bench.running(*handles)
     found = SlurmRunner().axsched_find_leftovers(bench.run_id)
     assert found == [f"{handle.backend_id} RUNNING {bench.run_id}-b1" for handle in handles]
-    bench.session.cancel(handles, "enough")
-    bench.wait(handles)
+    assert SlurmRunner().axsched_remove_leftovers(bench.run_id) == found
+    assert {s.state for s in bench.wait(handles).values()} == {JobState.CANCELLED}
     wait_until(
         lambda: SlurmRunner().axsched_find_leftovers(bench.run_id) == [], 60, "nothing is left"
     )

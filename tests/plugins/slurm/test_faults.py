@@ -303,6 +303,20 @@ def test_a_start_that_slurm_has_forgotten_is_believed_for_as_long_as_it_may_run(
         assert right(bench.session.poll([handle])[handle.key])
 
 
+@pytest.mark.parametrize(("wait_status", "cause"), [(1 << 8, Cause.NODE_FAIL), (9, Cause.SIGNAL)])
+def test_failed_without_an_exit_file(
+    wait_status: int, cause: Cause, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    handle = bench.start({})
+    begun(handle)
+    (folder_of(handle) / "slurm.log").write_text("noise\nno space left\n\n")
+    slurm.shows(("7", handle.key, "FAILED", "None", wait_status))
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (JobState.FAILED, cause)
+    assert status.message.endswith("; no space left")
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 def test_stopped_and_slurm_does_not_say_why(
     stopped: bool, slurm: FakeSlurm, make_bench: Callable[..., Bench]

@@ -145,7 +145,7 @@ def test_a_jobs_own_resources_win() -> None:
     given = options(memory="4G", cpus_per_task=4, gpus=1)
     own = wants(given, request(cpus=2, memory_bytes=1 << 20, gpus=0))
     assert own == {"--mem=1024K", "--cpus-per-task=2", "--gpus=0"}
-    image = ContainerObjective("i", options={"cpus": 3, "memory_bytes": 1 << 30, "gpus": 2})
+    image = ContainerObjective("i", options={"cpus": 2.5, "memory": "1g", "gpus": 2})
     assert wants(given, request(image)) == {"--mem=1048576K", "--cpus-per-task=3", "--gpus=2"}
 
 
