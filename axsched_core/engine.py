@@ -21,7 +21,7 @@ from axsched_core import cancel_request, policies
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
-from axsched_core.errors import AxschedError, InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
 from axsched_core.memory import Memory
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
@@ -346,7 +346,7 @@ class Engine:
         self._until = self.deadline = None
         try:
             self._memory.flush()  # the caller's program may rest for hours, and die
-        except AxschedError as error:
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._failure = self._failure or error
         if self._failure is None:
             self._future.set_result(None)

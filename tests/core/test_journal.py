@@ -97,6 +97,11 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     orphan = with_job(record(3), 1, tmp_path)
     memory.trial(orphan, {"a": 2}, counted=True)
     memory.key(orphan)
+
+    stopped = with_job(record(4), 1, tmp_path)
+    memory.trial(stopped, None, counted=False)
+    memory.key(stopped)
+    memory.stopping(stopped)
     memory.flush()
 
     found = journal.read(tmp_path / journal.NAME)
@@ -130,6 +135,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             message='too "long"',
         ),
         3: TrialMemory(3, p, {"a": 2}, attempts=1, key="0123456789-3-1"),
+        4: TrialMemory(4, p, attempts=1, key="0123456789-4-1", stopping=True),
     }
     kinds = {line["k"] for _, _, line in journal.lines(tmp_path / journal.NAME)}
     memory.ended()
