@@ -114,8 +114,8 @@ class ScriptOptions:
     """Arguments after the script's path."""
     timeout: float | None = field(default=None, validator=optional(gt(0)))
     """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
-    env: Mapping[str, Any] = field(factory=dict)
-    """Environment variables to add."""
+    env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
+    """Environment variables to add. Their values are secrets."""
     working_dir: Path | None = field(default=None, converter=optional_(Path))
     """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
     must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""
