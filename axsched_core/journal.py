@@ -358,6 +358,11 @@ def _free_name(path: Path, word: str) -> Path:
     return free
 
 
+def as_written(value: Any) -> Any:
+    """The value as it comes back from a journal: keys are strings, paths too, tuples are lists."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
 def _plain(value: Any) -> Any:
     """What JSON does not know: a NumPy number, a path, anything in words.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from axsched_core import journal, objectives, options
+from axsched_core import digest, journal, options
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
 from axsched_core.engine import OUTCOMES
@@ -119,7 +119,7 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     if found.objective is not None:
         chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
         script = getattr(chosen.objective, "script", None)
-        if script and objectives.source_of_file(script) != chosen.source:
+        if script and digest.source_of_file(script) != chosen.source:
             log.warning(
                 "The script %s has changed since it was set: what follows is evaluated with it as "
                 "it is now. A new experiment would not mix the results.",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import objectives, options, resume, stored
+from axsched_core import digest, objectives, options, resume, stored
 from axsched_core.batch import Batch
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
@@ -151,7 +151,7 @@ class AxScheduler:
             self._require(Capability.FUNCTION)
             self._optimizer.check()
             bound = objectives.bind_function(chosen, self._optimizer.parameter_names)
-            self._set_objective(Chosen(bound, pickled, objectives.source_of(chosen)))
+            self._set_objective(Chosen(bound, pickled, digest.source_of(chosen)))
 
     def set_script_objective(
         self, script_path: str | Path, script_options: Mapping[str, Any] | None = None
@@ -175,9 +175,7 @@ class AxScheduler:
         objective = objectives.script_objective(script_path, script_options)
         with self._call("set_script_objective"):
             self._require(Capability.SCRIPT)
-            self._set_objective(
-                Chosen(objective, None, objectives.source_of_file(objective.script))
-            )
+            self._set_objective(Chosen(objective, None, digest.source_of_file(objective.script)))
 
     def set_container_objective(
         self,
