@@ -38,7 +38,7 @@ def resume(
     optimizer: Any,
     runner: str | object | None,
     runner_options: Mapping[str, Any] | None,
-    config: Mapping[str, Any] | None,
+    config: SchedulerConfig | Mapping[str, Any] | None,
     plugins: Sequence[object],
     stored: Optimizer | None = None,
 ) -> AxScheduler:
@@ -60,7 +60,7 @@ def resume(
         scheduler = cls(
             adapter,
             runner,
-            {**found.run["config"], **(config or {})},
+            _settings(found.run["config"], config),
             runner_options,
             plugins=plugins,
             _run=(RunDirectory.existing(path, found.run["run_id"]), memory),
@@ -102,6 +102,15 @@ def _runner_of_before(
             f"down; pass them again: resume(run_dir, runner_options={{{missing[0]!r}: ...}})."
         )
     return run["runner"], chosen
+
+
+def _settings(
+    first: Mapping[str, Any], given: SchedulerConfig | Mapping[str, Any] | None
+) -> SchedulerConfig | Mapping[str, Any]:
+    """A mapping changes the first driver's settings; a `SchedulerConfig` is all of them."""
+    if given is None or isinstance(given, Mapping):
+        return {**first, **(given or {})}
+    return given
 
 
 def _restore(scheduler: AxScheduler, found: RunMemory) -> None:

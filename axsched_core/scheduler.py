@@ -307,7 +307,7 @@ class AxScheduler:
         optimizer: Any = None,
         runner: str | object | None = None,
         runner_options: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
         """Take a run up again whose driver has ended, in whatever way.
@@ -322,7 +322,8 @@ class AxScheduler:
                 what it saved.
             runner: only where the runner was given as an instance: another for the same backend.
             runner_options: those that are to be other than the first driver's, and secret ones.
-            config: settings that are to be other than the first driver's.
+            config: settings that are to be other than the first driver's; a `SchedulerConfig`
+                replaces them all.
             plugins: observers and wrappers.
 
         Raises:
@@ -348,7 +349,7 @@ class AxScheduler:
         db_settings: Any,
         runner: str | object,
         runner_options: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
         """Go on with an experiment that is stored in a database.
