@@ -121,7 +121,6 @@ class TrialMemory:
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
-    interrupted: bool = False
     stopping: bool = False
     """True where the last driver was cancelling its last job, and has not seen the end of it."""
 
@@ -182,7 +181,7 @@ class _Reader:
         trial = self.trials[i]
         trial.excused = x
         trial.attempts, trial.key, trial.handle = n, key, None
-        trial.interrupted = trial.stopping = False
+        trial.stopping = False
 
     def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:
         trial = self.trials[i]
@@ -202,7 +201,6 @@ class _Reader:
             trial.results = {name: (mean, sem) for name, (mean, sem) in results.items()}
 
     def _open(self, i: int) -> None:
-        self.trials[i].interrupted = True
         self.trials[i].handle = self.trials[i].key = None
 
 
