@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import textwrap
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
@@ -51,7 +52,7 @@ def _code(function: Callable[..., Any]) -> Any:
     # The source of a lambda is the whole statement that it stands in.
     if code is None or code.co_name != "<lambda>":
         named = function if code or inspect.isclass(function) else type(function)
-        with contextlib.suppress(OSError, TypeError, SyntaxError):
+        with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
             return textwrap.dedent(inspect.getsource(named))
     code = code or getattr(type(function).__call__, "__code__", None)
     # What is written in C has a name and nothing else.

@@ -362,12 +362,14 @@ def as_written(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: a NumPy number, a path, anything in words.
+    """What JSON does not know: a NumPy number, a path, a set, anything in words.
 
     What comes of it is checked where it is used again; a journal must not end a run.
     """
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)  # the same in each session
     return value.item() if getattr(value, "shape", None) == () else repr(value)
 
 

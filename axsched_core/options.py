@@ -117,7 +117,9 @@ def mask(text: str, cls: type | None, *values: Any) -> str:
 def shown(error: BaseException, cls: type | None, *values: Any) -> BaseException | None:
     """``error`` as the cause of another, or None: somewhere in its chain it quotes a secret."""
     link: BaseException | None = error
-    while link is not None:
+    seen: list[BaseException] = []
+    while link is not None and link not in seen:
+        seen.append(link)
         if mask(str(link), cls, *values) != str(link):
             return None
         link = link.__cause__ or link.__context__

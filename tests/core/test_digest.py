@@ -228,6 +228,11 @@ def test_the_drivers_own_python_is_no_part_of_an_objective(script, tmp_path, mon
     assert given.differs_from(script(interpreter="/opt/julia"))
 
 
+def test_a_set_is_written_in_one_order():
+    words = {"a", "b", "c", "d", "e", "f"}
+    assert journal.as_written({"caps": words})["caps"] == sorted(words)
+
+
 def test_options_of_a_container_are_compared_as_they_are_written(tmp_path):
     def container(port: int, **more: Any) -> Chosen:
         options = {"volumes": {"/a": Path("/b")}, "ports": {80: port}, "places": (1, 2), **more}

@@ -146,6 +146,17 @@ def test_what_a_plugin_says_of_its_options(distribution, secret, url, words):
     assert f"url='{url}'" in shown
 
 
+def test_a_cause_that_quotes_a_secret_is_not_shown():
+    @frozen
+    class Options:
+        token: str = field(metadata={"secret": True})
+
+    inner, outer = ValueError("with hunter2"), ValueError("outer")
+    outer.__cause__, inner.__cause__ = inner, outer  # a ring, as careless code makes it
+    assert options.shown(outer, Options, {"token": "hunter2"}) is None
+    assert options.shown(outer, Options, {"token": "hunter3"}) is outer
+
+
 @pytest.mark.parametrize("url", ["down", "http://there"])
 def test_doctor_shows_no_secret(distribution, secret, url):
     distribution("lab", WITH_SECRETS)
