@@ -368,7 +368,9 @@ def test_a_dropped_scheduler_that_was_taken_over_cancels_nothing(make: Make):
 
 
 @pytest.mark.parametrize(
-    "end", [JobStatus(JobState.CANCELLED), JobStatus(JobState.FAILED, Cause.SIGNAL)], ids=str
+    "end",
+    [JobStatus(JobState.CANCELLED), JobStatus(JobState.FAILED, Cause.SIGNAL)],
+    ids=["cancelled", "killed"],
 )
 @pytest.mark.parametrize("same_session", [True, False])
 def test_a_job_that_dies_late_of_ctrl_c_is_run_again(make: Make, tmp_path, end, same_session):
