@@ -58,7 +58,7 @@ class Attempts:
         try:
             jobfolder.write_atomically(path, self._chosen.pickled or b"")
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
         self._function_written = True
 
     @property
@@ -66,9 +66,9 @@ class Attempts:
         name = self._chosen.function_name if self._chosen is not None else None
         return self._rundir.path / name if name else None
 
-    def remember(self, record: Record) -> None:
-        """A trial of an earlier driver: its attempts are not to be named again."""
-        self._numbers[record.index] = record.attempts
+    def remember(self, numbers: Mapping[int, int]) -> None:
+        """The last attempts of an earlier driver, by trial: they are not to be named again."""
+        self._numbers |= numbers
 
     def next(self, record: Record) -> JobRequest:
         """The next attempt of a trial, its folder made and its key taken by the journal.
@@ -81,6 +81,8 @@ class Attempts:
         """
         if record.in_doubt:
             return record.job.request
+        if self._chosen is not None:
+            self._chosen.check_complete()
         self.write_function()
         if record.latest is not None and not record.latest.sent:
             # Prepared, but never sent: the objective may have changed since.
@@ -88,8 +90,8 @@ class Attempts:
             record.attempts -= 1
             self._numbers[record.index] -= 1
         number = self._numbers.get(record.index, 0) + 1
-        while self._rundir.job_folder(record.index, number).exists():
-            number += 1  # a driver that was killed had made it, and got no further
+        while self._rundir.is_taken(record.index, number):
+            number += 1  # a driver that was killed had made it, or salvage has put it aside
         request = self.request(record.index, number, record.parameters)
         try:
             jobfolder.prepare(
@@ -98,7 +100,7 @@ class Attempts:
                 max_result_bytes=self._config.max_result_bytes,
             )
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
         self._numbers[record.index] = number
         record.attempts, record.latest = record.attempts + 1, Job(request)
         self._memory.key(record)
@@ -119,7 +121,8 @@ class Attempts:
             resources=Resources(time_limit=min(limit, own) if own else limit),
         )
 
-    def _unwritable(self, error: OSError) -> InvalidInput:
+    def unwritable(self, error: OSError) -> InvalidInput:
+        """What is to be said where the run directory cannot be written."""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "Free some space" if full else "Put the folder right"
         return InvalidInput(

@@ -69,11 +69,8 @@ class Batch:
         ``synchronous=False``.
         """
         self._not_run_yet("run")
-        entries, n = list(self._entries), sum(self._generated)
-        self._entries.clear()
-        self._generated.clear()
-        if entries or n:
-            self._run(entries, n)
+        if self._entries or self._generated:
+            self._run()
 
     @property
     def trials(self) -> list[Trial]:
@@ -93,22 +90,26 @@ class Batch:
             )
         self._scheduler._optimizer.validate(parameters)
         if trial_index is not None:
-            record = self._scheduler._open_record(trial_index)
-            if dict(record.parameters) != dict(parameters):
+            # No record: what loading an experiment wipes out must not be written down before it.
+            view = self._scheduler._open_view(trial_index)
+            if dict(view.parameters) != dict(parameters):
                 raise InvalidInput(
-                    f"Trial {trial_index} has the parameters {dict(record.parameters)}, not "
+                    f"Trial {trial_index} has the parameters {dict(view.parameters)}, not "
                     f"{dict(parameters)}. Leave out trial_index to add a new trial."
                 )
         return Entry(dict(parameters), trial_index)
 
-    def _run(self, entries: Sequence[Entry], generated: int) -> None:
+    def _run(self) -> None:
         scheduler = self._scheduler
         with scheduler._call("batch.run"):
             scheduler._ready()
             engine = scheduler._engine
+            entries, generated = list(self._entries), sum(self._generated)
             for entry in entries:
                 if entry.index is not None:  # much may have happened since it was added
                     scheduler._open_record(entry.index)
+            self._entries.clear()
+            self._generated.clear()
             records: list[Record] = []
             with scheduler._parking(records):
                 engine.owner.call(lambda: self._adopt_or_attach(entries, records))

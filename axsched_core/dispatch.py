@@ -40,7 +40,7 @@ from axsched_core.memory import Memory
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import RunnerSession
-from axsched_core.trials import Purpose, Record, Stage, TrialState
+from axsched_core.trials import Job, Purpose, Record, Stage, TrialState
 
 log = logging.getLogger("axsched")
 
@@ -159,10 +159,15 @@ class Dispatch:
 
     def abandon(self) -> None:
         """Nobody waits any more: ask the backend to stop what runs, and let the runner go."""
-        handles = _handles(self.at(Stage.SUBMITTED))
+        submitted = self.at(Stage.SUBMITTED)
         try:
-            if handles and self._config.on_exit == "cancel":
-                self._session.cancel(handles, "the scheduler was dropped")
+            if submitted and self._config.on_exit == "cancel":
+                self._about_to_stop(submitted)
+                self._memory.flush()  # who was taken over by another driver cancels nothing
+                self._session.cancel(_handles(submitted), "the scheduler was dropped")
+        except Exception:
+            log.exception("Jobs of runner %r may run on.", self._session.info.name)
+        try:
             self.close(wait=False)
         except Exception:
             log.exception("Runner %r could not be closed.", self._session.info.name)
@@ -173,6 +178,10 @@ class Dispatch:
         """A new call: nothing is halted, and jobs that could not be stopped count again."""
         self.halted = None
         self._left.clear()
+        for record in self.undecided():
+            job = record.latest
+            if job is not None and job.purpose is Purpose.REOPEN:
+                job.purpose, job.cancel_sent, job.cancel_since = None, False, None
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
@@ -221,8 +230,9 @@ class Dispatch:
 
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
-        record.state, record.message = state, message
-        self._memory.outcome(record)
+        if record.state is not state:  # else it is written down already
+            record.state, record.message = state, message
+            self._memory.outcome(record)
         if record.stage is Stage.SUBMITTED or (record.stage is Stage.WAITING and record.in_doubt):
             record.job.purpose = Purpose.CLOSED
         else:
@@ -245,14 +255,13 @@ class Dispatch:
                 job.purpose = Purpose.TIME_LIMIT
             if job.purpose is None or record.index in self._left:
                 continue
-            if job.cancel_due is None:
-                job.cancel_due = now + policies.CANCEL_GRACE
-            if now >= job.cancel_due:
+            if job.cancel_since is None:
+                job.cancel_since = now
+            if now >= job.cancel_since + self._grace(job):
                 self._cannot_stop(record)
             elif not job.cancel_sent and record.stage is Stage.SUBMITTED:
                 by_purpose.setdefault(job.purpose, []).append(record)
-        for record in by_purpose.get(Purpose.REOPEN, ()):
-            self._memory.stopping(record)
+        self._about_to_stop(by_purpose.get(Purpose.REOPEN, ()))
         if by_purpose:
             self._memory.flush()  # who was taken over by another driver cancels nothing
         for purpose, records in by_purpose.items():
@@ -267,6 +276,18 @@ class Dispatch:
                     self._cannot_stop(record)
             self._backend.hasten("axsched_poll", now + min(1.0, self._config.monitoring_interval))
 
+    def _about_to_stop(self, records: Iterable[Record]) -> None:
+        """Write down that these jobs are stopped for the driver's sake."""
+        for record in records:
+            if not record.job.stopping:
+                record.job.stopping = True
+                self._memory.stopping(record)
+
+    def _grace(self, job: Job) -> float:
+        """Seconds that a cancelled job may take to end."""
+        patient = job.purpose is Purpose.TIME_LIMIT and self.halted is None
+        return policies.LIMIT_GRACE if patient else policies.CANCEL_GRACE
+
     def _cannot_stop(self, record: Record) -> None:
         """The backend does not end the job: leave it alone, and settle the trial without it."""
         job = record.job
@@ -277,7 +298,7 @@ class Dispatch:
         )
         if job.purpose is Purpose.REOPEN:
             # It may yet have a result, and a second job beside it must not be.
-            job.purpose, job.cancel_sent, job.cancel_due = None, False, None
+            job.purpose, job.cancel_sent, job.cancel_since = None, False, None
             self._left.add(record.index)
         else:
             self._cancelled(record, "could not be stopped")
@@ -285,7 +306,7 @@ class Dispatch:
     def _cancelled(self, record: Record, message: str) -> None:
         """The job is over because it was cancelled: what that means depends on by whom."""
         job = record.job
-        # A driver before this one may have stopped it for its own sake, and died.
+        # It may have been stopped in an earlier call, or by a driver that has died since.
         purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
         if purpose is Purpose.CLOSED:
             self.retire(record)
@@ -501,16 +522,19 @@ class Dispatch:
                 self._emit("job_state", record, message=status.message)
             return
         job.status = status
+        if status.state is JobState.LOST:
+            # If it only seems to be lost, its claim keeps it from ever starting beside the next.
+            self._claim(record, "given up as lost")
+        if job.purpose is Purpose.TIME_LIMIT and policies.machines_failed(status):
+            job.purpose = None  # its machine has died, and with it who keeps the limit there
         if job.purpose is Purpose.CLOSED:
             self.retire(record)
         elif status.state is JobState.SUCCEEDED:
             record.stage, record.state = Stage.FETCHING, TrialState.RUNNING
             job.result_due, job.next_fetch = now + self._session.info.result_grace, now
-        elif status.state is JobState.CANCELLED or job.purpose is not None:
+        elif status.state is JobState.CANCELLED or job.purpose is not None or job.stopping:
             self._cancelled(record, status.message)
         elif policies.tried_again(status, self._counted(record)):
-            # If it only seems to be lost, its claim keeps it from ever starting beside the next.
-            self._claim(record, "given up as lost")
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             words = status.message or status.backend_state or status.state.value
             log.warning("Trial %d: %s; it is tried again.", record.index, words)
@@ -530,6 +554,8 @@ class Dispatch:
             return jobfolder.try_claim(record.job.request.folder, f"driver: {why}")
         except FileNotFoundError:
             return True  # a job without a folder cannot begin
+        except OSError as error:
+            raise self.attempts.unwritable(error) from error
 
     def _counted(self, record: Record) -> int:
         """How many attempts of a trial speak against it."""

@@ -96,11 +96,13 @@ class Engine:
         """Run ``begin`` on the engine's thread, then turn after turn until ``until()`` is true.
 
         Without ``until``, one turn is made. Returns True where Ctrl-C cut it short: then the
-        jobs were cancelled and their trials are open again.
+        jobs were cancelled and their trials are open again, or they were left running.
         """
         future: Future[None] = Future()
 
         def start() -> None:
+            if self._future is future:
+                return  # a Ctrl-C came between its being put and our knowing that it was
             self._future, self._until = future, until or (lambda: True)
             self.left_behind, self.unmade = False, 0
             self._one_turn = until is None
@@ -111,29 +113,32 @@ class Engine:
             if self.cancel_wanted:  # it came while the call was being prepared
                 self.halt(Purpose.ABANDON)
 
-        self._inbox.put(start)
-        return self._wait(future)
+        return self._wait(future, start)
 
-    def _wait(self, future: Future[None]) -> bool:
-        """Wait for a call's end; say whether Ctrl-C was pressed meanwhile.
+    def _wait(self, future: Future[None], start: Callable[[], None]) -> bool:
+        """Begin a call and wait for its end; say whether Ctrl-C was pressed meanwhile.
 
         The first Ctrl-C cancels the jobs, the second does not wait for them, and leaves even
         where the runner's hook in hand does not return.
         """
         pressed = handled = 0
+        begun = False
         while True:
             try:
+                if not begun:
+                    self._inbox.put(start)
+                    begun = True
                 while handled < pressed:
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
                 # Not for ever: a Ctrl-C that comes just before the wait does not end it.
                 wait((future,), policies.CTRL_C_LAG if handled < 2 else policies.LEAVING_GRACE)
-                if future.done():
-                    future.result()
-                    return handled > 0
             except KeyboardInterrupt:
                 pressed += 1
                 continue
+            if future.done():
+                future.result()  # raises what ended it
+                return handled > 0
             if handled < 2 or self._owner_busy:
                 continue  # the optimizer is never left in the middle
             log.warning("The runner does not answer; it is left behind in the middle of a call.")
@@ -160,7 +165,8 @@ class Engine:
         self._inbox.put(lambda: self.dispatch.woken(key))
 
     def shut_down(self) -> None:
-        """Cancel what runs, leaving its trials open, then let the runner and the threads go."""
+        """Cancel what runs, leaving its trials open, or leave it, as ``on_exit`` says; then let the
+        runner and the threads go."""
         if self._dismissed:
             self._thread.join(policies.CANCEL_GRACE)
         if self._over or self._dismissed:
@@ -220,8 +226,10 @@ class Engine:
         def finish() -> None:
             self._over = True
             try:
-                self.dispatch.close(wait)
-                self._memory.close()
+                try:
+                    self.dispatch.close(wait)
+                finally:
+                    self._memory.close()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 closed.set_exception(error)
             else:
@@ -368,7 +376,7 @@ class Engine:
         if self._failure is None:
             self._failure = error
         self._fatal = self._fatal or fatal
-        self.to_make = 0
+        self._make_no_more()
         for record in self.dispatch.at(Stage.WAITING):
             if not record.in_doubt:
                 self.dispatch.park(record)

@@ -177,7 +177,8 @@ class RunnerSpec:
         """Ask the backend to stop jobs: queued, running, ended and unknown ones. Idempotent.
 
         Need not wait for their end: a job *is* cancelled when a later poll says so. The core
-        stops waiting after ten seconds, at once after ``NOT_POSSIBLE``.
+        stops waiting after ten seconds (ten minutes for a job over its time limit), at once after
+        ``NOT_POSSIBLE``.
 
         Called: on Ctrl-C, on a timeout, over a time limit, by ``scheduler.cancel()`` and
             ``axsched cancel``, and for jobs whose trial the user has ended.

@@ -163,12 +163,13 @@ def environment(request: JobRequest) -> Mapping[str, str]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of the protocol; None where it is missing, torn, huge or not JSON."""
+    """Read a JSON file of the protocol; None where it is missing, torn, huge or not JSON, or where
+    the file system does not answer: no information."""
     try:
         with path.open("rb") as file:
             data = file.read(JSON_LIMIT + 1)
         return json.loads(data) if len(data) <= JSON_LIMIT else None
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -235,8 +236,12 @@ def try_claim(folder: Path, who: str) -> bool:
         descriptor = os.open(folder / CLAIM, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({"by": who}, file)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"by": who}, file)
+    except OSError:  # the disk is full: an empty claim would be anybody's
+        (folder / CLAIM).unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -111,6 +111,8 @@ class TrialMemory:
     origin: Any = None
     """What the optimizer needs to make the trial again as it was made; None: it was given."""
     attempts: int = 0
+    number: int = 0
+    """Of the last attempt: some may have been passed over."""
     excused: int = 0
     key: str | None = None
     """Of the last job; None where there was none."""
@@ -136,6 +138,8 @@ class RunMemory:
     """The trials that the snapshot does not hold, or that have gone on since."""
     to_make: int
     """How many trials the interrupted call had still to make."""
+    numbers: Mapping[int, int]
+    """The greatest attempt's number that any line names, by trial."""
     length: int = 0
     """Bytes of whole lines; what follows is a torn line."""
 
@@ -147,6 +151,7 @@ class _Reader:
     snapshot: str | None = None
     trials: dict[int, TrialMemory] = field(factory=dict)
     to_make: int = 0
+    numbers: dict[int, int] = field(factory=dict)
 
     def take(self, line: dict[str, Any]) -> None:
         kind = line.pop("k")
@@ -166,6 +171,7 @@ class _Reader:
         self.snapshot = name
         if fresh:
             self.trials.clear()
+            self.to_make = 0
 
     def _call(self, to_make: int) -> None:
         self.to_make = to_make
@@ -180,7 +186,10 @@ class _Reader:
     def _key(self, i: int, n: int, key: str, x: int = 0) -> None:
         trial = self.trials[i]
         trial.excused = x
-        trial.attempts, trial.key, trial.handle = n, key, None
+        if n != trial.number:  # else it was prepared, not sent, and prepared again
+            trial.attempts += 1
+        trial.number, trial.key, trial.handle = n, key, None
+        self.numbers[i] = max(n, self.numbers.get(i, 0))
         trial.stopping = False
 
     def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:
@@ -247,7 +256,13 @@ def read(path: Path) -> RunMemory:
             words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise JournalDamaged(path, number, words) from error
     return RunMemory(
-        reader.run, reader.objective, reader.snapshot, reader.trials, reader.to_make, length
+        reader.run,
+        reader.objective,
+        reader.snapshot,
+        reader.trials,
+        reader.to_make,
+        reader.numbers,
+        length,
     )
 
 

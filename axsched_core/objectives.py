@@ -237,6 +237,14 @@ class Chosen:
             return None
         return f"function-{hashlib.sha256(self.pickled).hexdigest()[:12]}.pkl"
 
+    def check_complete(self) -> None:
+        """Raise `InvalidInput` where it cannot be run for want of its secrets."""
+        if self.missing:
+            raise InvalidInput(
+                f"The objective needs {', '.join(self.missing)}, whose values may be secrets and "
+                "so are not written down: set the objective again, with them."
+            )
+
     def to_plain(self) -> dict[str, Any]:
         """What is written down of it: no secrets, only their names."""
         data = {"kind": self.objective.capability.value, **attrs.asdict(self.objective)}

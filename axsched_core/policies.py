@@ -20,6 +20,10 @@ FETCH_INTERVAL = 0.5
 CANCEL_GRACE = 10.0
 """Seconds that a cancelled job may take to end before the scheduler stops waiting for it."""
 
+LIMIT_GRACE = 600.0
+"""The same for one that is over its time limit: when its machine has died, the backend may need
+minutes to see it, and only then says that the job was not at fault."""
+
 LEAVING_GRACE = 2.0
 """Seconds that the runner has, after a second Ctrl-C, before its call is left behind."""
 
@@ -39,8 +43,11 @@ LOOKS_PER_SECOND = 1000
 
 def tried_again(status: JobStatus, attempt: int) -> bool:
     """True where a new attempt may help: the machines failed, not the objective."""
-    if attempt >= MAX_ATTEMPTS:
-        return False
+    return attempt < MAX_ATTEMPTS and machines_failed(status)
+
+
+def machines_failed(status: JobStatus) -> bool:
+    """True where a job has ended through no fault of its own."""
     return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
 
 

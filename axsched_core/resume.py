@@ -136,6 +136,8 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
             )
         scheduler._chosen = chosen
         engine.dispatch.attempts.take_objective(chosen, written=True)
+    scheduler._learn_metrics()
+    engine.dispatch.attempts.remember(found.numbers)
     for memory in found.trials.values():
         engine.records[memory.index] = remembered(memory, engine.dispatch)
     scheduler._left_to_make = found.to_make
@@ -210,9 +212,8 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     record = Record(
         memory.index, memory.parameters, attempts=memory.attempts, excused=memory.excused
     )
-    dispatch.attempts.remember(record)
     if memory.key is not None:
-        request = dispatch.attempts.request(memory.index, memory.attempts, memory.parameters)
+        request = dispatch.attempts.request(memory.index, memory.number, memory.parameters)
         record.latest = Job(
             request, memory.handle, sent=True, inherited=True, stopping=memory.stopping
         )

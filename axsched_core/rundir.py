@@ -61,6 +61,11 @@ class RunDirectory:
         """The key of a job of this run."""
         return f"{self.run_id}-{trial_index}-{attempt}"
 
+    def is_taken(self, trial_index: int, attempt: int) -> bool:
+        """True where there is, or was, a job of this number that no line of the journal knows."""
+        folder = self.job_folder(trial_index, attempt)
+        return folder.exists() or any(self.path.glob(f"jobs.forgotten*/{folder.name}"))
+
     def job_folder(self, trial_index: int, attempt: int) -> Path:
         """Where the job's files lie."""
         return self.path / "jobs" / f"{trial_index:05d}-{attempt}"

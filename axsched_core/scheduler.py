@@ -37,7 +37,7 @@ from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
 from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, keep_in_database
-from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
+from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, metrics_of
 from axsched_core.rundir import RunDirectory
@@ -278,7 +278,7 @@ class AxScheduler:
             on_the_way = len(engine.dispatch.active)
             engine.want(max_trials, again)
             engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
-            engine.made = []
+            engine.made, self._left_to_make = [], 0
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
                 self.config.synchronous if synchronous is None else synchronous
@@ -397,8 +397,7 @@ class AxScheduler:
         """
         with self._call("finish"):
             self._ready()
-            left, self._left_to_make = self._left_to_make, 0
-            return self._run(left, self._interrupted_before())
+            return self._run(self._left_to_make, self._interrupted_before())
 
     def _write_down(self) -> None:
         """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
@@ -460,6 +459,7 @@ class AxScheduler:
             if not made:
                 log.info("Nothing to propose now: %s", reason)
                 return None
+            self._memory.flush()  # the user may evaluate it by hand, for hours
             return made[0].index
 
     def run_trial(self, trial_index: int) -> Trial:
@@ -605,7 +605,7 @@ class AxScheduler:
 
     @property
     def run_directory(self) -> Path:
-        """Where this run's files lie; made when the first job is submitted."""
+        """Where this run's files lie; made when the first trial or job needs it."""
         return self._rundir.path
 
     def preview(self, parameters: Parameters | None = None) -> str:
@@ -659,7 +659,7 @@ class AxScheduler:
             self._rundir.name_after(loaded.name)
             self._engine.records.clear()
             self._taken_up = False
-            self._fingerprint, self._loaded = None, True
+            self._fingerprint, self._loaded, self._left_to_make = None, True, 0
         return self
 
     def _let_go(self) -> None:
@@ -732,13 +732,13 @@ class AxScheduler:
                     "No objective is set: call set_objective_function(f), "
                     "set_script_objective(path) or set_container_objective(image) first."
                 )
-            if self._chosen.missing:
-                raise InvalidInput(
-                    f"The objective needs {', '.join(self._chosen.missing)}, whose values may be "
-                    "secrets and so are not written down: set the objective again, with them."
-                )
+            self._chosen.check_complete()
         if write:
             self._write_down()
+        self._learn_metrics()
+
+    def _learn_metrics(self) -> None:
+        """Tell the engine what a result must hold."""
         self._engine.dispatch.objective_names = self._optimizer.objective_names
         self._engine.dispatch.required_metrics = self._optimizer.required_metrics
 
@@ -750,6 +750,9 @@ class AxScheduler:
         """Wait for trials, with a progress line; turn Ctrl-C into words."""
         try:
             interrupted = self._engine.perform(begin, until)
+        except BaseException:
+            self._left_to_make = self._engine.unmade
+            raise
         finally:
             self._engine.notify("run_ended")
         if interrupted:
@@ -801,6 +804,10 @@ class AxScheduler:
             )
 
     def _open_record(self, trial_index: int, *, on_the_way: bool = False) -> Record:
+        view = self._open_view(trial_index, on_the_way=on_the_way)
+        return self._engine.record(trial_index, view.parameters)
+
+    def _open_view(self, trial_index: int, *, on_the_way: bool = False) -> TrialView:
         _whole(trial_index, "trial_index", least=0)
         view = self._engine.owner.call(lambda: self._optimizer.trials([trial_index])).get(
             trial_index
@@ -809,10 +816,10 @@ class AxScheduler:
             raise InvalidInput(f"The experiment has no trial {trial_index}.")
         if not view.open:
             raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
-        record = self._engine.record(trial_index, view.parameters)
-        if not on_the_way and trial_index in self._engine.dispatch.active:
+        record = self._engine.dispatch.active.get(trial_index)
+        if record is not None and not on_the_way:
             raise InvalidInput(f"Trial {trial_index} is on the way already: {record.state.value}.")
-        return record
+        return view
 
     def _settle_by_hand(self, record: Record, outcome: Outcome, state: TrialState) -> None:
         record.state, record.message = state, outcome.reason

@@ -13,6 +13,7 @@ from axsched_core.errors import InvalidInput
 from axsched_core.memory import Memory
 from axsched_core.optimizers import LastRun, Optimizer, from_database
 from axsched_core.session import RunnerSession
+from axsched_core.trials import Record, TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler
@@ -104,6 +105,13 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
                 f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
             )
         resume.replay(optimizer, found.trials.values())
+        memory.ended()
+        for trial in found.trials.values():
+            if trial.state is None:
+                words = "another run has taken it over"
+                memory.outcome(
+                    Record(trial.index, trial.parameters, state=TrialState.CLOSED, message=words)
+                )
         return found.to_make
     finally:
         memory.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -59,12 +59,12 @@ class Actor:
 def patiently(future: Future[T]) -> T:
     """Wait for a future; a Ctrl-C meanwhile is raised when it is done."""
     interrupted: KeyboardInterrupt | None = None
-    while True:
+    while not future.done():
         try:
-            answer = future.result()
-            break
+            wait((future,))
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
+    answer = future.result()  # outside: a Ctrl-C may be what came of it
     if interrupted is not None:
         raise interrupted
     return answer

@@ -96,12 +96,13 @@ class Job:
     inherited: bool = False
     """A driver before this one submitted it."""
     stopping: bool = False
-    """A driver before this one was cancelling it, and its trial was to stay open."""
+    """It was cancelled for a driver's sake, this one's or one's before, and its trial is to stay
+    open."""
     purpose: Purpose | None = None
     """Set once it is to be cancelled."""
     cancel_sent: bool = False
-    cancel_due: float | None = None
-    """When the engine stops waiting for a job to end that is to be cancelled."""
+    cancel_since: float | None = None
+    """Since when it is to be cancelled."""
 
 
 @define(eq=False)

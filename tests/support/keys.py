@@ -17,6 +17,8 @@ def press_ctrl_c(when: threading.Event | threading.Semaphore, times: int = 1, ga
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(gap)  # the gap between two presses is what is played here
 
+    # Who was started in the background of a shell ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=press)
     thread.start()
     return thread
