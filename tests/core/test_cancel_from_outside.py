@@ -110,12 +110,14 @@ def test_a_request_from_before_does_not_kill_a_run_that_is_resumed(make: Make, t
     runner = ToyRunner(lambda request: None)
     scheduler = make(ToyOptimizer(), runner)
     scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.get_next_trial()
     left = died(scheduler, tmp_path)
     cancel_request.ask(left, None)
     runner.end(runner.key_of(0), {"loss": 1.0})
+    runner.finish = lambda request: {"loss": 1.0}
     with resume(left, runner) as again:
         again.finish()
-        assert again.trials[0].state is TrialState.SUCCEEDED
+    assert states(left) == {0: "SUCCEEDED", 1: "SUCCEEDED"}
 
 
 def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make):
@@ -125,6 +127,7 @@ def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make
     (scheduler.run_directory / "lock.json").unlink()  # as if it had slept for long
     with resume(scheduler.run_directory, runner, config={"on_exit": "leave"}):
         request = cancel_request.ask(scheduler.run_directory, None)
+        scheduler._engine._next_look = 0.0  # it looks at once
         with pytest.raises(RunLocked, match="taken over"):
             scheduler.monitor_trials()
         assert request.path.exists()
@@ -355,25 +358,17 @@ def test_cancel_leaves_nothing_to_take_up_or_to_make(make: Make):
     assert len(scheduler.trials) == 2
 
 
-def test_cancel_while_a_call_that_would_take_up_is_prepared(make: Make):
-    class CancelsAtALook(ToyOptimizer):
-        armed = False
-
-        def trials(self, indices=None):
-            if self.armed and indices:
-                self.armed = False
-                scheduler.cancel()
-            return super().trials(indices)
-
-    optimizer, runner = CancelsAtALook(), ToyRunner(lambda request: None)
+def test_cancel_while_a_call_is_prepared_that_runs_an_open_trial(make: Make):
+    optimizer, runner = ToyOptimizer(), ToyRunner(lambda request: None)
     scheduler = make(optimizer, runner, max_parallelism=1)
     presser = press_ctrl_c(runner.submitted)
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=5)
     presser.join()
-    optimizer.armed = True
-    with pytest.raises(OptimizerError):
-        scheduler.finish()
+    engine = scheduler._engine
+    opened = engine.records[0]  # what a call looks up before it begins
+    engine.cancel()
+    engine.perform(lambda: engine.want(4, [opened]), lambda: engine.idle)
     assert optimizer.count("ABANDONED") == len(optimizer.rows) == 1
     assert len(runner.requests) == 1
 
