@@ -18,10 +18,16 @@ import pytest
 from keys import press_ctrl_c
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, hookimpl
-from axsched_core.errors import InvalidInput, OptimizationInterrupted
-from axsched_core.jobs import CancelOutcome, JobHandle, RunnerInfo
-from axsched_core.trials import TrialState
+from axsched_core import AxScheduler, hookimpl, journal
+from axsched_core.batch import Batch
+from axsched_core.errors import (
+    BackendUnavailable,
+    InvalidInput,
+    OptimizationInterrupted,
+    RunnerError,
+)
+from axsched_core.jobs import CancelOutcome, Cause, JobHandle, JobState, JobStatus, RunnerInfo
+from axsched_core.trials import Record, TrialState
 
 Make = Callable[..., AxScheduler]
 
@@ -290,3 +296,224 @@ def test_a_trial_given_up_whose_job_may_have_been_submitted(make: Make):
     assert scheduler.abandon_trial(index).state is TrialState.CANCELLED
     scheduler.wait_for_completed_trials()
     assert [key for key, _ in runner.cancels] == list(runner.requests)
+
+
+# ---- what a review has found, so that it stays found -------------------------------------------
+
+
+def in_the_middle(make: Make, tmp_path: Path, **runner_settings: Any) -> tuple[Path, ToyRunner]:
+    """The run directory of a driver that died while one job ran, and the runner."""
+    runner = ToyRunner(lambda request: None, **runner_settings)
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    return died(scheduler, tmp_path), runner
+
+
+@pytest.mark.parametrize("call", ["wait_for_completed_trials", "monitor_trials", "cancel"])
+def test_results_are_understood_whatever_is_called_first(make: Make, tmp_path, call):
+    killed, runner = in_the_middle(make, tmp_path)
+    runner.end(runner.key_of(0), 0.5)  # a bare number
+    with resume(killed, runner) as again:
+        getattr(again, call)()
+        again.wait_for_completed_trials()
+        assert again.trials[0].results == {"loss": (0.5, None)}
+
+
+def test_no_job_is_submitted_without_its_secrets(make: Make, tmp_path):
+    script = tmp_path / "simulate.sh"
+    script.write_text("exit 0")
+    runner = ToyRunner(lambda request: None, capabilities=("script",))
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.set_script_objective(script, {"env": {"TOKEN": "abc"}})
+    scheduler.run_trial(scheduler.get_next_trial())
+    killed = died(scheduler, tmp_path)
+    runner.statuses[runner.key_of(0)] = JobStatus(JobState.LOST)
+    with resume(killed, runner) as again:
+        with pytest.raises(InvalidInput, match="needs TOKEN"):
+            again.wait_for_completed_trials()
+        assert len(runner.requests) == 1
+        again.set_script_objective(script, {"env": {"TOKEN": "abc"}})
+        again._session._runner.finish = lambda request: 1.0
+        again.finish()
+    assert [dict(r.objective.env) for r in runner.requests.values()] == [{"TOKEN": "abc"}] * 2
+
+
+def dropped(scheduler: AxScheduler) -> None:
+    engine = scheduler._engine
+    scheduler._finalizer()  # what the garbage collector calls
+    engine._thread.join(30)
+    assert not engine._thread.is_alive()
+
+
+def test_a_dropped_scheduler_leaves_its_trials_open(make: Make):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    dropped(scheduler)
+    assert len(runner.cancels) == 1
+    runner.finish = lambda request: 1.0
+    with resume(scheduler.run_directory, runner) as again:
+        again.finish()
+        assert again.trials[0].state is TrialState.SUCCEEDED
+
+
+def test_a_dropped_scheduler_that_was_taken_over_cancels_nothing(make: Make):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    (scheduler.run_directory / "lock.json").unlink()
+    with resume(scheduler.run_directory, runner, config={"on_exit": "leave"}):
+        dropped(scheduler)
+        assert runner.cancels == []
+
+
+@pytest.mark.parametrize(
+    "end",
+    [JobStatus(JobState.CANCELLED), JobStatus(JobState.FAILED, Cause.SIGNAL)],
+    ids=["cancelled", "killed"],
+)
+@pytest.mark.parametrize("same_session", [True, False])
+def test_a_job_that_dies_late_of_ctrl_c_is_run_again(make: Make, tmp_path, end, same_session):
+    class Slow(ToyRunner):
+        @hookimpl
+        def axsched_cancel(self, handles, reason):
+            self.cancels += [(handle.key, reason) for handle in handles]
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+    runner = Slow(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    presser = press_ctrl_c(runner.submitted, times=2, gap=1.0)
+    with pytest.raises(OptimizationInterrupted, match="1 have jobs that may run on"):
+        scheduler.run_optimization(max_trials=1)
+    presser.join()
+    killed = died(scheduler, tmp_path)
+    ended = threading.Timer(0.3, lambda: runner.end(runner.key_of(0), end))
+    runner.finish = lambda request: 1.0
+    ended.start()
+    if same_session:
+        scheduler.finish()  # waits for the job that was left
+        assert scheduler.trials[0].state is TrialState.SUCCEEDED
+    else:
+        with resume(killed, runner) as again:
+            again.finish()
+            assert again.trials[0].state is TrialState.SUCCEEDED
+    assert len(runner.requests) == 2
+
+
+def test_a_trial_of_a_loaded_experiment_in_a_batch(make: Make, tmp_path):
+    optimizer = ToyOptimizer()
+    optimizer.attach({"x": 0.1, "y": 0.2})
+    optimizer.save(tmp_path / "saved.json")
+    scheduler = make()
+    scheduler.run_optimization(max_trials=1)
+    scheduler.load_experiment(tmp_path / "saved.json")
+    with scheduler.batch_trial_context() as batch:
+        batch.add_trial({"x": 0.1, "y": 0.2}, trial_index=0)
+    scheduler.close()
+    with resume(scheduler.run_directory, ToyRunner()) as again:
+        assert again.client.count("COMPLETED") == 1
+        assert again._engine.dispatch.attempts.next(Record(0, {})).attempt == 3  # never used again
+
+
+def test_a_batch_that_could_not_be_run_keeps_its_trials(make: Make):
+    scheduler = make(runner=ToyRunner(capabilities=("function",)))
+    batch = Batch(scheduler, True)
+    batch.add_generated(2)
+    with pytest.raises(InvalidInput, match="No objective is set"):
+        batch.run()
+    scheduler.set_objective_function(loss)
+    batch.run()
+    assert len(batch.trials) == 2
+
+
+def test_what_was_left_to_make_survives_a_call_that_fails(make: Make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.FAULTS_BEFORE_GIVING_UP", 1)
+    optimizer, runner = ToyOptimizer(), ToyRunner()
+    scheduler = make(optimizer, runner, max_parallelism=1)
+    for _ in range(2):
+        runner.faults["axsched_submit"] = [RuntimeError("bug")]
+        with pytest.raises(RunnerError, match="bug"):
+            scheduler.finish() if optimizer.rows else scheduler.run_optimization(max_trials=4)
+    scheduler.finish()
+    assert optimizer.count("COMPLETED") == len(optimizer.rows) == 4
+    scheduler.run_optimization(max_trials=1)
+    scheduler.finish()  # nothing is left
+    assert len(optimizer.rows) == 5
+
+
+def test_a_runner_that_cannot_be_closed_keeps_no_lock(make: Make):
+    class Stuck(ToyRunner):
+        @hookimpl
+        def axsched_close(self, wait):
+            raise RuntimeError("stuck")
+
+    scheduler = make(ToyOptimizer(), Stuck())
+    scheduler.run_optimization(max_trials=1)
+    with pytest.raises(RuntimeError, match="stuck"):
+        scheduler.close()
+    with resume(scheduler.run_directory, ToyRunner()) as again:
+        assert again.client.count("COMPLETED") == 1
+
+
+def test_a_trial_that_was_handed_out_is_on_disk(make: Make, tmp_path):
+    scheduler = make()
+    index = scheduler.get_next_trial()
+    with resume(died(scheduler, tmp_path), ToyRunner()) as again:
+        again.complete_trial(index, {"loss": 1.0})
+        assert again.client.count("COMPLETED") == 1
+
+
+def test_a_keyboard_interrupt_of_the_runners_own_ends_the_call(make: Make, in_thread):
+    class Interrupted(ToyRunner):
+        @hookimpl
+        def axsched_submit(self, requests):
+            raise KeyboardInterrupt("the backend's")
+
+    scheduler = make(ToyOptimizer(), Interrupted())
+    with pytest.raises(KeyboardInterrupt, match="the backend's"):
+        in_thread(lambda: scheduler.run_optimization(max_trials=1)).result()
+
+
+def test_that_a_job_is_stopped_is_written_once(make: Make):
+    runner = ToyRunner(lambda request: None)
+    runner.faults["axsched_cancel"] = [BackendUnavailable("down") for _ in range(3)]
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.close()
+    lines = [line["k"] for _, _, line in journal.lines(scheduler.run_directory / journal.NAME)]
+    assert lines.count("stopping") == 1
+
+
+def test_numbers_that_were_passed_over_are_no_attempts(make: Make, tmp_path):
+    killed, runner = in_the_middle(make, tmp_path)
+    for number in (2, 3):
+        (killed / "jobs" / f"00000-{number}").mkdir(parents=True)
+    runner.statuses[runner.key_of(0)] = JobStatus(JobState.LOST)
+    with resume(killed, runner, config={"on_exit": "leave"}) as again:
+        again.monitor_trials()
+        again.monitor_trials()
+    assert list(runner.requests)[-1].endswith("-0-4")
+    runner.statuses[runner.key_of(0)] = JobStatus(JobState.LOST)
+    with resume(killed, runner) as again:
+        again._session._runner.finish = lambda request: 1.0
+        again.finish()
+        assert again.trials[0].state is TrialState.SUCCEEDED
+        assert again.trials[0].attempts == 3
+
+
+def test_a_machine_that_dies_is_not_the_jobs_time_limit(make: Make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+
+    class DeadNode(ToyRunner):
+        @hookimpl
+        def axsched_cancel(self, handles, reason):
+            self.finish = lambda request: 1.0
+            for handle in handles:  # the backend sees only now that the node is gone
+                self.end(handle.key, JobStatus(JobState.FAILED, Cause.NODE_FAIL))
+            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
+
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, DeadNode(lambda r: None), max_trial_monitoring_time=0.2)
+    scheduler.run_optimization(max_trials=1)
+    assert optimizer.count("COMPLETED") == 1
+    assert scheduler.trials[0].attempts == 2
