@@ -113,6 +113,8 @@ class Dispatch:
     def want(self, records: Iterable[Record]) -> None:
         """Have jobs submitted for these trials, none of which may be on the way."""
         for record in records:
+            if record.stage is Stage.TELLING:
+                continue  # it was cancelled while the call was being prepared
             assert record.index not in self.active, f"trial {record.index} is on the way"
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             self.active[record.index] = record
@@ -187,12 +189,16 @@ class Dispatch:
         """Start nothing more, and cancel what runs."""
         self.start_nothing_more(purpose)
         for record in self.undecided():
-            if not record.job.purpose:
-                if record.in_doubt:  # it is asked for once more, at once, to be cancelled
-                    self._backend.rest_until("axsched_submit", 0.0)
-                    self._backend.rest_until("axsched_reattach", 0.0)
-                record.job.purpose = self.halted
-                record.job.next_fetch = 0.0
+            self._stop(record, self.halted or purpose)
+
+    def _stop(self, record: Record, purpose: Purpose) -> None:
+        """Have a trial's job cancelled."""
+        if record.job.purpose is not None:
+            return
+        record.job.purpose, record.job.next_fetch = purpose, 0.0
+        if record.in_doubt:  # it is asked for once more, at once, to be cancelled
+            self._backend.rest_until("axsched_submit", 0.0)
+            self._backend.rest_until("axsched_reattach", 0.0)
 
     def start_nothing_more(self, purpose: Purpose) -> None:
         """Settle the trials whose jobs were not submitted yet; what runs goes on."""
@@ -217,16 +223,19 @@ class Dispatch:
         """
         self._left.update(record.index for record in self.undecided())
 
-    def cancel(self, indices: Iterable[int]) -> None:
-        """Have these trials given up, and their jobs cancelled."""
-        for index in indices:
-            record = self.active.get(index)
-            if record is None or record.stage is Stage.TELLING:
+    def cancel(self, records: Iterable[Record], purpose: Purpose = Purpose.ABANDON) -> None:
+        """Have these trials given up, and their jobs, where they have any, cancelled."""
+        for record in records:
+            if record.state.ended or record.stage is Stage.TELLING:
                 continue
-            if record.stage is Stage.WAITING and not record.in_doubt:
-                self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, Purpose.ABANDON.value)
-            elif record.job.purpose is None:
-                record.job.purpose, record.job.next_fetch = Purpose.ABANDON, 0.0
+            self.active[record.index] = record  # one without a job too: the optimizer is to hear it
+            self._left.discard(record.index)
+            if record.stage is Stage.IDLE or (
+                record.stage is Stage.WAITING and not record.in_doubt
+            ):
+                self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, purpose.value)
+            else:
+                self._stop(record, purpose)
 
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
@@ -296,7 +305,7 @@ class Dispatch:
             record.index,
             job.request.key,
         )
-        if job.purpose is Purpose.REOPEN:
+        if job.purpose in (Purpose.REOPEN, Purpose.FROM_SHELL):
             # It may yet have a result, and a second job beside it must not be.
             job.purpose, job.cancel_sent, job.cancel_since = None, False, None
             self._left.add(record.index)
@@ -334,7 +343,8 @@ class Dispatch:
         orphans = [
             r
             for r in self.at(Stage.WAITING)
-            if r.orphaned or (can and r.in_doubt and r.job.purpose is not None)
+            if (r.orphaned and r.index not in self._left)
+            or (can and r.in_doubt and r.job.purpose is not None)
         ]
         if not orphans or self._backend.resting("axsched_reattach", now):
             return

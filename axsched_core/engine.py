@@ -18,6 +18,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from axsched_core import cancel_request, policies
+from axsched_core.cancel_request import CancelRequest
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
 from axsched_core.dispatch import Dispatch
@@ -75,6 +76,8 @@ class Engine:
         self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake, memory)
         self._rundir, self._leaves_jobs = rundir, config.on_exit == "leave"
         self._next_look = 0.0
+        self._requests: list[CancelRequest] = []
+        """Those of other shells that this call is at."""
         self.changed_outside = False
         """Set when the user has ended a trial in the optimizer while we were at it."""
         self._over = self._dismissed = False
@@ -108,6 +111,7 @@ class Engine:
             self._one_turn = until is None
             self._look_outside, self._starved_at = bool(self.dispatch.active), None
             self._failure, self._fatal = None, False
+            self._requests.clear()
             self.dispatch.begin()
             begin()
             if self.cancel_wanted:  # it came while the call was being prepared
@@ -268,7 +272,10 @@ class Engine:
         self._make_no_more()
         if purpose is not Purpose.REOPEN:
             self._memory.ended()
+            self.unmade = 0
         self.dispatch.halt(purpose)
+        if purpose is Purpose.ABANDON:  # nothing is left that a later call would take up
+            self.dispatch.cancel(r for r in list(self.records.values()) if r.reopened)
 
     def _make_no_more(self) -> None:
         self.unmade += self.to_make
@@ -324,9 +331,10 @@ class Engine:
             self.halt(Purpose.TIMEOUT)
         try:
             self._look_for_requests(now)
-            if self.to_make or self.dispatch.active:
+            if self.to_make or self.dispatch.undecided():
                 self.dispatch.open()
             self.dispatch.advance(now)
+            self._answer_requests()
             if not self._owner_busy:
                 self._notify()
                 self._consult()
@@ -339,13 +347,28 @@ class Engine:
         if now < self._next_look:
             return
         self._next_look = now + policies.LOOK_INTERVAL
-        for request in cancel_request.found(self._rundir.path):
+        new = [r for r in cancel_request.found(self._rundir.path) if r not in self._requests]
+        if new:
+            self._memory.flush()  # who was taken over leaves them to the driver that did it
+        for request in new:
             log.warning("Asked by axsched cancel: %s.", request)
             if request.trials is None:
                 self.halt(Purpose.ABANDON)
             else:
-                self.dispatch.cancel(request.trials)
-            request.done()
+                self.dispatch.cancel(self.records[i] for i in request.trials if i in self.records)
+        self._requests += new
+
+    def _answer_requests(self) -> None:
+        """Let those know who have asked, once what has become of their trials is on disk."""
+        if not self._requests:
+            return
+        undecided = {record.index for record in self.dispatch.undecided()}
+        for request in list(self._requests):
+            asked = undecided if request.trials is None else undecided.intersection(request.trials)
+            if not asked:
+                self._memory.flush()
+                request.done()
+                self._requests.remove(request)
 
     def _finish(self) -> None:
         if self._until is None or self._owner_busy or not self._ended():

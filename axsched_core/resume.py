@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from axsched_core import digest, journal, options
+from axsched_core import cancel_request, digest, journal, options
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
 from axsched_core.engine import OUTCOMES
@@ -52,11 +52,13 @@ def resume(
     memory = Memory()
     memory.open(path, None)
     try:
+        for request in cancel_request.found(path):
+            request.done()  # of a driver before this one
         found = journal.read(path / journal.NAME)
         journal.repair(path / journal.NAME, found.length)
         adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
-            runner, runner_options = _runner_of_before(path, found.run, runner_options)
+            runner, runner_options = runner_of_before(path, found.run, runner_options)
         scheduler = cls(
             adapter,
             runner,
@@ -87,19 +89,26 @@ def _optimizer_of_before(path: Path, found: RunMemory, given: Any) -> Any:
     return from_file(found.run["optimizer"], snapshot, found.run["seed"])
 
 
-def _runner_of_before(
+def runner_of_before(
     path: Path, run: Mapping[str, Any], given: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    if run["runner_options"] is None:
+    """The name and options of a run's runner; those that are given go before those written down.
+
+    Raises:
+        InvalidInput: there are options that were not written down.
+    """
+    if run["runner_options"] is None and given is None:
         raise InvalidInput(
-            f"The runner {run['runner']!r} of {path} was given as an instance; pass "
-            "another one: resume(run_dir, runner=...)."
+            f"The runner {run['runner']!r} of {path} was given as an instance, so its options were "
+            "not written down; pass another one: resume(run_dir, runner=...), or the options: "
+            "resume(run_dir, runner_options={...}), in the shell --option key=value."
         )
-    chosen = {**run["runner_options"], **(given or {})}
+    chosen = {**(run["runner_options"] or {}), **(given or {})}
     if missing := [name for name in run["secrets"] if name not in chosen]:
         raise InvalidInput(
             f"The runner options {', '.join(missing)} are secret, so their values were not written "
-            f"down; pass them again: resume(run_dir, runner_options={{{missing[0]!r}: ...}})."
+            f"down; pass them again: resume(run_dir, runner_options={{{missing[0]!r}: ...}}), "
+            f"in the shell --option {missing[0]}=..."
         )
     return run["runner"], chosen
 

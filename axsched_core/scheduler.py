@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -551,19 +551,50 @@ class AxScheduler:
             return self._snapshots()
 
     def cancel(self) -> None:
-        """Cancel all jobs that are on the way and abandon their trials.
+        """Cancel all jobs that are on the way and abandon their trials, and those that Ctrl-C
+        has left open; nothing is left to `finish`.
 
         May be called from any thread: a call that is on the stack then ends in good order.
         """
         try:
             with self._call("cancel"):
                 engine = self._engine
-                if (engine.dispatch.active or engine.to_make) and engine.perform(
+                self._interrupted_before()
+                if engine.perform(
                     lambda: engine.halt(Purpose.ABANDON), lambda: not engine.dispatch.busy
                 ):
                     raise self._interrupted()
         except SchedulerBusy:
             self._engine.cancel()
+
+    def _cancel_from_shell(self, trials: Collection[int] | None) -> tuple[list[Trial], list[Trial]]:
+        """What ``axsched cancel`` does where no driver lives: nothing is started, and the jobs of
+        other trials run on.
+
+        Args:
+            trials: their indices; None: all, and nothing is left to `finish`.
+
+        Returns:
+            Those that have ended, and those whose jobs could not be stopped: they are as before.
+        """
+        with self._call("cancel"):
+            self._ready(objective=False)
+            engine, dispatch, self._left_to_make = self._engine, self._engine.dispatch, 0
+            self._interrupted_before()
+            records = engine.records.values() if trials is None else map(engine.records.get, trials)
+            chosen = [r for r in records if r is not None and not r.state.ended]
+
+            def begin() -> None:
+                dispatch.start_nothing_more(Purpose.REOPEN)
+                dispatch.leave()
+                if trials is None:
+                    self._memory.ended()
+                dispatch.cancel(chosen, Purpose.FROM_SHELL)
+
+            if engine.perform(begin, lambda: not dispatch.busy):
+                raise self._interrupted()
+            ended = [r.snapshot() for r in chosen if r.state.ended]
+            return ended, [r.snapshot() for r in chosen if not r.state.ended]
 
     @contextlib.contextmanager
     def batch_trial_context(self, synchronous: bool | None = None) -> Iterator[Batch]:
@@ -718,6 +749,8 @@ class AxScheduler:
             elif self._memory.opened and self._fingerprint is not None and name != "close":
                 self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
         finally:
+            if self._engine.dispatch.halted is Purpose.ABANDON:
+                self._left_to_make = 0
             self._lock.release()
 
     def _alive(self) -> None:

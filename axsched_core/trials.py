@@ -63,6 +63,7 @@ class Purpose(enum.Enum):
     """Why the engine cancels a job, and so what becomes of its trial."""
 
     ABANDON = "cancelled by the user"
+    FROM_SHELL = "cancelled by axsched cancel"
     TIMEOUT = "the run's timeout"
     TIME_LIMIT = "the job's time limit"
     REOPEN = "the driver was interrupted"

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from axsched_core import journal, plugins
+from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.cli.runs import RUN_DIR, in_words, journal_of
 from axsched_core.errors import InvalidInput
 from axsched_core.lock import RunLock
+from axsched_core.resume import runner_of_before
 from axsched_core.session import RunnerSession
 
 
 @click.command()
 @RUN_DIR
+@RUNNER_OPTIONS
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clean(run_dir: Path, yes: bool) -> None:
+def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
     """Remove what the run in RUN_DIR has left on its backend: containers, queued jobs.
 
     Shows it first, and asks. Jobs that run are stopped, and their results are lost; the run can
     still be resumed, and makes them anew. The run directory itself is not touched. Refused while
-    a driver is at the run. Ends with status 1 where you say no.
+    a driver is at the run. Ends with status 1 where you say no. Secret options of the runner, and
+    those of one that was given as an instance, were not written down: give them again.
     """
     with in_words():
         path = journal_of(run_dir)
@@ -29,9 +34,8 @@ def clean(run_dir: Path, yes: bool) -> None:
         lock = RunLock(path.parent)
         lock.acquire()
         try:
-            # An instance's options are not written down: then the runner's defaults have to do.
-            runner = plugins.load(run["runner"]).make_runner(run["runner_options"] or {})
-            session = RunnerSession(runner)
+            name, chosen = runner_of_before(path.parent, run, options or None)
+            session = RunnerSession(plugins.load(name).make_runner(chosen))
             try:
                 _clean(session, run["run_id"], yes)
             finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,19 +9,10 @@ import attrs
 import click
 
 from axsched_core import plugins
+from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.errors import AxschedError
 from axsched_core.jobs import Check
 from axsched_core.options import mask
-
-
-def _pair(given: str) -> tuple[str, Any]:
-    name, equals, value = given.partition("=")
-    if not equals or not name:
-        raise click.BadParameter(f"{given!r} is not of the form key=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value  # a plain word
 
 
 def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
@@ -44,19 +34,12 @@ def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option(
-    "--option",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One of the runner_options; the value as JSON, or a plain word. May be repeated.",
-)
-def doctor(name: str | None, pairs: Sequence[str]) -> None:
+@RUNNER_OPTIONS
+def doctor(name: str | None, options: dict[str, Any]) -> None:
     """Look whether the runner NAME, or every installed one, can be used from here.
 
     Ends with status 1 where a check has failed.
     """
-    options = dict(_pair(pair) for pair in pairs)
     if options and name is None:
         raise click.UsageError("--option needs the NAME of the runner that it is for.")
     names = [name] if name else sorted({one.name for one in plugins.installed()})

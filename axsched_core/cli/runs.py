@@ -7,16 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from axsched_core import cancel_request, journal
+from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrupted, RunLocked
 from axsched_core.lock import RunLock
 from axsched_core.scheduler import AxScheduler
+from axsched_core.trials import TrialState
 
 TAKEN_WITHIN = 30.0
-"""Seconds that `cancel` waits for a living driver to take its request."""
+"""Seconds that `cancel` waits for a living driver; longer than that waits for jobs to end."""
 
 RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 
@@ -35,13 +38,14 @@ def in_words() -> Iterator[None]:
 
 @click.command()
 @RUN_DIR
-def resume(run_dir: Path) -> None:
+@RUNNER_OPTIONS
+def resume(run_dir: Path, options: dict[str, Any]) -> None:
     """Go on with the run in RUN_DIR whose driver has ended, and finish it.
 
     Prints Ax's best parameters as JSON. Ends with status 1 and the reason where that cannot be,
-    with 130 after Ctrl-C.
+    with 130 after Ctrl-C. Secret options of the runner were not written down: give them again.
     """
-    with in_words(), AxScheduler.resume(run_dir) as scheduler:
+    with in_words(), AxScheduler.resume(run_dir, runner_options=options or None) as scheduler:
         best = scheduler.finish()
         click.echo(json.dumps(best, indent=2, default=repr))
 
@@ -75,44 +79,71 @@ def salvage(run_dir: Path) -> None:
 @click.command()
 @RUN_DIR
 @click.argument("trials", type=int, nargs=-1)
-def cancel(run_dir: Path, trials: tuple[int, ...]) -> None:
-    """Cancel the jobs of the run in RUN_DIR, or only those of some TRIALS (their indices).
+@RUNNER_OPTIONS
+def cancel(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
+    """Cancel the run in RUN_DIR, or only some of its TRIALS (their indices).
 
-    The trials are abandoned. Where the run's driver lives, it is asked to do it; else it is done
-    here, and the run can still be resumed.
+    Jobs that run are cancelled, and all trials that are open are abandoned; nothing is left that
+    resume would make. With TRIALS this is done to these alone. Where the run's driver lives, it is
+    asked to do it; else it is done here, and the run can still be resumed. Ends with status 1
+    where a job could not be stopped, or the driver does not answer.
     """
     with in_words():
         path = journal_of(run_dir)
         _refuse_ended(path, trials)
-        try:
-            lock = RunLock(path.parent)
-            lock.acquire()
-        except RunLocked:
-            _ask_driver(path.parent, trials)
-            return
-        lock.release()
-        # Other trials' jobs are none of our business: they run on.
-        with AxScheduler.resume(run_dir, config={"on_exit": "leave"}) as scheduler:
-            if trials:
-                for index in trials:
-                    scheduler.abandon_trial(index, "cancelled by axsched cancel")
-            else:
-                scheduler.cancel()
+        if _done_by_driver(path.parent, trials):
+            click.echo("The driver has cancelled.")
+        else:
+            _cancel_here(path.parent, trials, options)
+
+
+def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
+    # Other trials' jobs are none of our business: they run on.
+    with AxScheduler.resume(
+        run_dir, runner_options=options or None, config={"on_exit": "leave"}
+    ) as scheduler:
+        ended, running = scheduler._cancel_from_shell(set(trials) or None)
+    for trial in ended:
+        if trial.state is not TrialState.CANCELLED:
+            click.echo(f"Trial {trial.index} has ended by itself: {trial.state}.")
+    if running:
+        raise click.ClickException(
+            f"The jobs of these trials could not be stopped, and may run on: "
+            f"{', '.join(str(trial.index) for trial in running)}. The trials are as they were: try "
+            "again later, or stop the jobs on their backend."
+        )
     click.echo("Cancelled; no driver was at it.")
 
 
-def _ask_driver(run_dir: Path, trials: tuple[int, ...]) -> None:
+def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:
+    """Ask the run's driver; False where there is none, or none any more."""
+    if not _has_driver(run_dir):
+        return False
     request = cancel_request.ask(run_dir, trials or None)
     deadline = time.monotonic() + TAKEN_WITHIN
-    while request.path.exists():
-        if time.monotonic() > deadline:
-            click.echo(
-                f"The driver has not taken the request in {TAKEN_WITHIN:.0f} s. It looks while "
-                f"one of its calls waits for trials; to withdraw the request: rm {request.path}"
-            )
-            raise SystemExit(1)
-        time.sleep(0.05)
-    click.echo("The driver cancels.")
+    try:
+        while request.path.exists():
+            if time.monotonic() > deadline:
+                raise click.ClickException(
+                    f"The driver has not done it in {TAKEN_WITHIN:.0f} s, and is not asked any "
+                    "more. It looks while one of its calls waits for trials."
+                )
+            time.sleep(0.2)
+            if not _has_driver(run_dir):
+                return not request.path.exists()
+        return True
+    finally:
+        request.done()  # whatever has come between: no later call is to find it
+
+
+def _has_driver(run_dir: Path) -> bool:
+    lock = RunLock(run_dir)
+    try:
+        lock.acquire()
+    except RunLocked:
+        return True
+    lock.release()
+    return False
 
 
 def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:

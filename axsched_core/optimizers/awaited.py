@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from axsched_core.errors import InvalidInput
-from axsched_core.optimizers.base import Optimizer
+from axsched_core.optimizers.base import Optimizer, TrialView
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
@@ -50,5 +51,8 @@ class AwaitedOptimizer(Optimizer):
     def parameter_names(self) -> tuple[str, ...]:
         _refuse()
 
-    check = ask = tell = annotate = attach = validate = trials = _refuse
+    def trials(self, indices: Sequence[int] | None = None) -> dict[int, TrialView]:
+        return {}
+
+    check = ask = tell = annotate = attach = validate = _refuse
     initial_trials_left = best = save = _refuse

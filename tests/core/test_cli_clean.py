@@ -24,6 +24,7 @@ class Untidy(ToyRunner):
         super().__init__()
         self.left = ["job one", "job two"]
         self.asked: list[str] = []
+        self.options: list[dict[str, object]] = []
 
     @hookimpl
     def axsched_find_leftovers(self, run_id: str) -> Sequence[str]:
@@ -49,13 +50,14 @@ def run_dir(make: Callable[..., AxScheduler]) -> Path:
 def runner(monkeypatch: pytest.MonkeyPatch) -> Untidy:
     """What the run's runner is loaded as."""
     made = Untidy()
-    loaded = SimpleNamespace(make_runner=lambda options: made)
+    loaded = SimpleNamespace(make_runner=lambda options: made.options.append(options) or made)
     monkeypatch.setattr(plugins, "load", lambda name: loaded)
     return made
 
 
 def clean(*arguments: object, answer: str = "") -> click.testing.Result:
-    return CliRunner().invoke(main, ["clean", *map(str, arguments)], input=answer)
+    given = ["--option", "url=here"]  # what an instance was given is not written down
+    return CliRunner().invoke(main, ["clean", *given, *map(str, arguments)], input=answer)
 
 
 def test_it_shows_asks_and_removes(run_dir: Path, runner: Untidy):
@@ -74,6 +76,15 @@ def test_it_shows_asks_and_removes(run_dir: Path, runner: Untidy):
 def test_with_yes_it_does_not_ask(run_dir: Path, runner: Untidy):
     assert clean(run_dir, "--yes").exit_code == 0
     assert runner.left == []
+
+
+def test_it_makes_no_runner_of_defaults_in_place_of_an_instance(run_dir: Path, runner: Untidy):
+    result = CliRunner().invoke(main, ["clean", str(run_dir), "--yes"])
+    assert result.exit_code == 1
+    assert "given as an instance" in result.stderr
+    assert runner.asked == []
+    assert clean(run_dir, "--yes").exit_code == 0
+    assert runner.options == [{"url": "here"}]
 
 
 def test_it_is_refused_while_a_driver_is_at_the_run(run_dir: Path, runner: Untidy):

@@ -82,7 +82,7 @@ def test_resume_names_the_command_for_a_damaged_journal(finished: Path):
 
 
 def test_ctrl_c_ends_it_with_words(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    def interrupted(_: Path) -> None:
+    def interrupted(_: Path, **__: object) -> None:
         raise OptimizationInterrupted("Interrupted: 3 trials have results. To go on: ...")
 
     monkeypatch.setattr(runs.AxScheduler, "resume", interrupted)

@@ -6,6 +6,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl, journal, objectives, options
+from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import AxschedError, InvalidInput
 from axsched_core.jobs import Event
@@ -93,6 +95,36 @@ def test_secret_runner_options(distribution, tmp_path, caplog, secret):
         assert again._session._runner.token == secret
     assert holds(run_dir, secret) == []
     assert secret not in caplog.text
+
+
+def test_what_was_not_written_down_is_given_in_the_shell(
+    distribution, tmp_path, secret, monkeypatch
+):
+    distribution("lab", WITH_SECRETS)
+    config = {"job_output_dir": tmp_path / "out", "progress": False, "monitoring_interval": 0.05}
+    options = {"token": secret, "env": {}}
+    with AxScheduler(ToyOptimizer(), "lab", config, options) as scheduler:
+        scheduler.run_optimization(max_trials=1)
+    runner = scheduler._session._runner
+    with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
+        by_instance.run_optimization(max_trials=1)
+    real, made = AxScheduler.resume, []
+
+    def resume(run_dir: Path, **more: Any) -> AxScheduler:  # the shell cannot load a toy
+        made.append(real(run_dir, optimizer=ToyOptimizer(), **more))
+        return made[-1]
+
+    monkeypatch.setattr(runs, "AxScheduler", SimpleNamespace(resume=resume))
+    given = ["--option", f"token={secret}", "--option", 'env={"KEY": "x"}']
+    for run_dir in (scheduler.run_directory, by_instance.run_directory):
+        for command in ("resume", "cancel"):
+            refused = CliRunner().invoke(main, [command, str(run_dir)])
+            assert refused.exit_code == 1
+            assert "in the shell --option " in refused.stderr
+            done = CliRunner().invoke(main, [command, str(run_dir), *given])
+            assert done.exit_code == 0, done.stderr
+            assert made[-1]._session._runner.token == secret
+        assert holds(run_dir, secret) == []
 
 
 @pytest.mark.parametrize(
