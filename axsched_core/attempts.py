@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
@@ -111,6 +113,7 @@ class Attempts:
         objective = self._chosen.objective if self._chosen is not None else None
         own = getattr(objective, "time_limit", None)
         limit = self._config.max_trial_monitoring_time
+        needs: Resources = getattr(objective, "resources", Resources())
         return JobRequest(
             key=self._rundir.key(index, attempt),
             trial_index=index,
@@ -118,7 +121,7 @@ class Attempts:
             parameters=dict(parameters),
             folder=self._rundir.job_folder(index, attempt),
             objective=objective,
-            resources=Resources(time_limit=min(limit, own) if own else limit),
+            resources=attrs.evolve(needs, time_limit=min(limit, own) if own else limit),
         )
 
     def unwritable(self, error: OSError) -> InvalidInput:

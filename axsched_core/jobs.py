@@ -141,6 +141,8 @@ class FunctionObjective:
     """True: called as ``f(x=..., y=...)``; False: as ``f({"x": ..., "y": ...})``."""
     python: tuple[int, int]
     """(major, minor) of the Python that pickled it."""
+    resources: Resources = field(factory=Resources)
+    """What each of its jobs needs; its time limit is not used."""
 
     @property
     def capability(self) -> Capability:
@@ -173,6 +175,8 @@ class ScriptObjective:
     """Seconds from the moment the job runs."""
     script: str | None = None
     """The script itself, one of ``argv``: for runners that bring it to another machine."""
+    resources: Resources = field(factory=Resources)
+    """What each of its jobs needs; its time limit is not used."""
 
     @property
     def capability(self) -> Capability:

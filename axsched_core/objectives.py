@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import attrs
 import cloudpickle
 from attrs import field, frozen
 from attrs.converters import optional as optional_
-from attrs.validators import gt, optional
+from attrs.validators import ge, gt, optional
 
 from axsched_core import journal, options
 from axsched_core.errors import InvalidInput
@@ -24,6 +25,7 @@ from axsched_core.jobs import (
     ContainerObjective,
     FunctionObjective,
     Objective,
+    Resources,
     ScriptObjective,
 )
 
@@ -55,19 +57,24 @@ def function_objective(function: Callable[..., Any]) -> bytes:
 
 
 def bind_function(
-    function: Callable[..., Any], parameter_names: Sequence[str]
+    function: Callable[..., Any],
+    parameter_names: Sequence[str],
+    resources: Mapping[str, Any] | None = None,
 ) -> FunctionObjective:
     """Decide how a function wants its parameters: one mapping, or by their names.
 
     Args:
         function: the objective.
         parameter_names: the search space's.
+        resources: what each job needs, see `Needs`.
 
     Raises:
-        InvalidInput: neither fits its signature.
+        InvalidInput: neither fits its signature; a resource is wrong.
     """
     python = (sys.version_info.major, sys.version_info.minor)
-    return FunctionObjective(_name(function), _wants_keywords(function, parameter_names), python)
+    needs = options.build(Needs, resources, "resources").as_resources()
+    keywords = _wants_keywords(function, parameter_names)
+    return FunctionObjective(_name(function), keywords, python, needs)
 
 
 def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:
@@ -103,8 +110,42 @@ def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def memory_bytes(value: Any) -> int:
+    """Bytes, of a number of bytes or a text like "512M", "4G", "1.5GiB" (powers of 1024).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
+    if not isinstance(value, str) or found is None or not float(found[1]):
+        raise ValueError(f"must be bytes, or a text like '512M' or '4G', not {value!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
 @frozen
-class ScriptOptions:
+class Needs:
+    """What each job of an objective needs, where the runner looks at it (`axsched runners` says
+    ``resources``)."""
+
+    cpus: int | None = field(default=None, validator=optional(ge(1)))
+    """Cores."""
+    memory: Any = field(default=None, converter=optional_(memory_bytes))
+    """Bytes, or "512M", "4G"."""
+    gpus: int | None = field(default=None, validator=optional(ge(0)))
+    """GPUs."""
+
+    def as_resources(self) -> Resources:
+        """The same as the runner gets it."""
+        return Resources(self.cpus, self.memory, self.gpus)
+
+
+@frozen
+class ScriptOptions(Needs):
     """The ``script_options`` of `AxScheduler.set_script_objective`."""
 
     interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
@@ -144,6 +185,7 @@ def script_objective(
         working_dir=str(Path(working_dir).absolute()) if working_dir else None,
         time_limit=chosen.timeout,
         script=str(path),
+        resources=chosen.as_resources(),
     )
 
 
@@ -280,11 +322,15 @@ class Chosen:
                 pickled = path.read_bytes()
             except OSError as error:
                 raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
-            function = FunctionObjective(**{**fields, "python": tuple(fields["python"])})
+            function = FunctionObjective(
+                **{**fields, "python": tuple(fields["python"]), "resources": _resources(fields)}
+            )
             return Chosen(function, pickled, source)
         if kind == "script":
             missing, executable = tuple(fields.pop("env")), fields.pop("executable", "")
-            objective = ScriptObjective(**{**fields, "argv": tuple(fields["argv"])})
+            objective = ScriptObjective(
+                **{**fields, "argv": tuple(fields["argv"]), "resources": _resources(fields)}
+            )
             return Chosen(objective, None, source, missing, executable)
         missing, command = tuple(fields.pop("secrets")), fields["command"]
         fields["command"] = None if command is None else tuple(command)
@@ -301,6 +347,10 @@ class Chosen:
         return {key: value for key, value in data.items() if key not in _NOT_COMPARED}
 
 
-_NOT_COMPARED = {"sys_path", "file", "name", "python", "executable", "time_limit"}
+def _resources(fields: Mapping[str, Any]) -> Resources:
+    return Resources(**fields.get("resources", {}))
+
+
+_NOT_COMPARED = {"sys_path", "file", "name", "python", "executable", "time_limit", "resources"}
 """They may differ between drivers, the objective be the same; the digest knows a function better
 than its name does."""

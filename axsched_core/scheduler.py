@@ -32,6 +32,7 @@ from axsched_core.jobs import (
     Capability,
     JobResult,
     Parameters,
+    Resources,
 )
 from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
@@ -128,6 +129,7 @@ class AxScheduler:
         objective_fn: Callable[..., Any] | None = None,
         *,
         function: Callable[..., Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
     ) -> None:
         """Evaluate trials with a Python function.
 
@@ -137,6 +139,8 @@ class AxScheduler:
                 metric -> value, or a bare number where there is one objective; a value is a
                 number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``.
             function: the same under another name.
+            resources: what each job needs, where the runner looks at it: ``cpus``, ``memory``
+                (bytes, "4G"), ``gpus``; see `axsched_core.objectives.Needs`.
 
         Raises:
             InvalidInput: it is no function, cannot be pickled, or its arguments do not fit.
@@ -150,7 +154,8 @@ class AxScheduler:
         with self._call("set_objective_function"):
             self._require(Capability.FUNCTION)
             self._optimizer.check()
-            bound = objectives.bind_function(chosen, self._optimizer.parameter_names)
+            names = self._optimizer.parameter_names
+            bound = objectives.bind_function(chosen, names, resources)
             self._set_objective(Chosen(bound, pickled, digest.source_of(chosen)))
 
     def set_script_objective(
@@ -166,7 +171,8 @@ class AxScheduler:
         Args:
             script_path: the script.
             script_options: see `axsched_core.objectives.ScriptOptions`: ``interpreter``,
-                ``args``, ``timeout`` (s), ``env``, ``working_dir``.
+                ``args``, ``timeout`` (s), ``env``, ``working_dir``, ``cpus``, ``memory``,
+                ``gpus``.
 
         Raises:
             InvalidInput: the script is missing or cannot be run, or an option is wrong.
@@ -215,6 +221,9 @@ class AxScheduler:
                 "with that one. Their results are kept; a new experiment would not mix them.",
                 evaluated,
             )
+        needs = getattr(chosen.objective, "resources", Resources())
+        if needs != Resources() and not self._session.can(Capability.RESOURCES):
+            log.warning("The runner %r does not look at %s.", self._session.info.name, needs)
         self._chosen = chosen
         self._engine.dispatch.attempts.set_objective(chosen)
 

@@ -116,7 +116,7 @@ def fields(cls: type) -> str:
         lines = [f"* `{member.name}`{_colon(said.get(member.name))}" for member in cls]
     else:
         # As they are written: resolving them, as others may have done, changes `one.type`.
-        types = cls.__annotations__
+        types = {k: v for one in _ours(cls) for k, v in one.__annotations__.items()}
         lines = [
             f"* `{one.alias}: {types[one.name]}{_default(one)}`{_colon(said.get(one.name))}"
             for one in attrs.fields(cls)
@@ -125,7 +125,15 @@ def fields(cls: type) -> str:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The strings that stand below a class's fields."""
+    """The strings that stand below the fields of a class and of those that it derives from."""
+    return {name: text for one in _ours(cls) for name, text in _own_field_docs(one).items()}
+
+
+def _ours(cls: type) -> list[type]:
+    return [one for one in reversed(cls.__mro__) if one.__module__.startswith("axsched")]
+
+
+def _own_field_docs(cls: type) -> dict[str, str]:
     (tree,) = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
     said: dict[str, str] = {}

@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import objectives
+from axsched_core import AxScheduler, objectives
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import JobResult
+from axsched_core.jobs import JobResult, Resources
 from axsched_core.results import InvalidResult, metrics_of
 
 
@@ -263,3 +264,52 @@ def test_numpy_numbers_are_numbers():
         "loss": (0.5, None),
         "n": (3.0, None),
     }
+
+
+# ---- resources ---------------------------------------------------------------------------------
+
+
+def test_what_a_job_needs_reaches_the_runner(make, tmp_path: Path, caplog):
+    runner = ToyRunner(capabilities=("function", "script", "resources"))
+    scheduler = make(runner=runner, max_trial_monitoring_time=60.0)
+    scheduler.set_objective_function(lambda x, y: x, resources={"cpus": 2, "memory": "1.5G"})
+    scheduler.run_optimization(max_trials=1)
+    script = tmp_path / "simulate.sh"
+    script.write_text("exit 0")
+    scheduler.set_script_objective(script, {"gpus": 1, "memory": 1000, "timeout": 5})
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    found = [request.resources for request in runner.requests.values()]
+    assert found == [Resources(2, 3 << 29, None, 60.0), Resources(None, 1000, 1, 5)]
+    settings = {"optimizer": ToyOptimizer(), "runner": ToyRunner(capabilities=runner.capabilities)}
+    with AxScheduler.resume(scheduler.run_directory, **settings) as again:
+        again.run_optimization(max_trials=1)
+        (request,) = again._session._runner.requests.values()
+        assert request.resources == found[1]
+    assert "does not look at" not in caplog.text
+
+
+def test_a_runner_that_looks_at_no_resources_says_so(make, caplog):
+    scheduler = make(runner=ToyRunner(capabilities=("function",)))
+    scheduler.set_objective_function(lambda x, y: x, resources={"cpus": 2})
+    assert "The runner 'toy' does not look at Resources(cpus=2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        ({"cpus": 0}, "'cpus' must be >= 1"),
+        ({"memory": "much"}, "must be bytes, or a text like '512M' or '4G', not 'much'"),
+        ({"memory": "0G"}, "must be bytes"),
+        ({"memory": True}, "must be bytes"),
+        ({"gpu": 1}, "unknown key 'gpu'. Did you mean 'gpus'"),
+    ],
+)
+def test_resources_that_make_no_sense(make, tmp_path: Path, needs, words):
+    scheduler = make(runner=ToyRunner(capabilities=("function", "script")))
+    with pytest.raises(InvalidInput, match=words):
+        scheduler.set_objective_function(lambda x, y: x, resources=needs)
+    script = tmp_path / "simulate.sh"
+    script.write_text("exit 0")
+    with pytest.raises(InvalidInput, match=words):
+        scheduler.set_script_objective(script, needs)
