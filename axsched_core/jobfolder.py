@@ -145,7 +145,8 @@ def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int
 
 
 def _cloudpickle_beside(function_file: Path) -> Path:
-    path = function_file.with_name(CLOUDPICKLE)
+    # A later driver of the same run may pickle with another version.
+    path = function_file.with_name(f"cloudpickle-{cloudpickle.__version__}.zip")
     if not path.exists():
         package = Path(cloudpickle.__file__).parent
         packed = io.BytesIO()

@@ -102,7 +102,8 @@ class RunnerInfo:
     """One line for ``axsched runners``."""
     options_class: type | None = None
     """An attrs class; ``runner_options`` are checked against it. None: takes no options. A field
-    with ``metadata={"secret": True}`` holds a secret: its value is written and shown nowhere."""
+    with ``metadata={"secret": True}`` holds a secret: its value is written and shown nowhere. Give
+    it ``repr=False`` too: what a runner says of itself once it runs is not searched for secrets."""
     api_version: tuple[int, int] = field(default=API_VERSION, converter=tuple)
     """(major, minor) of the contract it was written for."""
     result_grace: float = field(default=30.0, validator=ge(0))

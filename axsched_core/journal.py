@@ -123,7 +123,6 @@ class TrialMemory:
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
-    interrupted: bool = False
     stopping: bool = False
     """True where the last driver was cancelling its last job, and has not seen the end of it."""
 
@@ -191,7 +190,7 @@ class _Reader:
             trial.attempts += 1
         trial.number, trial.key, trial.handle = n, key, None
         self.numbers[i] = max(n, self.numbers.get(i, 0))
-        trial.interrupted = trial.stopping = False
+        trial.stopping = False
 
     def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:
         trial = self.trials[i]
@@ -211,7 +210,6 @@ class _Reader:
             trial.results = {name: (mean, sem) for name, (mean, sem) in results.items()}
 
     def _open(self, i: int) -> None:
-        self.trials[i].interrupted = True
         self.trials[i].handle = self.trials[i].key = None
 
 
@@ -373,13 +371,20 @@ def _free_name(path: Path, word: str) -> Path:
     return free
 
 
+def as_written(value: Any) -> Any:
+    """The value as it comes back from a journal: keys are strings, paths too, tuples are lists."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
 def _plain(value: Any) -> Any:
-    """What JSON does not know: a NumPy number, a path, anything in words.
+    """What JSON does not know: a NumPy number, a path, a set, anything in words.
 
     What comes of it is checked where it is used again; a journal must not end a run.
     """
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)  # the same in each session
     return value.item() if getattr(value, "shape", None) == () else repr(value)
 
 

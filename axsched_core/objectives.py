@@ -17,7 +17,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_
 from attrs.validators import gt, optional
 
-from axsched_core import options
+from axsched_core import journal, options
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     SECRET_OPTIONS,
@@ -114,8 +114,8 @@ class ScriptOptions:
     """Arguments after the script's path."""
     timeout: float | None = field(default=None, validator=optional(gt(0)))
     """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
-    env: Mapping[str, Any] = field(factory=dict)
-    """Environment variables to add."""
+    env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
+    """Environment variables to add. Their values are secrets."""
     working_dir: Path | None = field(default=None, converter=optional_(Path))
     """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
     must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""
@@ -171,7 +171,8 @@ def container_objective(
     """Make the objective of a container image; a command in one string is split as a shell would.
 
     Raises:
-        InvalidInput: the image's name or the command is empty or of a wrong type.
+        InvalidInput: the image's name or the command is empty or of a wrong type, or the options
+            are no mapping whose keys JSON knows.
     """
     if not isinstance(container_image, str) or not container_image.strip():
         raise InvalidInput(f"The container image must be a name, got {container_image!r}.")
@@ -185,7 +186,33 @@ def container_objective(
         if not split:
             raise InvalidInput("The container command is empty; leave it out for the image's own.")
         command = tuple(split)
-    return ContainerObjective(container_image, command, dict(container_options or {}))
+    if not isinstance(container_options, Mapping | None):
+        # Not the value itself: it may be secret.
+        raise InvalidInput(
+            f"container_options: expected a mapping, got {type(container_options).__name__}."
+        )
+    chosen = dict(container_options or {})
+    for name, value in chosen.items():
+        if not isinstance(name, str):
+            raise InvalidInput(f"container_options: the key {name!r} is not a string.")
+        if name not in SECRET_OPTIONS:
+            _check_keys(value, name)
+    return ContainerObjective(container_image, command, chosen)
+
+
+def _check_keys(value: Any, where: str) -> None:
+    """Refuse keys with which the journal cannot be written."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | None):
+                raise InvalidInput(
+                    f"container_options: {where!r} has the key {key!r}, a {type(key).__name__}; "
+                    f"give a string, as {str(key)!r}."
+                )
+            _check_keys(inner, where)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_keys(inner, where)
 
 
 @frozen
@@ -196,9 +223,12 @@ class Chosen:
     pickled: bytes | None = field(default=None, repr=False)
     """The function (cloudpickle), for a function objective."""
     source: str = ""
-    """A digest of the code, by which a change is noticed; "": there is none to look at."""
+    """A digest of the code (`axsched_core.digest`), by which a change is noticed; "": of a
+    container, or of a script that cannot be read."""
     missing: tuple[str, ...] = ()
     """Secrets that were not written down: it can be compared and looked for, but not run."""
+    executable: str = field(factory=lambda: sys.executable, repr=False)
+    """The Python of the driver that set it."""
 
     @property
     def function_name(self) -> str | None:
@@ -225,6 +255,7 @@ class Chosen:
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
             data["env"] = sorted({*data["env"], *self.missing})
+            data["executable"] = self.executable
         else:
             data["options"], secrets = options.split(data["options"], SECRET_OPTIONS)
             data["secrets"] = sorted({*secrets, *self.missing})
@@ -252,40 +283,24 @@ class Chosen:
             function = FunctionObjective(**{**fields, "python": tuple(fields["python"])})
             return Chosen(function, pickled, source)
         if kind == "script":
-            missing = tuple(fields.pop("env"))
+            missing, executable = tuple(fields.pop("env")), fields.pop("executable", "")
             objective = ScriptObjective(**{**fields, "argv": tuple(fields["argv"])})
-            return Chosen(objective, None, source, missing)
+            return Chosen(objective, None, source, missing, executable)
         missing, command = tuple(fields.pop("secrets")), fields["command"]
         fields["command"] = None if command is None else tuple(command)
         return Chosen(ContainerObjective(**fields), missing=missing)
 
     def differs_from(self, other: Chosen) -> bool:
         """True where results of the two are not results of one experiment."""
-        mine, others = self.to_plain(), other.to_plain()
-        return any(mine.get(key) != others.get(key) for key in {*mine, *others} - _NOT_COMPARED)
+        return self._compared() != other._compared()
+
+    def _compared(self) -> dict[str, Any]:
+        data: dict[str, Any] = journal.as_written(self.to_plain())
+        if data.get("argv") and data["argv"][0] == self.executable:
+            del data["argv"][0]
+        return {key: value for key, value in data.items() if key not in _NOT_COMPARED}
 
 
-_NOT_COMPARED = {"sys_path", "file"}
-"""They differ from session to session, the objective or no."""
-
-
-def source_of(function: Callable[..., Any]) -> str:
-    """A digest of a function's source, or of its code where the source cannot be had."""
-    function = getattr(function, "func", function)  # a functools.partial
-    named = function if hasattr(function, "__code__") else type(function)
-    try:
-        text = inspect.getsource(named).encode()
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        # An inner function's address is among the constants, and no part of the code.
-        plain = [one for one in code.co_consts if not hasattr(one, "co_code")] if code else ()
-        text = code.co_code + repr((plain, code.co_names)).encode() if code else b""
-    return hashlib.sha256(text).hexdigest()[:16] if text else ""
-
-
-def source_of_file(path: str | None) -> str:
-    """A digest of a script; "" where it cannot be read."""
-    try:
-        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()[:16]
-    except OSError:
-        return ""
+_NOT_COMPARED = {"sys_path", "file", "name", "python", "executable", "time_limit"}
+"""They may differ between drivers, the objective be the same; the digest knows a function better
+than its name does."""

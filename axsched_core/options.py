@@ -13,13 +13,19 @@ from axsched_core.errors import InvalidInput, did_you_mean
 T = TypeVar("T")
 
 
+class _WrongType(TypeError):
+    def __init__(self, expected: str, value: Any) -> None:
+        self.words = f"must be {expected}, not {type(value).__name__}"
+        super().__init__(f"{self.words} ({value!r})")
+
+
 def _strict(kind: type) -> Any:
     def structure(value: Any, _: Any) -> Any:
         # bool is an int to Python, but `n_jobs=True` is a slip.
         accepted = (int, float) if kind is float else (kind,)
         if isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)):
             return kind(value)
-        raise TypeError(f"must be {kind.__name__}, not {type(value).__name__} ({value!r})")
+        raise _WrongType(kind.__name__, value)
 
     return structure
 
@@ -63,9 +69,8 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
             made[name] = _structure(value, fields[name])
         except (TypeError, ValueError) as error:
             if name in secrets:
-                raise InvalidInput(
-                    f"{what}: {name!r} is not valid (its value is secret)."
-                ) from None
+                words = error.words if isinstance(error, _WrongType) else "is not valid"
+                raise InvalidInput(f"{what}: {name!r} {words} (its value is secret).") from None
             raise InvalidInput(f"{what}: {name!r} {error}.") from error
     required = [name for name, one in fields.items() if one.default is attrs.NOTHING]
     if missing := [name for name in required if name not in made]:
@@ -74,9 +79,7 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
         return cls(**made)
     except (TypeError, ValueError) as error:
         # attrs validators put the attribute and the class behind the message.
-        message = str(error.args[0] if error.args else error)
-        for word in _leaves([made[name] for name in secrets if name in made]):
-            message = message.replace(word, "***")
+        message = mask(str(error.args[0] if error.args else error), cls, given, made)
         raise InvalidInput(f"{what}: {message}.") from (None if secrets else error)
 
 
@@ -88,15 +91,56 @@ def secrets_of(cls: type | None) -> tuple[str, ...]:
     return tuple(sorted(one.alias for one in fields if one.metadata.get("secret")))
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    """All values within mappings and lists, as text."""
+def mask(text: str, cls: type | None, *values: Any) -> str:
+    """``text`` with stars for secrets.
+
+    Args:
+        text: a message.
+        cls: an options class.
+        values: instances of it, or mappings with its keys: whatever may be quoted in the text.
+    """
+    words: set[str] = set()
+    for one in attrs.fields(cast(Any, cls)) if cls is not None else ():
+        if one.metadata.get("secret"):
+            for given in values:
+                found = (
+                    given.get(one.alias)
+                    if isinstance(given, Mapping)
+                    else getattr(given, one.name, None)
+                )
+                words.update(_spellings(found))
+    for word in sorted(words, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(word, "***")
+    return text
+
+
+def shown(error: BaseException, cls: type | None, *values: Any) -> BaseException | None:
+    """``error`` as the cause of another, or None: somewhere in its chain it quotes a secret."""
+    link: BaseException | None = error
+    seen: list[BaseException] = []
+    while link is not None and link not in seen:
+        seen.append(link)
+        if mask(str(link), cls, *values) != str(link):
+            return None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _spellings(value: Any) -> Iterator[str]:
+    """All values within mappings and collections, as a message may quote them."""
     if isinstance(value, Mapping):
         value = list(value.values())
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         for one in value:
-            yield from _leaves(one)
-    elif str(value):
-        yield str(value)
+            yield from _spellings(one)
+    elif isinstance(value, bytes):
+        yield repr(value)
+        yield from _spellings(value.decode(errors="backslashreplace"))
+    elif isinstance(value, str):
+        if value:
+            yield from (value, repr(value), repr(value)[1:-1])
+    elif value is not None and not isinstance(value, bool):
+        yield from (str(value), repr(value))
 
 
 def split(values: Mapping[str, Any], secrets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -111,7 +155,7 @@ def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:
         return value
     shape = get_origin(field.type)
     if shape is Mapping and not isinstance(value, Mapping):
-        raise TypeError(f"must be a mapping, not {type(value).__name__} ({value!r})")
+        raise _WrongType("a mapping", value)
     if shape is Sequence and (isinstance(value, str) or not isinstance(value, Sequence)):
-        raise TypeError(f"must be a list, not {type(value).__name__} ({value!r})")
+        raise _WrongType("a list", value)
     return _converter.structure(value, field.type)

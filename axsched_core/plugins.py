@@ -62,13 +62,20 @@ class Loaded:
         options = self.options(values)
         try:
             runner = self.manager.hook.axsched_make_runner(options=options)
-        except (AxschedError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
+            given = self.info.options_class, values, options
+            words, cause = options_.mask(str(error), *given), options_.shown(error, *given)
+            if isinstance(error, AxschedError):
+                if cause is None:
+                    error.args = (words,)
+                    raise error from None
+                raise
             raise RunnerLoadError(
                 f"Runner {self.info.name!r} ({self.installed}) could not be made: "
-                f"{type(error).__name__}: {error}."
-            ) from error
+                f"{type(error).__name__}: {words}."
+            ) from cause
         if runner is None:
             raise ContractError(
                 f"Runner {self.info.name!r} ({self.installed}): axsched_make_runner returned None "

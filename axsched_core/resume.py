@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from axsched_core import cancel_request, journal, objectives, options
+from axsched_core import cancel_request, digest, journal, options
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
 from axsched_core.engine import OUTCOMES
@@ -38,7 +38,7 @@ def resume(
     optimizer: Any,
     runner: str | object | None,
     runner_options: Mapping[str, Any] | None,
-    config: Mapping[str, Any] | None,
+    config: SchedulerConfig | Mapping[str, Any] | None,
     plugins: Sequence[object],
     stored: Optimizer | None = None,
 ) -> AxScheduler:
@@ -62,7 +62,7 @@ def resume(
         scheduler = cls(
             adapter,
             runner,
-            {**found.run["config"], **(config or {})},
+            _settings(found.run["config"], config),
             runner_options,
             plugins=plugins,
             _run=(RunDirectory.existing(path, found.run["run_id"]), memory),
@@ -113,6 +113,15 @@ def runner_of_before(
     return run["runner"], chosen
 
 
+def _settings(
+    first: Mapping[str, Any], given: SchedulerConfig | Mapping[str, Any] | None
+) -> SchedulerConfig | Mapping[str, Any]:
+    """A mapping changes the first driver's settings; a `SchedulerConfig` is all of them."""
+    if given is None or isinstance(given, Mapping):
+        return {**first, **(given or {})}
+    return given
+
+
 def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     """Bring the optimizer and the engine to where the last driver was."""
     engine, optimizer = scheduler._engine, scheduler._optimizer
@@ -128,7 +137,7 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     if found.objective is not None:
         chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
         script = getattr(chosen.objective, "script", None)
-        if script and objectives.source_of_file(script) != chosen.source:
+        if script and digest.source_of_file(script) != chosen.source:
             log.warning(
                 "The script %s has changed since it was set: what follows is evaluated with it as "
                 "it is now. A new experiment would not mix the results.",

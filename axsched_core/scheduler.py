@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import objectives, options, resume, stored
+from axsched_core import digest, objectives, options, resume, stored
 from axsched_core.batch import Batch
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
@@ -151,7 +151,7 @@ class AxScheduler:
             self._require(Capability.FUNCTION)
             self._optimizer.check()
             bound = objectives.bind_function(chosen, self._optimizer.parameter_names)
-            self._set_objective(Chosen(bound, pickled, objectives.source_of(chosen)))
+            self._set_objective(Chosen(bound, pickled, digest.source_of(chosen)))
 
     def set_script_objective(
         self, script_path: str | Path, script_options: Mapping[str, Any] | None = None
@@ -175,9 +175,7 @@ class AxScheduler:
         objective = objectives.script_objective(script_path, script_options)
         with self._call("set_script_objective"):
             self._require(Capability.SCRIPT)
-            self._set_objective(
-                Chosen(objective, None, objectives.source_of_file(objective.script))
-            )
+            self._set_objective(Chosen(objective, None, digest.source_of_file(objective.script)))
 
     def set_container_objective(
         self,
@@ -309,7 +307,7 @@ class AxScheduler:
         optimizer: Any = None,
         runner: str | object | None = None,
         runner_options: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
         """Take a run up again whose driver has ended, in whatever way.
@@ -324,7 +322,8 @@ class AxScheduler:
                 what it saved.
             runner: only where the runner was given as an instance: another for the same backend.
             runner_options: those that are to be other than the first driver's, and secret ones.
-            config: settings that are to be other than the first driver's.
+            config: settings that are to be other than the first driver's; a `SchedulerConfig`
+                replaces them all.
             plugins: observers and wrappers.
 
         Raises:
@@ -350,7 +349,7 @@ class AxScheduler:
         db_settings: Any,
         runner: str | object,
         runner_options: Mapping[str, Any] | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
         """Go on with an experiment that is stored in a database.
@@ -580,7 +579,7 @@ class AxScheduler:
         """
         with self._call("cancel"):
             self._ready(objective=False)
-            engine, dispatch, self._left_to_make = self._engine, self._engine.dispatch, 0
+            engine, dispatch = self._engine, self._engine.dispatch
             self._interrupted_before()
             records = engine.records.values() if trials is None else map(engine.records.get, trials)
             chosen = [r for r in records if r is not None and not r.state.ended]
@@ -589,6 +588,7 @@ class AxScheduler:
                 dispatch.start_nothing_more(Purpose.REOPEN)
                 dispatch.leave()
                 if trials is None:
+                    self._left_to_make = 0
                     self._memory.ended()
                 dispatch.cancel(chosen, Purpose.FROM_SHELL)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axsched_core import journal, resume
+from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.memory import Memory
 from axsched_core.optimizers import LastRun, Optimizer, from_database
@@ -27,7 +28,7 @@ def from_stored_experiment(
     db_settings: Any,
     runner: str | object,
     runner_options: Mapping[str, Any] | None,
-    config: Mapping[str, Any] | None,
+    config: SchedulerConfig | Mapping[str, Any] | None,
     plugins: Sequence[object],
 ) -> AxScheduler:
     """`AxScheduler.from_stored_experiment`, which see."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import click
 
 from axsched_core import plugins
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.errors import AxschedError
 from axsched_core.jobs import Check
+from axsched_core.options import mask
 
 
 def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
@@ -23,7 +25,10 @@ def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
     try:
         checks = loaded.diagnose(values)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        return [Check("checks", False, f"they failed themselves: {type(error).__name__}: {error}")]
+        words = f"they failed themselves: {type(error).__name__}: {error}"
+        checks = [Check("checks", False, words)]
+    secret = loaded.info.options_class, options, values
+    checks = [attrs.evolve(one, message=mask(one.message, *secret)) for one in checks]
     return checks or [Check("runner", True, "can be loaded; it has no checks of its own")]
 
 

@@ -60,6 +60,10 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
     """
     kinds = _kinds(obj)
     if generation_strategy is not None:
+        if obj is None:
+            raise InvalidInput(
+                "With None goes no generation_strategy: what load_experiment reads has its own."
+            )
         if EXPERIMENT not in kinds:
             raise InvalidInput(
                 "generation_strategy goes with an ax Experiment only; a client has its own "

@@ -18,7 +18,7 @@ import pytest
 from keys import press_ctrl_c
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, hookimpl, journal
+from axsched_core import AxScheduler, SchedulerConfig, hookimpl, journal
 from axsched_core.batch import Batch
 from axsched_core.errors import (
     BackendUnavailable,
@@ -166,6 +166,30 @@ def test_a_cancelled_run_has_nothing_left_to_make(make: Make, in_thread):
     with resume(scheduler.run_directory, runner) as again:
         again.finish()
         assert len(again.client.rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, (7, 0.05)),
+        ({"max_parallelism": 3}, (3, 0.05)),
+        (SchedulerConfig(max_parallelism=3, progress=False), (3, 10.0)),
+    ],
+)
+def test_settings_of_the_next_driver(make: Make, given, expected):
+    scheduler = make(max_parallelism=7)
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    with resume(scheduler.run_directory, ToyRunner(), config=given) as again:
+        assert (again.config.max_parallelism, again.config.monitoring_interval) == expected
+
+
+def test_settings_that_are_none(make: Make):
+    scheduler = make()
+    scheduler.run_optimization(max_trials=1)
+    scheduler.close()
+    with pytest.raises(InvalidInput, match="config: expected a mapping .* got str"):
+        resume(scheduler.run_directory, ToyRunner(), config="fast")
 
 
 def test_the_runner_must_be_of_the_same_kind(make: Make):

@@ -124,7 +124,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             state="SUCCEEDED",
             results={"loss": (1 / 3, None), "time": (2.0, 0.5)},
         ),
-        1: TrialMemory(1, p, None, attempts=1, number=2, excused=1, interrupted=True),
+        1: TrialMemory(1, p, None, attempts=1, number=2, excused=1),
         2: TrialMemory(
             2,
             p,

@@ -166,6 +166,31 @@ def test_container_commands():
             objectives.container_objective(image, command)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("TOKEN=1", "expected a mapping, got str"),
+        ([("memory", "2g")], "expected a mapping, got list"),
+        ({3: "2g"}, "the key 3 is not a string"),
+        (
+            {"volumes": {Path("/a"): "/b"}},
+            r"'volumes' has the key PosixPath\('/a'\), a PosixPath; give a string, as '/a'",
+        ),
+        ({"mounts": [{"at": {(1, 2): 3}}]}, r"'mounts' has the key \(1, 2\), a tuple"),
+    ],
+)
+def test_container_options_that_cannot_be_written_down(options, words):
+    with pytest.raises(InvalidInput, match=f"container_options: {words}") as caught:
+        objectives.container_objective("image", None, options)
+    assert "TOKEN" not in str(caught.value)
+
+
+def test_container_options_of_any_values_are_taken():
+    options = {"ports": {80: 8080}, "volumes": {"/a": Path("/b")}, "env": {Path("A"): "1"}}
+    assert objectives.container_objective("image", None, options).options == options
+    assert objectives.container_objective("image").options == {}
+
+
 # ---- results ---------------------------------------------------------------------------------
 
 

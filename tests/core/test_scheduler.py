@@ -398,6 +398,12 @@ def test_save_and_load(make, tmp_path: Path):
     assert second.experiment is second.client
 
 
+def test_a_strategy_without_an_optimizer():
+    words = "With None goes no generation_strategy: what load_experiment reads has its own"
+    with pytest.raises(InvalidInput, match=words):
+        AxScheduler(None, ToyRunner(), generation_strategy=object())
+
+
 def test_loading_while_jobs_are_on_the_way_is_refused(make, tmp_path):
     runner = ToyRunner(lambda r: None)
     scheduler = make(ToyOptimizer(), runner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +10,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from attrs import field, frozen
 from click.testing import CliRunner
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, hookimpl, journal
+from axsched_core import AxScheduler, hookimpl, journal, objectives, options
 from axsched_core.cli import runs
 from axsched_core.cli.main import main
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import AxschedError, InvalidInput
 from axsched_core.jobs import Event
 
 WITH_SECRETS = """
     from attrs import field, frozen
     from attrs.validators import min_len
     from axsched_core.hookspecs import hookimpl
-    from axsched_core.jobs import RunnerInfo
+    from axsched_core.errors import InvalidInput
+    from axsched_core.jobs import Check, RunnerInfo
     from toy import ToyRunner
 
     @frozen
@@ -46,9 +49,19 @@ WITH_SECRETS = """
 
     @hookimpl
     def axsched_make_runner(options):
+        if options.url == "down":
+            raise ConnectionError(f"cannot log in: {options}")
+        if options.url == "refused":
+            raise InvalidInput(f"no such account: {options}")
         runner = Runner()
         runner.token = options.token
         return runner
+
+    @hookimpl
+    def axsched_diagnose(options):
+        if options.url == "down":
+            raise ConnectionError(f"cannot log in: {options}")
+        return [Check("login", False, f"refused: {options}")]
 """
 
 
@@ -89,8 +102,8 @@ def test_what_was_not_written_down_is_given_in_the_shell(
 ):
     distribution("lab", WITH_SECRETS)
     config = {"job_output_dir": tmp_path / "out", "progress": False, "monitoring_interval": 0.05}
-    options = {"token": secret, "env": {}}
-    with AxScheduler(ToyOptimizer(), "lab", config, options) as scheduler:
+    both = {"token": secret, "env": {}}
+    with AxScheduler(ToyOptimizer(), "lab", config, both) as scheduler:
         scheduler.run_optimization(max_trials=1)
     runner = scheduler._session._runner
     with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
@@ -125,6 +138,74 @@ def test_secrets_are_in_no_error(distribution, wrong):
         AxScheduler(ToyOptimizer(), "lab", runner_options=options)
     assert "777777" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+PEM = "-----BEGIN KEY-----\nhunter2 'and' \"more\"\n-----END KEY-----"
+
+
+@pytest.mark.parametrize("key", [PEM, PEM.encode(), {"a": [PEM], "b": {PEM}}, (PEM[:3], PEM)])
+def test_secrets_are_masked_however_they_are_spelt(key):
+    @frozen
+    class Options:
+        key: Any = field(metadata={"secret": True})
+        url: str = ""
+
+        def __attrs_post_init__(self):
+            raise ValueError(f"{self.key!s} {self.key!r} {self!r} {str(self)!s} at {self.url}")
+
+    with pytest.raises(InvalidInput, match="at http://here") as caught:
+        options.build(Options, {"key": key, "url": "http://here"}, "options")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_secret_is_no_mask():
+    @frozen
+    class Options:
+        token: str | None = field(default=None, metadata={"secret": True})
+        key: str = field(default="", metadata={"secret": True})
+
+    assert options.mask("None and True", Options, Options(), {"token": None}) == "None and True"
+
+
+@pytest.mark.parametrize(("url", "words"), [("down", "cannot log in"), ("refused", "no such acc")])
+def test_what_a_plugin_says_of_its_options(distribution, secret, url, words):
+    distribution("lab", WITH_SECRETS)
+    values = {"token": f"{secret}\n{secret}", "url": url}
+    with pytest.raises(AxschedError, match=words) as caught:
+        AxScheduler(ToyOptimizer(), "lab", runner_options=values)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert secret not in shown
+    assert f"url='{url}'" in shown
+
+
+def test_a_cause_that_quotes_a_secret_is_not_shown():
+    @frozen
+    class Options:
+        token: str = field(metadata={"secret": True})
+
+    inner, outer = ValueError("with hunter2"), ValueError("outer")
+    outer.__cause__, inner.__cause__ = inner, outer  # a ring, as careless code makes it
+    assert options.shown(outer, Options, {"token": "hunter2"}) is None
+    assert options.shown(outer, Options, {"token": "hunter3"}) is outer
+
+
+@pytest.mark.parametrize("url", ["down", "http://there"])
+def test_doctor_shows_no_secret(distribution, secret, url):
+    distribution("lab", WITH_SECRETS)
+    arguments = ["doctor", "lab", "--option", f"token={secret}", "--option", f"url={url}"]
+    done = CliRunner().invoke(main, arguments)
+    assert f"url='{url}'" in done.output
+    assert secret not in done.output
+
+
+@pytest.mark.parametrize("env", ["TOKEN=hunter2", [("TOKEN", "hunter2")], {"TOKEN=hunter2"}, 5])
+def test_an_environment_of_another_form_is_not_quoted(tmp_path, env):
+    script = tmp_path / "simulate.sh"
+    script.write_text("")
+    kind = type(env).__name__
+    with pytest.raises(InvalidInput, match=f"'env' must be a mapping, not {kind}") as caught:
+        objectives.script_objective(script, {"env": env})
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 class Hears:

@@ -9,11 +9,13 @@ import os
 import random
 import resource
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -487,6 +489,19 @@ def test_a_python_without_cloudpickle_uses_the_one_that_came_with_the_job(jobs: 
     jobs.start(folder, python=bare).wait(timeout=60)
     assert ending(folder).state is JobState.SUCCEEDED, (folder / jobfolder.STDERR).read_text()
     assert result(folder) == 6
+
+
+def test_a_later_driver_sends_its_own_cloudpickle_with_the_job(
+    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.make(print)
+    newer = tmp_path / "newer" / "cloudpickle"
+    shutil.copytree(Path(cloudpickle.__file__).parent, newer)
+    (newer / "added.py").write_text("")
+    monkeypatch.setattr(cloudpickle, "__file__", str(newer / "__init__.py"))
+    monkeypatch.setattr(cloudpickle, "__version__", "99.0")
+    with zipfile.ZipFile(jobs.make(print) / jobfolder.CLOUDPICKLE) as sent:
+        assert "cloudpickle/added.py" in sent.namelist()
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
