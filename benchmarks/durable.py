@@ -59,8 +59,7 @@ def journal_bytes(run_dir: Path) -> tuple[float, float]:
 
 def means(experiment: Any) -> dict[int, float]:
     data = experiment.lookup_data().df
-    rounded = [round(mean, 8) for mean in data["mean"]]  # as Ax does in its files
-    return dict(zip(data["trial_index"].tolist(), rounded, strict=True))
+    return dict(zip(data["trial_index"].tolist(), data["mean"].tolist(), strict=True))
 
 
 @contextlib.contextmanager
@@ -113,7 +112,8 @@ def main() -> int:
         with resumed:
             ours, theirs = resumed.experiment, loaded._experiment
             assert len(ours.trials) == len(theirs.trials) == trials
-            assert means(ours) == means(theirs)
+            by_index = means(theirs)  # Ax rounds to ten digits in its files
+            assert all(abs(mean - by_index[index]) < 1e-9 for index, mean in means(ours).items())
         bare, whole = journal_bytes(finished)
 
     aims = {
