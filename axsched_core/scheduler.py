@@ -588,7 +588,7 @@ class AxScheduler:
         """
         with self._call("cancel"):
             self._ready(objective=False)
-            engine, dispatch, self._left_to_make = self._engine, self._engine.dispatch, 0
+            engine, dispatch = self._engine, self._engine.dispatch
             self._interrupted_before()
             records = engine.records.values() if trials is None else map(engine.records.get, trials)
             chosen = [r for r in records if r is not None and not r.state.ended]
@@ -597,6 +597,7 @@ class AxScheduler:
                 dispatch.start_nothing_more(Purpose.REOPEN)
                 dispatch.leave()
                 if trials is None:
+                    self._left_to_make = 0
                     self._memory.ended()
                 dispatch.cancel(chosen, Purpose.FROM_SHELL)
 

@@ -19,7 +19,7 @@ from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import TrialState
 
 TAKEN_WITHIN = 30.0
-"""Seconds that `cancel` waits for a living driver; longer than that waits for jobs to end."""
+"""Seconds that `cancel` waits for a living driver, which waits itself for jobs to end."""
 
 RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 
@@ -108,7 +108,7 @@ def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]
             click.echo(f"Trial {trial.index} has ended by itself: {trial.state}.")
     if running:
         raise click.ClickException(
-            f"The jobs of these trials could not be stopped, and may run on: "
+            "The jobs of these trials could not be stopped, and may run on: "
             f"{', '.join(str(trial.index) for trial in running)}. The trials are as they were: try "
             "again later, or stop the jobs on their backend."
         )

@@ -358,6 +358,12 @@ def test_cancel_leaves_nothing_to_take_up_or_to_make(make: Make):
     assert len(scheduler.trials) == 2
 
 
+def test_cancel_where_there_is_nothing_yet(tmp_path: Path):
+    with AxScheduler(None, ToyRunner(), {"job_output_dir": tmp_path / "out"}) as scheduler:
+        scheduler.cancel()
+    assert not (tmp_path / "out").exists()
+
+
 def test_cancel_while_a_call_is_prepared_that_runs_an_open_trial(make: Make):
     optimizer, runner = ToyOptimizer(), ToyRunner(lambda request: None)
     scheduler = make(optimizer, runner, max_parallelism=1)

@@ -102,8 +102,8 @@ def test_what_was_not_written_down_is_given_in_the_shell(
 ):
     distribution("lab", WITH_SECRETS)
     config = {"job_output_dir": tmp_path / "out", "progress": False, "monitoring_interval": 0.05}
-    options = {"token": secret, "env": {}}
-    with AxScheduler(ToyOptimizer(), "lab", config, options) as scheduler:
+    both = {"token": secret, "env": {}}
+    with AxScheduler(ToyOptimizer(), "lab", config, both) as scheduler:
         scheduler.run_optimization(max_trials=1)
     runner = scheduler._session._runner
     with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
