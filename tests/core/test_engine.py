@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -592,3 +593,22 @@ def test_each_run_has_a_private_folder_of_its_own(make, tmp_path: Path):
     assert one.run_directory != two.run_directory
     assert one.run_directory.parent == tmp_path / "out"
     assert one.run_directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_clock_that_is_set_back_delays_nothing(make, in_thread, monkeypatch):
+    """Nothing but the polls' own pauses ends this job: the runner does not push."""
+    runner, wall, back = ToyRunner(lambda request: None, push=False), time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: wall() - back)
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, runner)
+    running = in_thread(lambda: scheduler.run_optimization(max_trials=2))
+    for index in range(2):
+        assert runner.submitted.acquire(timeout=30)
+        polls = len(runner.calls)
+        while len(runner.calls) < polls + 3:  # they have begun
+            assert running.thread.is_alive()
+            time.sleep(0.01)
+        back += 3600.0
+        runner.end(runner.key_of(index), {"loss": 1.0})
+    running.result()
+    assert optimizer.count("COMPLETED") == 2
