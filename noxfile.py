@@ -45,7 +45,7 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
 LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
-BACKENDS_AND_REST = (("tests/backends",), ("tests", "--ignore=tests/backends"))
+APART = ("tests/backends", "tests/torture", "tests/core/ax/test_sql.py")
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
 TEMPLATE = ROOT / "examples" / "runner_template"
 TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
@@ -145,9 +145,10 @@ def full(session: nox.Session) -> None:
 
 @nox.session(requires=["full"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests, with Ax: those with real backends in a process of their own, for what a dead
-    engine or database leaves in a process is nobody else's business."""
-    for chosen in [session.posargs] if session.posargs else BACKENDS_AND_REST:
+    """All tests, with Ax. Each part in a process of its own: what a dead engine or database leaves
+    in a process is not the other tests' business."""
+    rest = ["tests", *(f"--ignore={path}" for path in APART)]
+    for chosen in [session.posargs] if session.posargs else [*([path] for path in APART), rest]:
         session.run(_full("pytest"), *chosen, env=UNDER_TEST, external=True)
 
 
