@@ -188,8 +188,13 @@ class Run:
         lines = [json.loads(line) for line in raw.splitlines()]
         assert Counter(line["i"] for line in lines if line["k"] == "trial") == every
         assert Counter(line["i"] for line in lines if line["k"] == "outcome") == every
-        keys = [line["key"] for line in lines if line["k"] == "key"]
-        assert len(set(keys)) == len(keys), "a key was used again"
+        last, given = dict[int, str](), set[str]()
+        for line in lines:
+            if line["k"] == "key":  # one that was prepared and never sent may come twice
+                assert line["key"] not in given, "a key was used again"
+                last[line["i"]] = line["key"]
+            elif line["k"] == "handle":
+                given.add(last[line["i"]])
         folders = {path.name for path in (begun[0] / "jobs").iterdir()}
         ran = {name for name in folders if (begun[0] / "jobs" / name / jobfolder.PID).exists()}
         assert ran <= {f"{line['i']:05d}-{line['n']}" for line in lines if line["k"] == "key"}
