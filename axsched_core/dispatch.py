@@ -561,9 +561,7 @@ class Dispatch:
         if record.job.request.objective is None:
             return False
         try:
-            return jobfolder.try_claim(record.job.request.folder, f"driver: {why}")
-        except FileNotFoundError:
-            return True  # a job without a folder cannot begin
+            return jobfolder.keep_from_running(record.job.request.folder, f"driver: {why}")
         except OSError as error:
             raise self.attempts.unwritable(error) from error
 

@@ -35,12 +35,13 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
+from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     Cause,
     FunctionObjective,
@@ -230,6 +231,56 @@ def read_result(folder: Path, limit: int) -> JobResult | NotReady:
         return NotReady(f"there is no {RESULT} in {folder}")
 
 
+def log_name(stream: str) -> str:
+    """The file that holds ``"stdout"`` or ``"stderr"``.
+
+    Raises:
+        InvalidInput: there is no such stream.
+    """
+    names = {"stdout": STDOUT, "stderr": STDERR}
+    if stream not in names:
+        raise InvalidInput(f"stream={stream!r}: there are {' and '.join(names)}.")
+    return names[stream]
+
+
+def read_part(path: Path, offset: int, limit: int = -1) -> bytes:
+    """Up to ``limit`` bytes of a file (-1: all) from byte ``offset``; none where it is missing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""
+
+
+def read_progress(folder: Path, offset: int) -> bytes:
+    """The whole lines of ``progress.jsonl`` from byte ``offset`` on."""
+    data = read_part(folder / PROGRESS, offset)
+    return data[: data.rfind(b"\n") + 1]
+
+
+def import_path(entries: Sequence[Any], base: str | None) -> list[str]:
+    """A ``sys.path`` as it is to be understood elsewhere: for ``sys_path`` in ``job.json``.
+
+    Args:
+        entries: ``sys.path``.
+        base: the folder that relative ones mean; None: it was removed, and they mean nothing.
+    """
+    # Python itself skips what is no string.
+    paths = [entry for entry in entries if isinstance(entry, str)]
+    if base is None:
+        return [path for path in paths if os.path.isabs(path)]
+    return [os.path.normpath(os.path.join(base, path)) for path in paths]
+
+
+def current_directory() -> str | None:
+    """The current directory; None where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
 def try_claim(folder: Path, who: str) -> bool:
     """Claim the job: True means that nobody else runs it, nor ever will."""
     try:
@@ -245,10 +296,24 @@ def try_claim(folder: Path, who: str) -> bool:
     return True
 
 
-def never_ran(folder: Path) -> bool:
-    """True where a driver has taken the claim (see `try_claim`), so that no job ever could."""
+def keep_from_running(folder: Path, who: str) -> bool:
+    """Claim the job as `try_claim`; True also where it cannot begin because it has no folder."""
+    try:
+        return try_claim(folder, who)
+    except FileNotFoundError:
+        return True
+
+
+def taken_back_by(folder: Path) -> str | None:
+    """The words of the driver that has taken the claim (see `try_claim`), so that the job never
+    ran nor will; None where none has."""
     claim = read_json(folder / CLAIM)
-    return isinstance(claim, Mapping) and "by" in claim
+    return str(claim["by"]) if isinstance(claim, Mapping) and "by" in claim else None
+
+
+def never_ran(folder: Path) -> bool:
+    """True where a driver has taken the claim, so that no job ever could."""
+    return taken_back_by(folder) is not None
 
 
 def request_cancel(folder: Path, reason: str) -> None:

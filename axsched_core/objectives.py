@@ -18,7 +18,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_
 from attrs.validators import ge, gt, optional
 
-from axsched_core import journal, options
+from axsched_core import jobfolder, journal, options
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     SECRET_OPTIONS,
@@ -293,7 +293,8 @@ class Chosen:
         if isinstance(self.objective, FunctionObjective):
             # It may need modules that lie beside the driver's script, and resume is called
             # elsewhere.
-            data["sys_path"] = [os.path.abspath(folder) for folder in sys.path]
+            here = jobfolder.current_directory()
+            data["sys_path"] = jobfolder.import_path(sys.path, here)
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
             data["env"] = sorted({*data["env"], *self.missing})

@@ -45,8 +45,6 @@ NEVER_RAN_BY = "given up: the driver that submitted it has ended before it ran"
 NOT_YET = ("created", "configured", "initialized")
 """Docker's, and Podman's, words for a container that was not started."""
 
-_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
-
 
 class DockerRunner:
     """Runs each job in a container of its own, on a Docker engine.
@@ -207,13 +205,9 @@ class DockerRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        if stream not in _STREAMS:
-            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
-        folder, name = _folder(handle), _STREAMS[stream]
+        folder, name = _folder(handle), jobfolder.log_name(stream)
         if (folder / name).exists():
-            with (folder / name).open("rb") as file:
-                file.seek(offset)
-                return file.read(limit)
+            return jobfolder.read_part(folder / name, offset, limit)
         if handle.data.get("kind") == "container":
             assert self._engine is not None
             pieces = lifecycle.pieces_of_log(self._engine, container_name(handle.key), stream)
@@ -302,10 +296,7 @@ def _can_never_run(folder: Path) -> bool:
     """True where a job without a container is certain never to have one."""
     if jobfolder.read_exit(folder) is not None:
         return False  # it has ended, and its container was removed
-    try:
-        return jobfolder.try_claim(folder, NEVER_RAN_BY) or jobfolder.never_ran(folder)
-    except FileNotFoundError:
-        return True  # a job without a folder cannot begin
+    return jobfolder.keep_from_running(folder, NEVER_RAN_BY) or jobfolder.never_ran(folder)
 
 
 def _never_to_run(folder: Path) -> None:

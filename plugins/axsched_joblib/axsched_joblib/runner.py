@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 import time
@@ -49,8 +48,6 @@ WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
 NEVER_STARTED_BY = "given up: it could not be started"
 ORPHAN_BY = "given up: the driver that submitted it has ended before it ran"
 
-_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
-
 
 class JobLibRunner:
     """Runs jobs on this machine's cores, or wherever a joblib backend brings them.
@@ -86,7 +83,7 @@ class JobLibRunner:
     def _set_up(self, options: JobLibOptions) -> None:
         # In the caller's thread, because joblib.parallel_config is thread-local.
         self._settings = resolve(options, capture_parallel_config())
-        self._sys_path_base = _current_directory()
+        self._sys_path_base = jobfolder.current_directory()
         self._context: RunnerContext | None = None
         self._dispatcher: Dispatcher | None = None
         self._handles: dict[str, JobHandle] = {}
@@ -183,7 +180,7 @@ class JobLibRunner:
         if (request.folder / jobfolder.CLAIM).exists():
             return  # submitted before; somebody may be reading the file
         job["threads"] = self._settings.threads
-        job["sys_path"] = _absolute(sys.path, self._sys_path_base)
+        job["sys_path"] = jobfolder.import_path(sys.path, self._sys_path_base)
         jobfolder.write_atomically(path, json.dumps(job).encode())
 
     @hookimpl
@@ -204,7 +201,7 @@ class JobLibRunner:
             words = f"{NEVER_STARTED_BY}: {progress.words}" if progress.words else ORPHAN_BY
             with contextlib.suppress(FileNotFoundError):  # not even its folder is left
                 jobfolder.try_claim(folder, words)
-        taken_by = _taken_back_by(folder)
+        taken_by = jobfolder.taken_back_by(folder)
         if taken_by == CANCELLED_BY:
             return JobStatus(JobState.CANCELLED, Cause.CANCELLED, message=CANCELLED_BY)
         if taken_by:
@@ -250,7 +247,7 @@ class JobLibRunner:
         if jobfolder.try_claim(folder, CANCELLED_BY):
             self._open_dispatcher().forget(handle.key)
             return CancelOutcome.REQUESTED
-        taken_by = _taken_back_by(folder)
+        taken_by = jobfolder.taken_back_by(folder)
         if taken_by:
             cancelled = taken_by == CANCELLED_BY
             return CancelOutcome.REQUESTED if cancelled else CancelOutcome.ALREADY_ENDED
@@ -267,7 +264,7 @@ class JobLibRunner:
         found: dict[str, JobHandle | NotSubmitted] = {}
         for request in requests:
             ours = jobfolder.try_claim(request.folder, WITHDRAWN_BY)
-            if ours or _taken_back_by(request.folder):
+            if ours or jobfolder.taken_back_by(request.folder):
                 found[request.key] = NotSubmitted()
             else:
                 found[request.key] = JobHandle(request.key, data={"folder": str(request.folder)})
@@ -281,18 +278,15 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        if stream not in _STREAMS:
-            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
-        return _read(_folder(handle) / _STREAMS[stream], offset, limit)
+        return jobfolder.read_part(_folder(handle) / jobfolder.log_name(stream), offset, limit)
 
     @hookimpl
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
-        found = {}
-        for key, offset in offsets.items():
-            if key in self._handles:
-                data = _read(_folder(self._handles[key]) / jobfolder.PROGRESS, offset, -1)
-                found[key] = data[: data.rfind(b"\n") + 1]
-        return found
+        return {
+            key: jobfolder.read_progress(_folder(self._handles[key]), offset)
+            for key, offset in offsets.items()
+            if key in self._handles
+        }
 
     @hookimpl
     def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
@@ -326,22 +320,6 @@ class JobLibRunner:
         return self._dispatcher
 
 
-def _current_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed
-        return None
-
-
-def _absolute(entries: Sequence[Any], base: str | None) -> list[str]:
-    """``sys.path`` as it is to be understood elsewhere: ``""`` is where the driver was."""
-    # Python itself skips what is no string.
-    paths = [entry for entry in entries if isinstance(entry, str)]
-    if base is None:
-        return [path for path in paths if os.path.isabs(path)]
-    return [os.path.normpath(os.path.join(base, path)) for path in paths]
-
-
 def _is_ours(handle: JobHandle) -> bool:
     return "folder" in handle.data
 
@@ -350,20 +328,5 @@ def _folder(handle: JobHandle) -> Path:
     return Path(handle.data["folder"])
 
 
-def _taken_back_by(folder: Path) -> str:
-    """The driver's words where it has won the job's claim itself, else ""."""
-    claim = jobfolder.read_json(folder / jobfolder.CLAIM)
-    return str(claim.get("by", "")) if isinstance(claim, dict) else ""
-
-
 def _lost(message: str) -> JobStatus:
     return JobStatus(JobState.LOST, Cause.LOST, message=message)
-
-
-def _read(path: Path, offset: int, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(limit)
-    except FileNotFoundError:
-        return b""

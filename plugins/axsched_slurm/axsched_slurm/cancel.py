@@ -44,8 +44,7 @@ def _tell(folder: Path, reason: str) -> CancelOutcome:
     if jobfolder.read_exit(folder) is not None:
         return CancelOutcome.ALREADY_ENDED
     if not jobfolder.try_claim(folder, CANCELLED_BY):
-        claim = jobfolder.read_json(folder / jobfolder.CLAIM)
-        by = claim.get("by") if isinstance(claim, Mapping) else None
+        by = jobfolder.taken_back_by(folder)
         if by is None:
             jobfolder.request_cancel(folder, reason)
         elif by != CANCELLED_BY:

@@ -45,8 +45,6 @@ CLOSE_LIMIT = 10.0
 WITHDRAWN_BY = "withdrawn: the runner was closed before Slurm had room for it"
 TAKEN_OVER_BY = "taken over: another driver has found no such job in Slurm"
 
-_STREAMS = {"stdout": jobfolder.STDOUT, "stderr": jobfolder.STDERR}
-
 
 class SlurmRunner:
     """Runs jobs on a Slurm cluster.
@@ -284,18 +282,15 @@ class SlurmRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        if stream not in _STREAMS:
-            raise InvalidInput(f"stream={stream!r}: there are {' and '.join(_STREAMS)}.")
-        return _read(_folder(handle) / _STREAMS[stream], offset, limit)
+        return jobfolder.read_part(_folder(handle) / jobfolder.log_name(stream), offset, limit)
 
     @hookimpl
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
-        found = {}
-        for key, offset in offsets.items():
-            if key in self._handles:
-                data = _read(_folder(self._handles[key]) / jobfolder.PROGRESS, offset, -1)
-                found[key] = data[: data.rfind(b"\n") + 1]
-        return found
+        return {
+            key: jobfolder.read_progress(_folder(self._handles[key]), offset)
+            for key, offset in offsets.items()
+            if key in self._handles
+        }
 
     @hookimpl
     def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
@@ -343,12 +338,3 @@ def _is_ours(handle: JobHandle) -> bool:
 
 def _folder(handle: JobHandle) -> Path:
     return Path(handle.data["folder"])
-
-
-def _read(path: Path, offset: int, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(limit)
-    except FileNotFoundError:
-        return b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,9 +98,7 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
     if prepared.cpus is not None:
         job["threads"] = prepared.cpus
     if isinstance(request.objective, FunctionObjective):
-        job["sys_path"] = [
-            os.path.normpath(os.path.join(base, one)) for one in sys.path if isinstance(one, str)
-        ]
+        job["sys_path"] = jobfolder.import_path(sys.path, base)
     elif isinstance(request.objective, ContainerObjective):
         # To the worker, a container is a script that happens to start one.
         job["kind"] = "script"

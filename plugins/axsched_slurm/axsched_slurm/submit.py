@@ -50,7 +50,7 @@ class Submitter:
     ) -> None:
         self._options, self._commands, self._book = options, commands, book
         self._max_array_size = max_array_size
-        self._sys_path_base = _current_directory()
+        self._sys_path_base = jobfolder.current_directory() or "/"
         self.held: dict[str, Prepared] = {}
         """Jobs that wait here because a limit of the cluster is reached."""
         self.held_why = ""
@@ -178,10 +178,3 @@ def refusal(words: str) -> SubmitError:
 
 def _wants(job: Prepared) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     return job.wants, job.env
-
-
-def _current_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed
-        return "/"

@@ -153,7 +153,7 @@ class Watch:
 
     def refused(self, key: str, folder: Path, words: str) -> None:
         """Slurm refuses for good a job that has waited here."""
-        _claim(folder, words)
+        jobfolder.keep_from_running(folder, words)
         self._settled[key] = JobStatus(JobState.FAILED, Cause.SUBMIT_REFUSED, words)
 
     def cancelled(self, key: str) -> None:
@@ -222,12 +222,12 @@ class Watch:
         if (late := _refreshed(folder)) is not None:
             return late
         words = f"Slurm has not known this job for {self._patience:g} s"
-        if _claim(folder, "given up: Slurm does not know it any more"):
+        if jobfolder.keep_from_running(folder, "given up: Slurm does not know it any more"):
             return JobStatus(JobState.LOST, Cause.LOST, f"{words}; it has never begun")
         return JobStatus(JobState.LOST, Cause.LOST, f"{words}, and it has left no exit.json")
 
     def _of_stuck(self, row: Row, folder: Path) -> JobStatus | None:
-        if not _claim(folder, ENDED_BY):
+        if not jobfolder.keep_from_running(folder, ENDED_BY):
             return states.status(row)  # it has begun before, so Slurm has put it back
         with contextlib.suppress(BackendUnavailable, CommandFailed):
             self._commands.run("scancel", row.job_id)
@@ -242,12 +242,12 @@ class Watch:
         if (late := _refreshed(folder)) is not None:
             return attrs.evolve(late, backend_state=row.state)
         if row.state not in ("COMPLETED", "FAILED"):
-            _claim(folder, ENDED_BY)  # should Slurm think better of it
+            jobfolder.keep_from_running(folder, ENDED_BY)  # should Slurm think better of it
             return states.status(row)
         if jobfolder.read_exit(folder, jobfolder.STOPPED) is not None:
             words = "it was told to stop (SIGTERM), and Slurm does not say why"
             return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
-        if _claim(folder, ENDED_BY):
+        if jobfolder.keep_from_running(folder, ENDED_BY):
             return _never_begun(row, folder)
         if row.exit_code == NOT_MINE and not _overdue(folder, self._patience):
             words = "Slurm does not know of the start that has its claim"
@@ -272,8 +272,7 @@ def _from_files(folder: Path) -> JobStatus | None:
     status = jobfolder.read_exit(folder)
     if status is not None:
         return status
-    claim = jobfolder.read_json(folder / jobfolder.CLAIM)
-    by = claim.get("by") if isinstance(claim, Mapping) else None
+    by = jobfolder.taken_back_by(folder)
     if by is None:
         return None
     if by == CANCELLED_BY:
@@ -286,14 +285,6 @@ def _refreshed(folder: Path) -> JobStatus | None:
     with contextlib.suppress(OSError):
         os.listdir(folder)
     return _from_files(folder)
-
-
-def _claim(folder: Path, by: str) -> bool:
-    """Take a job's claim: True means that it has never begun, and never will."""
-    try:
-        return jobfolder.try_claim(folder, by)
-    except FileNotFoundError:  # without its folder it cannot begin
-        return True
 
 
 def _overdue(folder: Path, patience: float) -> bool:
