@@ -151,6 +151,8 @@ class Dispatch:
         self._submit(now)
         self._poll(now)
         self._fetch(now)
+        if self.halted is not None:
+            self.start_nothing_more(self.halted)  # some may have come back meanwhile
 
     def close(self, wait: bool) -> None:
         """Let the runner go."""
@@ -298,19 +300,22 @@ class Dispatch:
         return policies.LIMIT_GRACE if patient else policies.CANCEL_GRACE
 
     def _cannot_stop(self, record: Record) -> None:
-        """The backend does not end the job: leave it alone, and settle the trial without it."""
-        job = record.job
+        """The backend does not end the job: leave it alone."""
+        key = record.job.request.key
         log.warning(
-            "Trial %d: its job %s could not be stopped and may still run.",
-            record.index,
-            job.request.key,
+            "Trial %d: its job %s could not be stopped and may still run.", record.index, key
         )
+        self._settle_without(record, "could not be stopped")
+
+    def _settle_without(self, record: Record, message: str) -> None:
+        """Settle a trial that is to be cancelled without knowing its job's end."""
+        job = record.job
         if job.purpose in (Purpose.REOPEN, Purpose.FROM_SHELL):
             # It may yet have a result, and a second job beside it must not be.
             job.purpose, job.cancel_sent, job.cancel_since = None, False, None
             self._left.add(record.index)
         else:
-            self._cancelled(record, "could not be stopped")
+            self._cancelled(record, message)
 
     def _cancelled(self, record: Record, message: str) -> None:
         """The job is over because it was cancelled: what that means depends on by whom."""
@@ -363,8 +368,11 @@ class Dispatch:
 
     def _give_up(self, record: Record, *, certain: bool) -> None:
         """Go on without a job that never was, or of which nobody can say whether it was."""
-        record.orphaned = False
         certain = self._claim(record, "taken over") or certain
+        if record.job.purpose is not None and not certain:
+            self._cannot_stop(record)
+            return
+        record.orphaned = False
         record.job.handle = JobHandle(record.job.request.key)
         record.excused += certain
         if record.job.purpose is not None:
@@ -462,7 +470,9 @@ class Dispatch:
     def _refused(self, record: Record, error: SubmitError, now: float) -> None:
         job = record.job
         job.handle = JobHandle(job.request.key)  # the outcome is known: there is no such job
-        if error.transient and record.attempts < policies.MAX_ATTEMPTS:
+        if job.purpose is not None:
+            self._cancelled(record, error.message)
+        elif error.transient and record.attempts < policies.MAX_ATTEMPTS:
             record.not_before = now + policies.pause_after_trouble(
                 record.attempts, self._config.monitoring_interval
             )
@@ -586,13 +596,13 @@ class Dispatch:
             if results is not None:
                 self._result(record, results.get(key, NotReady()), now)
             elif record.job.purpose is not None:  # nobody waits for the backend any more
-                self._cancelled(record, "its result could not be fetched")
+                self._settle_without(record, "its result could not be fetched")
 
     def _result(self, record: Record, result: JobResult | NotReady, now: float) -> None:
         job = record.job
         if isinstance(result, NotReady):
             if job.purpose is not None:
-                self._cancelled(record, "it had no result yet")
+                self._settle_without(record, "it had no result yet")
             elif now >= job.result_due:
                 words = f"the job ended well but left no result ({result.reason or 'none found'})"
                 self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, words)

@@ -1,8 +1,4 @@
-"""What a driver leaves when it stops, and what the next one makes of it, fault by fault.
-
-A driver's death is played by a copy of its run directory, made while it is at work; the toy
-runner's jobs are the backend's, which both drivers share.
-"""
+"""What a driver leaves when it stops, and what the next one makes of it, fault by fault."""
 
 from __future__ import annotations
 
@@ -16,9 +12,10 @@ from typing import Any
 
 import pytest
 from keys import press_ctrl_c
-from toy import ToyOptimizer, ToyRunner
+from next_driver import died, resume
+from toy import Stubborn, ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, SchedulerConfig, hookimpl, journal
+from axsched_core import AxScheduler, SchedulerConfig, hookimpl, jobfolder, journal
 from axsched_core.batch import Batch
 from axsched_core.errors import (
     BackendUnavailable,
@@ -32,43 +29,12 @@ from axsched_core.trials import Record, TrialState
 Make = Callable[..., AxScheduler]
 
 
-def next_runner(last: ToyRunner) -> ToyRunner:
-    """A runner of another driver for the same backend."""
-    runner = ToyRunner(last.finish, capabilities=last.capabilities)
-    runner.requests, runner.statuses, runner.results = last.requests, last.statuses, last.results
-    return runner
-
-
-def resume(run_dir: Path, last: ToyRunner, **more: Any) -> AxScheduler:
-    settings = {"optimizer": ToyOptimizer(), "runner": next_runner(last), **more}
-    return AxScheduler.resume(run_dir, **settings)
-
-
-def died(scheduler: AxScheduler, to: Path) -> Path:
-    """The run directory as the driver leaves it that dies now."""
-    copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
-    (copy / "lock.json").unlink()
-    return copy
-
-
 def test_no_second_job_beside_one_that_a_second_ctrl_c_has_left(make: Make, tmp_path, monkeypatch):
     monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
     monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 60)
-    started = threading.Event()
-
-    class Stubborn(ToyRunner):
-        @hookimpl
-        def axsched_poll(self, handles):
-            started.set()
-            return super().axsched_poll(handles)
-
-        @hookimpl
-        def axsched_cancel(self, handles, reason):
-            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
-
     runner = Stubborn(lambda request: None)
     scheduler = make(ToyOptimizer(), runner, max_parallelism=2)
-    presser = press_ctrl_c(started, times=2)
+    presser = press_ctrl_c(runner.polled, times=2)
     with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on"):
         scheduler.run_optimization(max_trials=2)
     presser.join()
@@ -79,6 +45,23 @@ def test_no_second_job_beside_one_that_a_second_ctrl_c_has_left(make: Make, tmp_
         again.finish()
         assert [trial.attempts for trial in again.trials.values()] == [1, 1]
         assert len(runner.requests) == 2
+
+
+def test_who_stops_reopens_no_trial_whose_job_may_run(make: Make, tmp_path):
+    """Its driver died while submitting it, and the next stops before anybody could say."""
+    runner, copies = ToyRunner(lambda request: None), list[Path]()
+    runner.on_submit = lambda request: copies.append(died(scheduler, tmp_path))
+    scheduler = make(ToyOptimizer(), runner, on_unknown="fail")
+    scheduler.run_trial(scheduler.get_next_trial())
+    assert jobfolder.try_claim(scheduler.trials[0].folder, "the job, which has begun")
+    shutil.copy(scheduler.trials[0].folder / jobfolder.CLAIM, copies[0] / "jobs" / "00000-1")
+    for _ in range(2):
+        with resume(copies[0], runner):
+            pass
+    with resume(copies[0], runner) as last:
+        last.wait_for_completed_trials()
+        assert (last.trials[0].state, last.trials[0].cause) == (TrialState.FAILED, Cause.LOST)
+    assert len(runner.requests) == 1
 
 
 def test_jobs_that_are_left_are_found_again(make: Make):

@@ -11,7 +11,8 @@ import weakref
 
 import pytest
 from keys import press_ctrl_c
-from toy import ToyOptimizer, ToyRunner
+from next_driver import resume
+from toy import Stubborn, ToyOptimizer, ToyRunner
 
 from axsched_core import TrialState, hookimpl
 from axsched_core.errors import (
@@ -22,7 +23,7 @@ from axsched_core.errors import (
     RunnerError,
     SchedulerBusy,
 )
-from axsched_core.jobs import CancelOutcome, Cause, JobState, JobStatus, NotReady
+from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,60 @@ def test_a_job_in_doubt_is_found_again_and_cancelled(make):
     assert [key for key, _ in runner.cancels] == list(runner.requests)
 
 
+def test_a_job_in_doubt_that_is_refused_holds_no_halt_up(make):
+    class Full(ToyRunner):
+        @hookimpl
+        def axsched_submit(self, requests):
+            if self.calls.count(("axsched_submit", 1)) == 0:
+                self._called("axsched_submit", 1)
+                raise BackendUnavailable("before it was taken")
+            return [SubmitError("full", transient=True) for _ in requests]
+
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, Full())
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.cancel()
+    assert optimizer.count("ABANDONED") == 1
+
+
+def test_a_trial_that_is_cancelled_and_refused_is_not_tried_again(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.pause_after_trouble", lambda *_: 0.0)
+    answers = iter([BackendUnavailable("before it was taken"), SubmitError("full", transient=True)])
+
+    def refuse(request):
+        answer = next(answers, None) if request.trial_index == 0 else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    runner, optimizer = ToyRunner(), ToyOptimizer()
+    runner.on_submit = refuse
+    scheduler = make(optimizer, runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.abandon_trial(0)
+    scheduler.run_optimization(max_trials=2)
+    statuses = [row["status"] for row in optimizer.rows.values()]
+    assert statuses == ["ABANDONED", "COMPLETED", "COMPLETED"]
+    assert {request.trial_index for request in runner.requests.values()} == {1, 2}
+
+
+@pytest.mark.parametrize("fault", ["outage", "not ready"])
+def test_ctrl_c_loses_no_result_that_cannot_be_fetched_now(make, tmp_path, fault):
+    """The job has ended well: it is not run again."""
+    runner = ToyRunner(lambda r: None, result_grace=60)
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    runner.end(runner.key_of(0), {"loss": 3.0} if fault == "outage" else NotReady("on its way"))
+    if fault == "outage":
+        down(runner, "axsched_fetch_results")
+    scheduler.close()
+    runner.results[runner.key_of(0)] = {"loss": 3.0}
+    with resume(scheduler.run_directory, runner) as again:
+        again.finish()
+        assert again.trials[0].results == {"loss": (3.0, None)}
+    assert len(runner.requests) == 1
+
+
 def test_the_only_place_may_be_taken_by_the_job_in_doubt(make):
     class OnePlace(ToyRunner):
         @hookimpl
@@ -141,21 +196,9 @@ def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
 
 def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
     monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
-    started = threading.Event()
-
-    class Stubborn(ToyRunner):
-        @hookimpl
-        def axsched_poll(self, handles):
-            started.set()
-            return super().axsched_poll(handles)
-
-        @hookimpl
-        def axsched_cancel(self, handles, reason):
-            return {handle.key: CancelOutcome.REQUESTED for handle in handles}
-
     optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
     scheduler = make(optimizer, runner, max_parallelism=2)
-    presser = press_ctrl_c(started, times=2)
+    presser = press_ctrl_c(runner.polled, times=2)
     with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on, 3 were not"):
         scheduler.run_optimization(max_trials=5)
     presser.join()

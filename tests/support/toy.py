@@ -297,3 +297,20 @@ class ToyRunner:
     @hookimpl
     def axsched_close(self, wait: bool) -> None:
         self.closed.append(wait)
+
+
+class Stubborn(ToyRunner):
+    """Its jobs are asked to stop, and run on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.polled = threading.Event()
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        self.polled.set()
+        return super().axsched_poll(handles)
+
+    @hookimpl
+    def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
+        return {handle.key: CancelOutcome.REQUESTED for handle in handles}

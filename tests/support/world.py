@@ -77,8 +77,6 @@ class WorldJob:
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     value: float | None = None
     """What it evaluated to, where it ended well."""
-    given_up: bool = False
-    """Ctrl-C does not wait for a result that cannot be fetched: the trial is evaluated again."""
 
 
 class _Grave:
@@ -136,7 +134,6 @@ class World:
         self.scheduler: AxScheduler | None = None
         self.noticed = threading.Semaphore(0)
         self._values = itertools.count(1)
-        self._no_results = False
 
     def check(self, good: bool, words: str) -> None:
         if not good:
@@ -149,10 +146,11 @@ class World:
             self.faults.setdefault(hook, []).append(fault)
         self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
         self.torn = trouble.torn
-        self._no_results = any(hook == "fetch" for hook, _ in trouble.faults)
-        yield
-        self.faults.clear()
-        self.fates, self.death, self.ctrl_c = [], None, None
+        try:
+            yield
+        finally:
+            self.faults.clear()
+            self.fates, self.death, self.ctrl_c = [], None, None
 
     # ---- jobs ------------------------------------------------------------------------------
 
@@ -175,7 +173,7 @@ class World:
         (job.request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
         beside = [o.request.key for o in self.of(trial) if o.state == "running"]
         self.check(self.twice or not beside, f"{key} runs beside {beside}")
-        before = [o.request.key for o in self.of(trial) if o.value is not None and not o.given_up]
+        before = [o.request.key for o in self.of(trial) if o.value is not None]
         self.check(self.twice or not before, f"{key} evaluates again what {before} did")
         job.state, job.status = "running", JobStatus(JobState.RUNNING)
 
@@ -222,11 +220,6 @@ class World:
         planned = self.faults.get(hook)
         return planned.pop(0) if planned else None
 
-    def halted(self) -> None:
-        """The driver stops in good order, and waits for no result."""
-        for job in self.jobs.values() if self._no_results else ():
-            job.given_up = job.given_up or job.request.trial_index not in self.told
-
     def die(self) -> NoReturn:
         """From here on nothing of this driver reaches the disk or the backend."""
         assert self.scheduler is not None
@@ -242,7 +235,6 @@ class World:
 
     def press_ctrl_c(self) -> None:
         """Press it while the caller waits, and wait until that is noticed."""
-        self.halted()
         main, deadline = threading.main_thread().ident, time.monotonic() + 20
         while sys._current_frames()[main or 0].f_code.co_name != "wait":
             if time.monotonic() > deadline:

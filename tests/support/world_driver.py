@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from world import Killed, Trouble, World
 
 from axsched_core import AxScheduler, jobfolder, journal, policies
 from axsched_core.engine import Engine
-from axsched_core.errors import BackendUnavailable, InvalidInput
+from axsched_core.errors import BackendUnavailable, InvalidInput, RunLocked
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -28,6 +30,9 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.optimizers.base import Asked, Outcome
+
+LIMIT = 30.0
+"""Seconds that a call may take."""
 
 
 class WorldRunner:
@@ -54,15 +59,17 @@ class WorldRunner:
     @hookimpl
     def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
         def work(fault: str | None) -> list[JobHandle | SubmitError]:
-            if fault in ("full", "refused"):
-                return [SubmitError(fault, transient=fault == "full") for _ in requests]
+            jobs, take = self.world.jobs, self.world.take
+            if fault in ("full", "refused"):  # but nobody may refuse what he has
+                no = SubmitError(fault, transient=fault == "full")
+                return [take(r) if r.key in jobs else no for r in requests]
             if fault == "error, half was taken":
                 for request in requests[: (len(requests) + 1) // 2]:
-                    self.world.take(request)
+                    take(request)
                 raise RuntimeError(fault)
-            refused = fault == "first refused" and requests[0].key not in self.world.jobs
+            refused = fault == "first refused" and requests[0].key not in jobs
             answers: list[JobHandle | SubmitError] = [SubmitError("no")] if refused else []
-            answers += [self.world.take(request) for request in requests[len(answers) :]]
+            answers += [take(request) for request in requests[len(answers) :]]
             if fault == "outage, but taken":
                 raise BackendUnavailable(fault)
             if fault == "error, but taken":
@@ -200,12 +207,15 @@ class Driver:
     def call(self, method: str, *args: Any, trouble: Trouble, **more: Any) -> Any:
         """Call the scheduler; where that is its death, have it followed, and raise `Killed`."""
         try:
-            with self.world.in_trouble(trouble):
+            with self.world.in_trouble(trouble), _limited(method):
                 return getattr(self.scheduler, method)(*args, **more)
-        except Killed:
+        except (Killed, RunLocked) as error:
+            if self.world.scheduler is not None:
+                raise
+            # (Its engine may have seen that the lock is gone before it heard that it is dead.)
             self.bury()
             self.resume()
-            raise
+            raise Killed from error
 
     def bury(self) -> None:
         """Let go of what is left of a dead driver's threads."""
@@ -232,6 +242,22 @@ class Driver:
         rows = self.scheduler.client.rows
         for trial, (kind, _) in self.world.told.items():
             assert rows[trial]["status"] == kind, f"trial {trial} was {kind}"
+
+
+@contextlib.contextmanager
+def _limited(method: str) -> Iterator[None]:
+    """A call that hangs is a failure like any other. To be used in the main thread."""
+
+    def ring(*_: object) -> None:
+        raise AssertionError(f"{method} did not return within {LIMIT:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def patch(patches: pytest.MonkeyPatch, world: World) -> None:

@@ -135,8 +135,6 @@ class Machine(RuleBasedStateMachine):
 
     @rule(trouble=TROUBLE)
     def close_and_resume(self, trouble: Trouble) -> None:
-        with self.world.in_trouble(trouble):
-            self.world.halted()
         if self.call("close", trouble=trouble):
             self.driver.resume()
 
@@ -193,7 +191,8 @@ class Machine(RuleBasedStateMachine):
             job = record.latest
             if job is not None and job.sent and not record.state.ended and not record.reopened:
                 assert read.key == job.request.key
-                assert read.attempts == job.request.attempt
+                assert read.number == job.request.attempt
+                assert read.attempts == record.attempts
 
     def teardown(self) -> None:
         try:
@@ -221,7 +220,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.timeout(3600)
 class TestMachine(Machine.TestCase):
     settings = settings(
-        max_examples=5 * KILLS,
+        max_examples=25 * KILLS,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -1,0 +1,35 @@
+"""The next driver of a run, in the same process.
+
+A driver's death is played by a copy of its run directory, made while it is at work; the toy
+runner's jobs are the backend's, which both drivers share.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import AxScheduler
+
+
+def died(scheduler: AxScheduler, to: Path) -> Path:
+    """The run directory as the driver leaves it that dies now."""
+    copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
+    (copy / "lock.json").unlink(missing_ok=True)
+    return copy
+
+
+def next_runner(last: ToyRunner, kind: type[ToyRunner] = ToyRunner) -> ToyRunner:
+    """A runner of another driver for the same backend."""
+    runner = kind(last.finish, capabilities=last.capabilities)
+    runner.requests, runner.statuses, runner.results = last.requests, last.statuses, last.results
+    return runner
+
+
+def resume(run_dir: Path, last: ToyRunner, **more: Any) -> AxScheduler:
+    """The next driver."""
+    settings = {"optimizer": ToyOptimizer(), "runner": next_runner(last), **more}
+    return AxScheduler.resume(run_dir, **settings)
