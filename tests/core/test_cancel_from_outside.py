@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +18,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from keys import press_ctrl_c
+from next_driver import died, next_runner, resume
 from toy import ToyOptimizer, ToyRunner
+from waiting import wait_until
 
 from axsched_core import AxScheduler, cancel_request, hookimpl, journal
 from axsched_core.cli import runs
@@ -181,25 +181,6 @@ def test_what_is_no_request_cancels_nothing(tmp_path: Path, caplog, content: str
 
 
 # ---- without a driver ----------------------------------------------------------------------
-
-
-def next_runner(last: ToyRunner, kind: type[ToyRunner] = ToyRunner) -> ToyRunner:
-    """A runner of another driver for the same backend."""
-    runner = kind(last.finish, capabilities=last.capabilities)
-    runner.requests, runner.statuses, runner.results = last.requests, last.statuses, last.results
-    return runner
-
-
-def resume(run_dir: Path, last: ToyRunner, **more: Any) -> AxScheduler:
-    settings = {"optimizer": ToyOptimizer(), "runner": next_runner(last), **more}
-    return AxScheduler.resume(run_dir, **settings)
-
-
-def died(scheduler: AxScheduler, to: Path) -> Path:
-    """The run directory as the driver leaves it that dies now."""
-    copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
-    (copy / "lock.json").unlink()
-    return copy
 
 
 def in_the_shell(monkeypatch: pytest.MonkeyPatch, runner: ToyRunner) -> None:
@@ -395,13 +376,6 @@ DRIVER = """
     scheduler.set_script_objective("/bin/sleep", {"args": [1000]})
     scheduler.run_optimization(max_trials=4)
 """
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.ax

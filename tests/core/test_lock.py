@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from takers import come
+from waiting import wait_until
 
 from axsched_core import lock as locks
 from axsched_core.errors import RunLocked
@@ -178,7 +179,7 @@ def test_a_holder_gives_signs_of_life(
     path = tmp_path / "lock.json"
     for _ in range(2):
         os.utime(path, (1, 1))
-        wait_for(lambda: path.stat().st_mtime > 1)
+        wait_until(lambda: path.stat().st_mtime > 1)
 
 
 def test_signs_of_life_survive_a_file_system_that_fails_for_a_while(
@@ -199,7 +200,7 @@ def test_signs_of_life_survive_a_file_system_that_fails_for_a_while(
     assert failures.acquire(timeout=10)
     monkeypatch.setattr(os, "utime", real)
     real(tmp_path / "lock.json", (1, 1))
-    wait_for(lambda: (tmp_path / "lock.json").stat().st_mtime > 1)
+    wait_until(lambda: (tmp_path / "lock.json").stat().st_mtime > 1)
 
 
 def test_a_holder_that_was_followed_stops_and_leaves_the_new_lock_alone(
@@ -377,10 +378,3 @@ def test_a_forked_child_does_not_give_it_back(tmp_path: Path, taken: list[RunLoc
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     lock.check()
-
-
-def wait_for(what: Any, timeout: float = 10.0) -> None:
-    end = time.monotonic() + timeout
-    while not what():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.01)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from next_driver import died
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, journal
@@ -74,14 +75,6 @@ def scheduler(out: Path, runner: Any = None, **config: Any) -> AxScheduler:
     return AxScheduler(ToyOptimizer(), ToyRunner() if runner is None else runner, settings)
 
 
-def copied(run_dir: Path, to: Path) -> Path:
-    """The run directory as a driver leaves it that dies now."""
-    copy = to / run_dir.name
-    shutil.copytree(run_dir, copy)
-    (copy / "lock.json").unlink(missing_ok=True)
-    return copy
-
-
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
     """The run directory of a driver that died with two of five trials told."""
@@ -89,7 +82,7 @@ def killed(tmp_path: Path) -> Path:
 
     def submit(request: JobRequest) -> None:
         if request.trial_index == 2 and not copies:
-            copies.append(copied(made.run_directory, tmp_path / "copies"))
+            copies.append(died(made, tmp_path / "copies"))
 
     runner = ToyRunner()
     runner.on_submit = submit
@@ -405,7 +398,7 @@ def killed_when(made: AxScheduler, place: Any, name: str, to: Path) -> Path:
 
     def called(*args: Any, **more: Any) -> Any:
         if not copies:
-            copies.append(copied(made.run_directory, to))
+            copies.append(died(made, to))
         return real(*args, **more)
 
     setattr(place, name, called)
@@ -436,7 +429,7 @@ def test_killed_after_another_function_was_set(tmp_path: Path):
         made.set_objective_function(lambda parameters: 100 + parameters["x"])
         made.get_next_trial()
         made.get_next_trial()  # its `_write_down` puts the line on disk
-        killed = copied(made.run_directory, tmp_path / "copies")
+        killed = died(made, tmp_path / "copies")
     with resume(killed, runner=None) as again:
         again.run_optimization(max_trials=1)
         assert again.trials[max(again.trials)].results["loss"][0] >= 100

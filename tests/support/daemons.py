@@ -143,15 +143,6 @@ def free_ports(count: int) -> list[int]:
     return sorted(found)
 
 
-def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """Look again and again until something is so."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout:g} s still not: {what}")
-        time.sleep(0.05)
-
-
 def keep(parent: int, folder: Path) -> None:
     """Wait for the end of a process, then end what it has left in a folder."""
     try:

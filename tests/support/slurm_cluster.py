@@ -23,7 +23,8 @@ from types import TracebackType
 import backends
 import psutil
 import slurm_config
-from daemons import Daemons, environment, kill_all, marked, wait_until
+from daemons import Daemons, environment, kill_all, marked
+from waiting import wait_until
 
 PROGRAMS = {
     "munged": "munge",

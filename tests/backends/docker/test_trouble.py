@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from axsched_docker import DockerRunner, fleet
 from docker_engine import DockerEngine
 from engine_proxy import EngineProxy
 from images import BUSYBOX, busybox_image
+from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
@@ -24,13 +25,6 @@ from axsched_core.jobs import Cause, JobHandle, JobState, NotSubmitted, RunnerCo
 from axsched_core.testing.bench import through_json
 
 WRITE = "echo '{\"loss\": 1}' > $AXSCHED_RESULT_FILE"
-
-
-def until(condition: Callable[[], object], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to be"
-        time.sleep(0.05)
 
 
 def next_wake(bench, seconds: float = 60.0) -> str:
@@ -154,7 +148,7 @@ def test_a_line_that_is_cut_while_files_are_fetched(make_bench, proxy, container
     proxy.lose_answer_to = "/archive" if call.startswith("GET") else call
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert bench.metrics(handle) == {"loss": (1.0, None)}
-    until(lambda: bench.session.poll([bench.sh(WRITE)]) and not proxy.lose_answer_to)
+    wait_until(lambda: bench.session.poll([bench.sh(WRITE)]) and not proxy.lose_answer_to)
     bench.close()
     assert handle.backend_id not in containers(bench.run_id)
 
@@ -167,11 +161,11 @@ def test_a_stream_that_has_died_silently_is_opened_anew(
     bench = make_bench(host=proxy.url)
     handle = bench.sh(WRITE)
     bench.status(handle)  # found by a poll
-    until(lambda: proxy.count("/events") >= 2)
+    wait_until(lambda: proxy.count("/events") >= 2)
     proxy.deaf_to = ""
     first = proxy.count("/events")
     bench.status(bench.sh(WRITE))
-    until(lambda: proxy.count("/events") > first)  # the second was deaf too
+    wait_until(lambda: proxy.count("/events") > first)  # the second was deaf too
     while not bench.woken.empty():
         bench.woken.get()
     handle = bench.sh(f"sleep 1; {WRITE}")
@@ -233,7 +227,7 @@ def killed_run(engine: DockerEngine, tmp_path: Path) -> tuple[Path, Path]:
             running = client.containers(filters={"label": "axsched.run"})
             return sum(str(tmp_path) in one["Labels"]["axsched.folder"] for one in running) == 3
 
-        until(runs)
+        wait_until(runs)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     (run_dir,) = (tmp_path / "out").iterdir()
@@ -300,7 +294,7 @@ def test_a_container_that_was_made_but_never_started(bench, engine, containers) 
         status = other.axsched_poll([through_json(handle)])[handle.key]
         assert status.state is JobState.LOST
         assert jobfolder.never_ran(request.folder)
-        until(lambda: containers(bench.run_id) == [])
+        wait_until(lambda: containers(bench.run_id) == [])
     finally:
         other.axsched_close(wait=True)
 

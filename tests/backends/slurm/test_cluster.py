@@ -11,9 +11,10 @@ from pathlib import Path
 import backends
 import pytest
 import slurm_cluster as slurm
-from daemons import marked, sweep, wait_until
+from daemons import marked, sweep
 from slurm_cluster import SlurmCluster
 from slurm_config import remove_cgroups
+from waiting import wait_until
 
 
 @pytest.fixture(params=["slurm_cluster", "slurm_cluster_plain"])

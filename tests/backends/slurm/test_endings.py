@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import slurm_cluster as slurm
 from backends import need
-from daemons import wait_until
 from slurm_cluster import SlurmCluster
 from slurm_commands import start_again
+from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus, ScriptObjective

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import slurm_cluster as slurm
 from backends import need
-from daemons import wait_until
 from slurm_cluster import SlurmCluster
 from slurm_commands import REAL, Commands
+from waiting import wait_until
 
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import JobHandle, JobState, NotSubmitted, ScriptObjective

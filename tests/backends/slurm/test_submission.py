@@ -18,10 +18,10 @@ import slurm_cluster as slurm
 from axsched_slurm import SlurmRunner
 from backends import need
 from click.testing import CliRunner
-from daemons import wait_until
 from slurm_cluster import SlurmCluster
 from slurm_commands import Commands, start_again
 from toy import ToyOptimizer
+from waiting import wait_until
 
 from axsched_core import AxScheduler
 from axsched_core.cli.main import main

@@ -15,8 +15,8 @@ from axsched_slurm import SlurmRunner
 from axsched_slurm.commands import own_environment
 from axsched_slurm.query import SQUEUE
 from axsched_slurm.submit import refusal
-from daemons import wait_until
 from slurm_commands import Commands
+from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable, RunnerError
