@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -110,23 +109,6 @@ def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(map(str, given))
 
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def memory_bytes(value: Any) -> int:
-    """Bytes, of a number of bytes or a text like "512M", "4G", "1.5GiB" (powers of 1024).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
-    if not isinstance(value, str) or found is None or not float(found[1]):
-        raise ValueError(f"must be bytes, or a text like '512M' or '4G', not {value!r}")
-    return int(float(found[1]) * _UNITS[found[2]])
-
-
 @frozen
 class Needs:
     """What each job of an objective needs, where the runner looks at it (`axsched runners` says
@@ -134,7 +116,7 @@ class Needs:
 
     cpus: int | None = field(default=None, validator=optional(ge(1)))
     """Cores."""
-    memory: Any = field(default=None, converter=optional_(memory_bytes))
+    memory: Any = field(default=None, converter=optional_(options.size))
     """Bytes, or "512M", "4G"."""
     gpus: int | None = field(default=None, validator=optional(ge(0)))
     """GPUs."""

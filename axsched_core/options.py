@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast, get_origin
 
@@ -81,6 +82,23 @@ def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
         # attrs validators put the attribute and the class behind the message.
         message = mask(str(error.args[0] if error.args else error), cls, given, made)
         raise InvalidInput(f"{what}: {message}.") from (None if secrets else error)
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(value: Any) -> int:
+    """Bytes, of a number of bytes or a text like "512M", "4g", "1.5GiB" (powers of 1024).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
+    if not isinstance(value, str) or found is None or not float(found[1]):
+        raise ValueError(f"{value!r} is no size: give bytes, or a text like '512M' or '4G'")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def secrets_of(cls: type | None) -> tuple[str, ...]:

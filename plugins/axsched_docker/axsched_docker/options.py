@@ -17,7 +17,6 @@ from axsched_docker.values import (
     environment,
     gpu_request,
     mounts,
-    size,
     strings,
     tmpfs_mounts,
     words,
@@ -39,11 +38,11 @@ class ContainerOptions:
 
     cpus: float | None = field(default=None, validator=optional(gt(0)))
     """CPUs that the container may use; 1.5 is one and a half. None: all."""
-    memory: int | None = field(default=None, converter=or_none(size))
+    memory: int | None = field(default=None, converter=or_none(core_options.size))
     """Limit of its memory: bytes, or "512m", "2g". Swap is no way around it. None: no limit."""
     gpus: Any = field(default=None, converter=or_none(gpu_request))
     """A number of GPUs, "all", or a list of device ids. None: none."""
-    shm_size: int | None = field(default=None, converter=or_none(size))
+    shm_size: int | None = field(default=None, converter=or_none(core_options.size))
     """Size of /dev/shm: bytes, or "1g". None: Docker's 64 MB."""
     pids: int | None = field(default=None, validator=optional(gt(0)))
     """How many processes and threads it may have. None: no limit."""
@@ -78,7 +77,7 @@ class ContainerOptions:
     """Give the container every right of the machine's root. Hardly ever what you want."""
     labels: Mapping[str, str] = field(factory=dict, converter=environment)
     """Labels of the containers, beside our own."""
-    log_size: int | None = field(default=None, converter=or_none(size))
+    log_size: int | None = field(default=None, converter=or_none(core_options.size))
     """Keep only about the last so many bytes that a container objective has printed: bytes, or
     "50m". None: everything."""
     pull: str = field(default="missing", validator=in_(PULL))

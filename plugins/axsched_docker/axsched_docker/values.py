@@ -11,7 +11,6 @@ from attrs import frozen
 
 from axsched_core.errors import InvalidInput
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -29,16 +28,6 @@ class Mount:
     def kind(self) -> str:
         """Docker's word for what the source is."""
         return "bind" if self.source.startswith("/") else "volume"
-
-
-def size(value: Any) -> int:
-    """Bytes, of a number of bytes or a text like "512m", "2g", "1.5GiB" (powers of 1024)."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", str(value).strip().lower())
-    if not isinstance(value, str) or found is None or float(found[1]) <= 0:
-        raise InvalidInput(f"{value!r} is no size: give bytes, or a text like '512m' or '2g'")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def strings(value: Any) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
+from attrs.converters import optional as or_none
 from attrs.validators import ge, gt, optional
 
 from axsched_core import options
@@ -19,18 +19,6 @@ _FIND_ENGINE = (
     'exec "$engine" "$@"; done; '
     "echo 'this node has neither apptainer nor singularity' >&2; exit 127"
 )
-
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def _size(value: Any) -> int | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", str(value).strip().lower())
-    if isinstance(value, bool) or found is None or float(found[1]) <= 0:
-        raise InvalidInput(f"{value!r} is no size: give bytes, or a text like '512m' or '2g'")
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _volumes(value: Any) -> tuple[str, ...]:
@@ -67,7 +55,7 @@ class ContainerOptions:
     """Further arguments for the engine, before the image."""
     cpus: float | None = field(default=None, validator=optional(gt(0)))
     """Slurm gives whole ones: as many as that needs."""
-    memory: int | None = field(default=None, converter=_size)
+    memory: int | None = field(default=None, converter=or_none(options.size))
     """Bytes, or a text like ``"512m"``, ``"2g"``."""
     gpus: int | None = field(default=None, validator=optional(ge(0)))
     """More than 0 adds apptainer's ``--nv``."""
