@@ -207,7 +207,7 @@ class Dispatch:
         if self.halted is None:
             self.halted = purpose
         for record in self.undecided():
-            if record.stage is Stage.WAITING and not record.in_doubt:
+            if record.unsent:
                 self.stopped_before_start(record)
 
     def stopped_before_start(self, record: Record) -> None:
@@ -232,9 +232,7 @@ class Dispatch:
                 continue
             self.active[record.index] = record  # one without a job too: the optimizer is to hear it
             self._left.discard(record.index)
-            if record.stage is Stage.IDLE or (
-                record.stage is Stage.WAITING and not record.in_doubt
-            ):
+            if record.stage is Stage.IDLE or record.unsent:
                 self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, purpose.value)
             else:
                 self._stop(record, purpose)
@@ -252,7 +250,7 @@ class Dispatch:
     def _cancel_jobs(self, now: float) -> None:
         by_purpose: dict[Purpose, list[Record]] = {}
         for record in self.undecided():
-            if record.stage is Stage.WAITING and not record.in_doubt:
+            if record.unsent:
                 continue
             job = record.job
             limit = job.request.resources.time_limit

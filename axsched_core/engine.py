@@ -400,8 +400,8 @@ class Engine:
             self._failure = error
         self._fatal = self._fatal or fatal
         self._make_no_more()
-        for record in self.dispatch.at(Stage.WAITING):
-            if not record.in_doubt:
+        for record in self.dispatch.undecided():
+            if record.unsent:
                 self.dispatch.park(record)
         if not fatal and self.dispatch.busy:
             log.error("%s (Waiting for the jobs that still run.)", error)

@@ -141,6 +141,11 @@ class Record:
         return self.latest is not None and self.latest.sent and self.latest.handle is None
 
     @property
+    def unsent(self) -> bool:
+        """True where it waits for a job that the backend is certain not to have."""
+        return self.stage is Stage.WAITING and not self.in_doubt
+
+    @property
     def folder(self) -> Path | None:
         """The folder of its last job."""
         return self.latest.request.folder if self.latest else None
