@@ -18,9 +18,9 @@ import signal
 import subprocess
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from backends import missing_packages, path
 
@@ -57,7 +57,7 @@ class DockerEngine:
         self._cgroup = f"axsched-{zlib.crc32(str(self.folder).encode()):08x}"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> DockerEngine:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -65,10 +65,10 @@ class DockerEngine:
 
     @property
     def log(self) -> str:
-        """What dockerd has said."""
-        return (self.folder / "dockerd.log").read_text(errors="replace")
+        """What it has said."""
+        return (self.folder / "engine.log").read_text(errors="replace")
 
-    def start(self) -> DockerEngine:
+    def start(self) -> Self:
         """Start dockerd, also after `kill`; containers that it had are still there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in ("dockerd.pid", "docker.sock", "exec/containerd/containerd.pid"):
@@ -78,18 +78,20 @@ class DockerEngine:
         (self.folder / "daemon.json").write_text(json.dumps(own))
         dockerd = _which("dockerd")
         assert dockerd is not None, missing()
-        # It is told to end when the process that has started it is killed.
-        command = ["setpriv", "--pdeathsig", "TERM", dockerd, *self._flags(), *self._arguments]
-        environment = {**os.environ, "PATH": path()}
-        with (self.folder / "dockerd.log").open("ab") as log:
+        return self._launch([dockerd, *self._flags(), *self._arguments])
+
+    def _launch(self, command: Sequence[str], **environment: str) -> Self:
+        """Start the server, and wait until it answers."""
+        with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                # It is told to end when the process that has started it is killed.
+                ["setpriv", "--pdeathsig", "TERM", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 start_new_session=True,
-                env=environment,
+                env={**os.environ, "PATH": path(), **environment},
             )
         self._wait_until_up()
         return self

@@ -10,10 +10,10 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import time
+from typing import Self
 
-from backends import missing_packages, path
+from backends import missing_packages
 from docker_engine import PATIENCE, DockerEngine, engine_processes, unmount_below
 
 CONFIG = """\
@@ -40,11 +40,7 @@ def missing() -> tuple[list[str], str]:
 class PodmanEngine(DockerEngine):
     """A Podman service of our own, to be used like a `DockerEngine`."""
 
-    @property
-    def log(self) -> str:
-        return (self.folder / "podman.log").read_text(errors="replace")
-
-    def start(self) -> PodmanEngine:
+    def start(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         # By itself it asks for limits that not even root may have everywhere.
@@ -56,24 +52,11 @@ class PodmanEngine(DockerEngine):
         (self.folder / "containers.conf").write_text(config)
         storage = [f"--root={self.folder}/root", f"--runroot={self.folder}/run"]
         service = ["system", "service", "--time=0", self.url]
-        environment = {
-            **os.environ,
-            "PATH": path(),
-            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
-            "TMPDIR": str(self.folder),
-        }
-        with (self.folder / "podman.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "podman", *storage, *service],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-                env=environment,
-            )
-        self._wait_until_up()
-        return self
+        return self._launch(
+            ["podman", *storage, *service],
+            CONTAINERS_CONF=str(self.folder / "containers.conf"),
+            TMPDIR=str(self.folder),
+        )
 
     def load(self, image: str, tar: bytes) -> None:
         super().load(image, tar)
