@@ -63,6 +63,8 @@ def _worker_environment(threads: int) -> dict[str, str]:
 class LokyPool:
     """Processes of ours, for the backends loky and multiprocessing.
 
+    To be used by a thread of its own: that is made deaf to Ctrl-C, with all that it starts.
+
     A private executor, since joblib's reusable one is the user's. multiprocessing's own pool
     will not do: it forks the driver, where torch may have run, and whatever it is started
     by, a worker that is killed while it waits takes the queue's lock with it for ever.

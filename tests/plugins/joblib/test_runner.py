@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -565,8 +566,13 @@ def test_preview_shows_and_runs_nothing(session: MakeSession) -> None:
 
 def test_a_pool_is_closed_right_after_a_job_was_given_to_it(tmp_path: Path) -> None:
     settings = resolve(JobLibOptions(2), capture_parallel_config())
-    for _ in range(12):  # loky's own thread would raise in every third
-        pool = LokyPool(settings)
-        for _ in range(2):
-            pool.submit(warm.Task(str(tmp_path / "missing"), "fork", {}), lambda answer: None)
-        pool.close()
+
+    def use() -> None:
+        for _ in range(12):  # loky's own thread would raise in every third
+            pool = LokyPool(settings)
+            for _ in range(2):
+                pool.submit(warm.Task(str(tmp_path / "missing"), "fork", {}), lambda answer: None)
+            pool.close()
+
+    with ThreadPoolExecutor(1) as of_its_own:
+        of_its_own.submit(use).result()
