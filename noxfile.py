@@ -46,6 +46,8 @@ WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
 LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
 APART = ("tests/backends", "tests/torture", "tests/core/ax/test_sql.py")
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
+"""Most tests wait more than they compute."""
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
 TEMPLATE = ROOT / "examples" / "runner_template"
 TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
@@ -121,7 +123,7 @@ def tests_light(session: nox.Session) -> None:
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
     _install_wheels(session, CORE, *PLUGINS)
     where = session.posargs or [*LIGHT_TESTS, "tests/plugins"]
-    session.run("pytest", "-m", "not ax", *where, env=UNDER_TEST)
+    session.run("pytest", "-m", "not ax", *TWO_AT_ONCE, *where, env=UNDER_TEST)
 
 
 @nox.session(requires=["build"])
@@ -130,7 +132,7 @@ def oldest_pluggy(session: nox.Session) -> None:
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
     session.install("pluggy==1.5.0")
     _install_wheels(session, CORE, *PLUGINS)
-    session.run("pytest", "-m", "not ax", *LIGHT_TESTS, env=UNDER_TEST)
+    session.run("pytest", "-m", "not ax", *TWO_AT_ONCE, *LIGHT_TESTS, env=UNDER_TEST)
 
 
 @nox.session(requires=["build"])
@@ -145,9 +147,8 @@ def full(session: nox.Session) -> None:
 
 @nox.session(requires=["full"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests, with Ax. Each part in a process of its own: what a dead engine or database leaves
-    in a process is not the other tests' business."""
-    rest = ["tests", *(f"--ignore={path}" for path in APART)]
+    """All tests, with Ax. Those that start servers, or keep the machine busy, one after another."""
+    rest = [*TWO_AT_ONCE, "tests", *(f"--ignore={path}" for path in APART)]
     for chosen in [session.posargs] if session.posargs else [*([path] for path in APART), rest]:
         session.run(_full("pytest"), *chosen, env=UNDER_TEST, external=True)
 

@@ -9,9 +9,11 @@ import logging
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cloudpickle
 import pytest
 from backends import need
 from stored_driver import KINDS, NAME, counting, evaluated, make, run, settings
@@ -20,6 +22,8 @@ from toy import ToyRunner
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, RunLocked
 from axsched_core.testing import RandomSearch
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 
