@@ -183,11 +183,13 @@ class Driver:
         world: what outlives them.
         folder: the ``job_output_dir``.
         searchable: the runner can `reattach`.
-        on_unknown: the setting.
+        config: settings of the scheduler's.
     """
 
-    def __init__(self, world: World, folder: Path, searchable: bool, on_unknown: str) -> None:
-        self.world, self._folder, self._on_unknown = world, folder, on_unknown
+    def __init__(
+        self, world: World, folder: Path, searchable: bool, config: Mapping[str, Any]
+    ) -> None:
+        self.world, self._folder, self.config = world, folder, config
         self._runner = SearchableRunner if searchable else WorldRunner
         self.begin()
 
@@ -197,8 +199,8 @@ class Driver:
             "job_output_dir": self._folder,
             "monitoring_interval": 1e-6,
             "progress": False,
-            "on_unknown": self._on_unknown,
             "max_parallelism": 3,
+            **self.config,
         }
         self.scheduler = AxScheduler(WorldOptimizer(self.world), self._runner(self.world), config)
         self.scheduler.set_objective_function(lambda parameters: 0.0)
@@ -221,8 +223,11 @@ class Driver:
         """Let go of what is left of a dead driver's threads."""
         self.scheduler._let_go()
 
-    def resume(self) -> None:
-        """Have another driver take up the run, and live."""
+    def resume(self, **config: Any) -> None:
+        """Have another driver take up the run, and live.
+
+        ``config``: settings that it changes.
+        """
         run_dir = self.scheduler.run_directory
         self.world.scheduler = self.scheduler  # somebody lives again
         if not (run_dir / journal.NAME).exists():
@@ -231,7 +236,10 @@ class Driver:
             return
         try:
             self.scheduler = AxScheduler.resume(
-                run_dir, optimizer=WorldOptimizer(self.world), runner=self._runner(self.world)
+                run_dir,
+                optimizer=WorldOptimizer(self.world),
+                runner=self._runner(self.world),
+                config=config or None,
             )
         except InvalidInput as error:
             if "before anything was begun" not in str(error):

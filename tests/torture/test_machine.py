@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from world import FATES, FAULTS, PLACES, Killed, Trouble, World
 from world_driver import Driver, patch
 
-from axsched_core import AxScheduler, TrialState, journal
+from axsched_core import AxScheduler, TrialState, cancel_request, journal
 from axsched_core.engine import OUTCOMES
 from axsched_core.errors import (
     AllTrialsFailed,
@@ -59,11 +59,14 @@ class Machine(RuleBasedStateMachine):
         patch(self.patches, self.world)
 
     @initialize(
-        searchable=strategies.booleans(), on_unknown=strategies.sampled_from(["retry", "fail"])
+        searchable=strategies.booleans(),
+        on_unknown=strategies.sampled_from(["retry", "fail"]),
+        on_exit=strategies.sampled_from(["cancel", "leave"]),
     )
-    def begin(self, searchable: bool, on_unknown: str) -> None:
+    def begin(self, searchable: bool, on_unknown: str, on_exit: str) -> None:
         self.world.twice = not searchable and on_unknown == "retry"
-        self.driver = Driver(self.world, self.folder, searchable, on_unknown)
+        config = {"on_unknown": on_unknown, "on_exit": on_exit}
+        self.driver = Driver(self.world, self.folder, searchable, config)
 
     @property
     def scheduler(self) -> AxScheduler:
@@ -137,6 +140,24 @@ class Machine(RuleBasedStateMachine):
     def close_and_resume(self, trouble: Trouble) -> None:
         if self.call("close", trouble=trouble):
             self.driver.resume()
+
+    @rule(which=SMALL, everything=strategies.booleans(), trouble=TROUBLE)
+    def cancel_from_a_shell(self, which: int, everything: bool, trouble: Trouble) -> None:
+        """`axsched cancel`: asked of the driver at its next call, or done where none lives."""
+        trials = [i for i, trial in self.scheduler.trials.items() if not trial.state.ended]
+        run_dir = self.scheduler.run_directory
+        if not trials or not (run_dir / journal.NAME).exists():
+            return
+        chosen = None if everything else [trials[which % len(trials)]]
+        if trouble.torn % 2:
+            request = cancel_request.ask(run_dir, chosen)
+            self.call("wait_for_completed_trials", trouble=trouble)
+            request.done()  # who asks takes it back
+        elif self.call("close"):
+            self.driver.resume(on_exit="leave")
+            if self.call("_cancel_from_shell", chosen, trouble=trouble):
+                self.call("close")
+                self.driver.resume(**self.driver.config)
 
     @rule()
     def kill(self) -> None:
