@@ -118,7 +118,7 @@ class Database:
             if isinstance(error, InvalidInput):
                 raise
             raise InvalidInput(
-                f"{self.where} cannot be used: {self.words(error)}.{_hint(error)}"
+                f"{self.where} cannot be used: {self.words(error)}.{_hint(error, self._url)}"
             ) from _without_secrets(error, self)
 
     def _is_the_one(self, engine: Any) -> None:
@@ -391,8 +391,13 @@ def _without_secrets(error: BaseException, database: Database) -> BaseException 
     return error
 
 
-def _hint(error: BaseException) -> str:
+def _hint(error: BaseException, url: Any) -> str:
     if isinstance(error, ModuleNotFoundError | NoSuchModuleError):
+        if url is None:  # see ax.storage.sqa_store.db.create_mysql_engine_from_creator
+            return (
+                " Ax takes what a creator makes for a connection to MySQL; give a url for any "
+                "other database."
+            )
         return (
             " Install the driver that the url names; for PostgreSQL: "
             "pip install 'axsched-core[sql]', and the url begins with postgresql+psycopg://"

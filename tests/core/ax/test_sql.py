@@ -9,6 +9,7 @@ import logging
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -359,6 +360,14 @@ def test_a_database_that_cannot_be_used(bad: str, words: str, caplog: pytest.Log
 
     shown = "".join(traceback.format_exception(caught.value))
     assert "sesame-77" not in shown + caplog.text
+
+
+def test_a_creator_is_one_of_connections_to_mysql():
+    from ax.storage.sqa_store.structs import DBSettings
+
+    given = DBSettings(creator=lambda: sqlite3.connect(":memory:"))
+    with pytest.raises(InvalidInput, match="for a connection to MySQL; give a url"):
+        AxScheduler.from_stored_experiment("e", db_settings=given, runner="joblib")
 
 
 @pytest.mark.parametrize("bad", ["sqlite:////nowhere/at/all/ax.db", "sqlite://"])
