@@ -48,8 +48,10 @@ class OnSlurm(RunnerConformance):
         @contextlib.contextmanager
         def outage() -> Iterator[None]:
             lab.stop("slurmctld")
-            yield
-            lab.start("slurmctld")
+            try:
+                yield
+            finally:
+                lab.start("slurmctld")
 
         return outage
 
@@ -61,8 +63,10 @@ class OnSlurm(RunnerConformance):
         def lost() -> Iterator[None]:
             body = f'{REAL["sbatch"]} "$@" >/dev/null; echo "{LOST}" >&2; exit 1'
             commands.script("sbatch", body)
-            yield
-            commands.restore("sbatch")
+            try:
+                yield
+            finally:
+                commands.restore("sbatch")
 
         return lost
 
