@@ -118,10 +118,11 @@ class Engine:
                 api.kill(name, signal)
         except EngineError as error:
             # 409 is Docker's "not running"; Podman says it with 500.
-            if not error.not_found and error.status != 409 and self._runs(name):
+            if not error.not_found and error.status != 409 and self.runs(name):
                 raise
 
-    def _runs(self, name: str) -> bool:
+    def runs(self, name: str) -> bool:
+        """True where a container is running."""
         try:
             return bool(self.inspect(name)["State"]["Running"])
         except EngineError:

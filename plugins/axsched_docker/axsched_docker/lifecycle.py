@@ -277,8 +277,10 @@ def read_running(engine: Engine, name: str, path: str) -> bytes:
     except tarfile.TarError:
         return b""  # Podman's answer where it is not there yet, or just grows
     except EngineError as error:
-        if not error.not_found:
+        # Podman cannot look into a container in the moment in which it ends.
+        if not error.not_found and engine.runs(name):
             raise
+        return b""
     return data
 
 

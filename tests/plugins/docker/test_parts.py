@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axsched_docker import DockerOptions, archive
+from axsched_docker import DockerOptions, archive, lifecycle
 from axsched_docker.endings import Ending, ending_of
-from axsched_docker.engine import Engine, seconds
+from axsched_docker.engine import Engine, EngineError, seconds
 from axsched_docker.hands import Hands
 
 from axsched_core.errors import BackendUnavailable, InvalidInput
@@ -167,6 +169,24 @@ def test_no_engine_is_an_outage(tmp_path: Path) -> None:
 
 
 # ---- hands -----------------------------------------------------------------------------------
+
+
+class _EndsJustNow:
+    """Podman, asked for a file of a container in the moment in which that ends."""
+
+    def __init__(self, *, runs: bool) -> None:
+        self.runs = lambda name: runs
+
+    @contextlib.contextmanager
+    def get(self, name: str, path: str) -> Iterator[Iterator[bytes]]:
+        raise EngineError(500, "open /proc/20905/ns/mnt: no such file or directory")
+        yield iter(())
+
+
+def test_a_container_that_ends_while_its_file_is_read() -> None:
+    assert lifecycle.read_running(_EndsJustNow(runs=False), "c", "/f") == b""
+    with pytest.raises(EngineError, match="/proc/20905"):
+        lifecycle.read_running(_EndsJustNow(runs=True), "c", "/f")
 
 
 def test_hands_survive_a_fault_and_do_later_what_is_later(caplog) -> None:
