@@ -41,7 +41,7 @@ def test_a_driver_dies_in_the_middle_of_a_write(
         world = World()
         with monkeypatch.context() as patches:
             patch(patches, world)
-            driver = Driver(world, tmp_path / str(size), True, "fail")
+            driver = Driver(world, tmp_path / str(size), True, {"on_unknown": "fail"})
             trouble = Trouble(death=("flush", number, False), torn=size)
             with pytest.raises(Killed):
                 driver.call("run_optimization", max_trials=4, trouble=trouble)
