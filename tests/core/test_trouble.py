@@ -61,6 +61,36 @@ def test_close_ends_in_an_outage(make):
     assert runner.closed == [True]
 
 
+def test_a_job_that_is_to_be_tried_again_holds_no_halt_up(make, monkeypatch):
+    """It ran over its limit, and its machine fails just when all is cancelled."""
+    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+
+    class FailsThen(Stubborn):
+        polls_since = None
+
+        @hookimpl
+        def axsched_cancel(self, handles, reason):
+            self.polls_since = 0
+            return super().axsched_cancel(handles, reason)
+
+        @hookimpl
+        def axsched_poll(self, handles):
+            if self.polls_since is not None:
+                self.polls_since += 1
+                if self.polls_since == 1:
+                    scheduler.cancel()
+                else:
+                    for key in self.running():
+                        self.end(key, JobStatus(JobState.FAILED, Cause.NODE_FAIL))
+            return super().axsched_poll(handles)
+
+    optimizer = ToyOptimizer()
+    scheduler = make(optimizer, FailsThen(lambda r: None), max_trial_monitoring_time=0.1)
+    with pytest.raises(OptimizerError, match="cancelled by the user"):
+        scheduler.run_optimization(max_trials=1)
+    assert optimizer.count("ABANDONED") == 1
+
+
 @pytest.mark.parametrize(("way", "status"), [("ctrl-c", "RUNNING"), ("cancel", "ABANDONED")])
 def test_a_result_that_is_not_ready_holds_no_halt_up(make, way, status):
     optimizer = ToyOptimizer()
