@@ -170,8 +170,7 @@ class Fleet:
             self._closing = True
             while self._waiting:
                 job = self._waiting.popleft()
-                with contextlib.suppress(FileNotFoundError):
-                    jobfolder.try_claim(job.folder, WITHDRAWN_BY)
+                jobfolder.keep_from_running(job.folder, WITHDRAWN_BY)
         if wait:
             self._settle(then)
         else:
@@ -245,8 +244,7 @@ class Fleet:
         with self._lock:
             if job in self._waiting:
                 self._waiting.remove(job)
-        with contextlib.suppress(FileNotFoundError):
-            jobfolder.try_claim(job.folder, CANCELLED_BY)
+        jobfolder.keep_from_running(job.folder, CANCELLED_BY)
         self._finish(job, Ending(cause=Cause.CANCELLED, message=CANCELLED_BY))
 
     # ---- stopping ------------------------------------------------------------------------

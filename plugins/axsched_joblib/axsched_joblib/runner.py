@@ -6,7 +6,6 @@ matter which worker, pool or driver has started a job, or whether that still liv
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 import sys
@@ -118,8 +117,7 @@ class JobLibRunner:
         for handle in self._handles.values():
             folder = _folder(handle)
             if not (folder / jobfolder.CLAIM).exists():
-                with contextlib.suppress(FileNotFoundError):  # the folder itself may be gone
-                    jobfolder.try_claim(folder, WITHDRAWN_BY)
+                jobfolder.keep_from_running(folder, WITHDRAWN_BY)
         if wait:
             self._wait_for_cancelled()
         dispatcher.close()
@@ -199,8 +197,7 @@ class JobLibRunner:
                 return JobStatus(JobState.QUEUED)
             # Nobody will start it; make sure of that before it is tried again.
             words = f"{NEVER_STARTED_BY}: {progress.words}" if progress.words else ORPHAN_BY
-            with contextlib.suppress(FileNotFoundError):  # not even its folder is left
-                jobfolder.try_claim(folder, words)
+            jobfolder.keep_from_running(folder, words)
         taken_by = jobfolder.taken_back_by(folder)
         if taken_by == CANCELLED_BY:
             return JobStatus(JobState.CANCELLED, Cause.CANCELLED, message=CANCELLED_BY)
