@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import attrs
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
+from axsched_core.folders import remove_tree
 from axsched_core.jobs import JobRequest, Resources
 from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
@@ -88,7 +89,8 @@ class Attempts:
         self.write_function()
         if record.latest is not None and not record.latest.sent:
             # Prepared, but never sent: the objective may have changed since.
-            shutil.rmtree(record.latest.request.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(record.latest.request.folder)
             record.attempts -= 1
             self._numbers[record.index] -= 1
         number = self._numbers.get(record.index, 0) + 1

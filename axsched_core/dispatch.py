@@ -11,10 +11,8 @@ import functools
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from axsched_core import jobfolder, policies
@@ -22,6 +20,7 @@ from axsched_core.attempts import Attempts
 from axsched_core.backend import Backend
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError, InvalidInput, RunnerError
+from axsched_core.folders import remove_tree
 from axsched_core.jobs import (
     CancelOutcome,
     Cause,
@@ -618,16 +617,16 @@ class Dispatch:
             self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, str(error))
             return
         if result.raw is None:
-            self._keep(job.request.folder / jobfolder.RESULT, record.results)
+            self._keep(job.request, record.results)
         self._decide(record, TrialState.SUCCEEDED, None, "")
 
-    def _keep(self, path: Path, results: Metrics) -> None:
+    def _keep(self, request: JobRequest, results: Metrics) -> None:
         """A result that came over the wire: the folder is to hold it like any other."""
         data = json.dumps({name: list(value) for name, value in results.items()})
         try:
-            jobfolder.write_atomically(path, data.encode())
+            jobfolder.write(request.folder, jobfolder.RESULT, data.encode())
         except OSError as error:  # it is in the journal, and the optimizer hears it
-            log.warning("%s cannot be written: %s", path, error)
+            log.warning("Job %s: its result cannot be written: %s", request.key, error)
 
     # ---- how trials end -----------------------------------------------------------------
 
@@ -652,7 +651,10 @@ class Dispatch:
         self._emit("trial_ended", record, message=record.message)
         done = record.state is TrialState.SUCCEEDED
         if done and record.folder and self._config.cleanup_after_completion:
-            shutil.rmtree(record.folder, ignore_errors=True)
+            try:
+                remove_tree(record.folder)
+            except OSError as error:
+                log.warning("%s cannot be removed: %s", record.folder, error)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next run takes it up."""

@@ -25,15 +25,21 @@ Out, written by the worker (or by anything that follows the protocol):
 ``cancel``, made by the driver, asks the worker to end the job. Values of environment variables
 are in none of these files: a runner puts them into the environment of the process that starts
 the worker (`environment`).
+
+Once a job has begun, a stranger has written what is in its folder. The functions here, and
+`axsched_core.folders` below them, follow no link, never wait, and read no more than a limit;
+nothing opens a file of a job's folder in another way. A job that runs as the driver's own user
+can still do to the folder whatever that user can.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
-import shutil
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +48,7 @@ from typing import Any
 import cloudpickle
 
 from axsched_core.errors import InvalidInput
+from axsched_core.folders import Folder, NotAFile, remove_tree
 from axsched_core.jobs import (
     Cause,
     FunctionObjective,
@@ -71,25 +78,30 @@ EXIT = "exit.json"
 STOPPED = "stopped.json"
 
 
+REASON_LIMIT = 2000
+"""Bytes of the reason for a cancel that are read."""
+PROGRESS_LIMIT = 4 << 20
+"""Bytes of ``progress.jsonl`` that are read in one go."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path`` and rename it, so that nobody ever reads half a file."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    """Write a file of ours beside ``path`` and rename it, so that nobody ever reads half of it.
+
+    For files outside of jobs' folders; inside: `write`.
+    """
+    with Folder(path.parent, follow=True) as parent:
+        parent.replace(path.name, data)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` where the file system can, else a copy."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)
+def write(folder: Path, name: str, data: bytes) -> None:
+    """Write a file into a job's folder, in the place of whatever has its name.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        OSError: it cannot be written; what was there stays.
+    """
+    with Folder(folder) as place:
+        place.replace(name, data)
 
 
 def prepare(
@@ -110,7 +122,8 @@ def prepare(
         _fill(request, function_file, max_result_bytes)
     except BaseException:
         # Half a folder would stand in the way of the next try.
-        shutil.rmtree(request.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(request.folder)
         raise
 
 
@@ -136,13 +149,15 @@ def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int
             "env": sorted(objective.env),
             "working_dir": objective.working_dir,
         }
-    (folder / PARAMS).write_text(json.dumps(dict(request.parameters)), encoding="utf-8")
-    (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-    if objective is not None:
-        if function_file is not None:
-            link_or_copy(function_file, folder / FUNCTION)
-            link_or_copy(_cloudpickle_beside(function_file), folder / CLOUDPICKLE)
-        link_or_copy(WORKER_FILE, folder / WORKER)
+    with Folder(folder) as place:
+        place.create(PARAMS, json.dumps(dict(request.parameters)).encode())
+        place.create(JOB, json.dumps(job).encode())
+        if objective is not None:
+            # Copies, never hard links: a job could write through one into what all jobs share.
+            if function_file is not None:
+                place.copy_in(function_file, FUNCTION)
+                place.copy_in(_cloudpickle_beside(function_file), CLOUDPICKLE)
+            place.copy_in(WORKER_FILE, WORKER)
 
 
 def _cloudpickle_beside(function_file: Path) -> Path:
@@ -151,11 +166,29 @@ def _cloudpickle_beside(function_file: Path) -> Path:
     if not path.exists():
         package = Path(cloudpickle.__file__).parent
         packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for source in sorted(package.glob("*.py")):
                 archive.write(source, f"{package.name}/{source.name}")
         write_atomically(path, packed.getvalue())
     return path
+
+
+def recorded(folder: Path, run_dir: Path) -> str:
+    """A job's folder as a handle has it: relative to the run directory, which may move."""
+    return str(folder.relative_to(run_dir)) if folder.is_relative_to(run_dir) else str(folder)
+
+
+def located(recorded: str, run_dir: Path) -> Path:
+    """The folder that `recorded` has written down.
+
+    An absolute path, as earlier versions have written, may be of a place that the run directory has
+    been moved or copied from: a folder of the same name in this run directory is preferred to it.
+    """
+    path = Path(recorded)
+    if path.is_absolute():
+        here = run_dir / path.parent.name / path.name
+        return here if os.path.lexists(here) else path
+    return run_dir / path
 
 
 def environment(request: JobRequest) -> Mapping[str, str]:
@@ -163,12 +196,31 @@ def environment(request: JobRequest) -> Mapping[str, str]:
     return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of the protocol; None where it is missing, torn, huge or not JSON, or where
-    the file system does not answer: no information."""
+def has(folder: Path, name: str) -> bool:
+    """True where a job's folder has anything of this name."""
     try:
-        with path.open("rb") as file:
-            data = file.read(JSON_LIMIT + 1)
+        with Folder(folder) as place:
+            return place.has(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def age(folder: Path, name: str) -> float | None:
+    """Seconds since a file of a job's folder was written; None where there is none."""
+    try:
+        with Folder(folder) as place:
+            found = place.stat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if found is None else time.time() - found.st_mtime
+
+
+def read_json(folder: Path, name: str) -> Any:
+    """Read a JSON file of a job's folder; None where it is missing, torn, huge, not JSON or no
+    regular file, or where the file system does not answer: no information."""
+    try:
+        with Folder(folder) as place:
+            data = place.read(name, JSON_LIMIT + 1)
         return json.loads(data) if len(data) <= JSON_LIMIT else None
     except (OSError, ValueError, RecursionError):
         return None
@@ -189,7 +241,7 @@ def read_exit(folder: Path, name: str = EXIT) -> JobStatus | None:
     The file is written by the machine that ran the job, so nothing in it is trusted to have
     the right type.
     """
-    data = read_json(folder / name)
+    data = read_json(folder, name)
     if not isinstance(data, Mapping):
         return None
     exit_code, signal = _integer(data.get("exit_code")), _integer(data.get("signal"))
@@ -216,19 +268,27 @@ def read_exit(folder: Path, name: str = EXIT) -> JobStatus | None:
 
 def read_start(folder: Path) -> JobStatus | None:
     """Say that the job runs where its supervisor has left its ``pid.json``; None before that."""
-    data = read_json(folder / PID)
+    data = read_json(folder, PID)
     if not isinstance(data, Mapping):
         return None
     return JobStatus(JobState.RUNNING, host=str(data.get("host") or ""))
 
 
 def read_result(folder: Path, limit: int) -> JobResult | NotReady:
-    """Read ``result.json``, at most one byte more than ``limit``."""
+    """Read ``result.json``, at most one byte more than ``limit``.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     try:
-        with (folder / RESULT).open("rb") as file:
-            return JobResult(raw=file.read(limit + 1))
+        with Folder(folder) as place:
+            return JobResult(raw=place.read(RESULT, limit + 1))
     except FileNotFoundError:
         return NotReady(f"there is no {RESULT} in {folder}")
+    except NotADirectoryError:
+        return NotReady(f"{folder} is no folder any more: the job has put something in its place")
+    except (NotAFile, PermissionError) as error:
+        return NotReady(f"{folder / RESULT} is not read: {error.strerror}")
 
 
 def log_name(stream: str) -> str:
@@ -243,19 +303,34 @@ def log_name(stream: str) -> str:
     return names[stream]
 
 
-def read_part(path: Path, offset: int, limit: int = -1) -> bytes:
-    """Up to ``limit`` bytes of a file (-1: all) from byte ``offset``; none where it is missing."""
+def read_part(folder: Path, name: str, offset: int, limit: int) -> bytes:
+    """Up to ``limit`` bytes of a file of a job's folder from byte ``offset`` on.
+
+    None where it is missing, or is not a regular file.
+    """
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(limit)
-    except FileNotFoundError:
+        with Folder(folder) as place:
+            return place.read(name, limit, offset)
+    except (FileNotFoundError, NotADirectoryError, NotAFile):
+        return b""
+
+
+def read_end(folder: Path, name: str, limit: int) -> bytes:
+    """The last ``limit`` bytes of a file of a job's folder; none as in `read_part`."""
+    try:
+        with Folder(folder) as place:
+            return place.read(name, limit, max(0, place.size(name) - limit))
+    except (FileNotFoundError, NotADirectoryError, NotAFile):
         return b""
 
 
 def read_progress(folder: Path, offset: int) -> bytes:
-    """The whole lines of ``progress.jsonl`` from byte ``offset`` on."""
-    data = read_part(folder / PROGRESS, offset)
+    """The whole lines of ``progress.jsonl`` from byte ``offset`` on, up to `PROGRESS_LIMIT`."""
+    return whole_lines(read_part(folder, PROGRESS, offset, PROGRESS_LIMIT))
+
+
+def whole_lines(data: bytes) -> bytes:
+    """What comes before the end of the last line that is whole."""
     return data[: data.rfind(b"\n") + 1]
 
 
@@ -282,17 +357,24 @@ def current_directory() -> str | None:
 
 
 def try_claim(folder: Path, who: str) -> bool:
-    """Claim the job: True means that nobody else runs it, nor ever will."""
+    """Claim the job: True means that nobody else runs it, nor ever will.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        OSError: the claim cannot be written.
+    """
+    return claim(folder, {"by": who})
+
+
+def claim(folder: Path, content: Mapping[str, str]) -> bool:
+    """Claim the job, with what the claim is to hold: see `try_claim`."""
     try:
-        descriptor = os.open(folder / CLAIM, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with Folder(folder) as place:
+            place.create(CLAIM, json.dumps(dict(content)).encode())
     except FileExistsError:
         return False
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"by": who}, file)
-    except OSError:  # the disk is full: an empty claim would be anybody's
-        (folder / CLAIM).unlink(missing_ok=True)
-        raise
+    except NotADirectoryError as error:
+        raise FileNotFoundError(error.errno, "there is no such folder", str(folder)) from error
     return True
 
 
@@ -307,8 +389,8 @@ def keep_from_running(folder: Path, who: str) -> bool:
 def taken_back_by(folder: Path) -> str | None:
     """The words of the driver that has taken the claim (see `try_claim`), so that the job never
     ran nor will; None where none has."""
-    claim = read_json(folder / CLAIM)
-    return str(claim["by"]) if isinstance(claim, Mapping) and "by" in claim else None
+    found = read_json(folder, CLAIM)
+    return str(found["by"]) if isinstance(found, Mapping) and "by" in found else None
 
 
 def never_ran(folder: Path) -> bool:
@@ -316,6 +398,17 @@ def never_ran(folder: Path) -> bool:
     return taken_back_by(folder) is not None
 
 
+def cancel_reason(folder: Path) -> str | None:
+    """Why the job was asked to end (`request_cancel`); None where it was not."""
+    try:
+        with Folder(folder) as place:
+            return place.read(CANCEL, REASON_LIMIT).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (NotAFile, PermissionError):
+        return ""  # somebody has put something in its place
+
+
 def request_cancel(folder: Path, reason: str) -> None:
     """Ask the worker that runs the job to end it."""
-    write_atomically(folder / CANCEL, reason.encode())
+    write(folder, CANCEL, reason.encode())

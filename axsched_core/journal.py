@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -339,7 +340,7 @@ def salvage(path: Path) -> Salvaged:
             file.write(b"".join(line + b"\n" for line in kept))
             file.flush()
             os.fsync(file.fileno())
-        jobfolder.link_or_copy(path, aside)
+        _link_or_copy(path, aside)
         forgotten = _put_aside(path.parent / "jobs", kept)
         os.replace(beside, path)  # last: until then all can be done again
     finally:
@@ -358,7 +359,7 @@ def _put_aside(jobs: Path, kept: list[bytes]) -> Path | None:
     aside = _free_name(jobs, "forgotten")
     aside.mkdir(mode=0o700)
     for folder in unknown:
-        jobfolder.try_claim(folder, "driver: forgotten by salvage")
+        jobfolder.keep_from_running(folder, "driver: forgotten by salvage")
         os.rename(folder, aside / folder.name)
     return aside
 
@@ -386,6 +387,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)  # the same in each session
     return value.item() if getattr(value, "shape", None) == () else repr(value)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` where the file system can, else a copy."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def sync_names(folder: Path) -> None:

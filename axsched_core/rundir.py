@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import uuid
@@ -64,7 +65,7 @@ class RunDirectory:
     def is_taken(self, trial_index: int, attempt: int) -> bool:
         """True where there is, or was, a job of this number that no line of the journal knows."""
         folder = self.job_folder(trial_index, attempt)
-        return folder.exists() or any(self.path.glob(f"jobs.forgotten*/{folder.name}"))
+        return os.path.lexists(folder) or any(self.path.glob(f"jobs.forgotten*/{folder.name}"))
 
     def job_folder(self, trial_index: int, attempt: int) -> Path:
         """Where the job's files lie."""

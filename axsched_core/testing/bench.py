@@ -36,6 +36,8 @@ from axsched_core.testing import payloads
 
 RESULT_LIMIT = 200_000
 """Bytes; the ``max_result_bytes`` of the kit's sessions."""
+LOG_LIMIT = 64 << 20
+"""Bytes of a log that the kit reads."""
 
 
 class Bench:
@@ -178,7 +180,7 @@ class Bench:
         """All of a job's stdout or stderr, by the hook where there is one."""
         if not self.session.has("axsched_read_log"):
             folder = next(self.run_dir.glob(f"jobs/{int(handle.key.split('-')[1]):05d}-1"))
-            return (folder / f"{stream}.log").read_bytes()
+            return jobfolder.read_part(folder, jobfolder.log_name(stream), 0, LOG_LIMIT)
         data, chunk = b"", b"."
         while chunk:
             chunk = self.session.read_log(handle, stream, len(data), 1 << 20)

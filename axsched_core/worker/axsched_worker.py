@@ -33,6 +33,7 @@ import numbers
 import os
 import pickle
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -186,11 +187,11 @@ def run_here(folder: str) -> bool:
     start = time.time()
     ending = _Ending()
     try:
-        if os.path.exists(os.path.join(folder, "cancel")):
+        if _exists(folder, "cancel"):
             ending = _Ending(cause="CANCELLED", message=_cancel_message(folder))
         else:
-            _write_json(os.path.join(folder, "pid.json"), identity())
-            with open(os.path.join(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
+            _write_json(folder, "pid.json", identity())
+            with open(_open_log(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
                 ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
     except BaseException as error:
         ending = _supervisor_trouble(folder, error)
@@ -234,15 +235,15 @@ def owner_is_alive(folder: str) -> Optional[bool]:
         None where that cannot be known from here: the job runs on another machine.
         False also where nobody has claimed the job, or the driver has taken it back.
     """
-    claim = _read_json(folder, "claim", JSON_LIMIT)
-    owner = _read_json(folder, "pid.json", JSON_LIMIT) or claim
+    claim = _read_json(folder, "claim")
+    owner = _read_json(folder, "pid.json") or claim
     if not isinstance(owner, dict) or "pid" not in owner:
         if isinstance(claim, dict):
             return False  # taken back by the driver: {"by": ...}
         # A claim is empty for an instant between being made and being filled in.
         try:
-            return time.time() - os.stat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
-        except FileNotFoundError:
+            return time.time() - os.lstat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
+        except (FileNotFoundError, NotADirectoryError):
             return False
     return is_alive(owner)
 
@@ -259,8 +260,8 @@ def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
         except ProcessLookupError:
             return False
         return True
-    stat = _process_stat(owner["pid"])
-    return stat is not None and stat[0] != "Z" and int(stat[19]) == owner["start_time"]
+    fields = _process_stat(owner["pid"])
+    return fields is not None and fields[0] != "Z" and int(fields[19]) == owner["start_time"]
 
 
 def wait_for_owner(folder: str) -> bool:
@@ -269,8 +270,7 @@ def wait_for_owner(folder: str) -> bool:
     Returns:
         False: it runs on another machine, so there is nothing to wait for.
     """
-    exit_file = os.path.join(folder, "exit.json")
-    while not os.path.exists(exit_file):
+    while not _exists(folder, "exit.json"):
         alive = owner_is_alive(folder)
         if not alive:
             return alive is False
@@ -280,10 +280,10 @@ def wait_for_owner(folder: str) -> bool:
 
 def identity() -> dict[str, Any]:
     """What tells this process from all others, before and after it: for `is_alive`."""
-    stat = _process_stat(os.getpid())
+    fields = _process_stat(os.getpid())
     return {
         "pid": os.getpid(),
-        "start_time": int(stat[19]) if stat else None,
+        "start_time": int(fields[19]) if fields else None,
         "boot_id": _boot_id(),
         "host": os.uname().nodename,
     }
@@ -314,7 +314,7 @@ def _claim(folder: str, restart: int) -> bool:
         return first
     # A requeued job may find the claim of its first start, but not the driver's: that one
     # says that the job shall never run.
-    if not first and "by" in (_read_json(folder, "claim", JSON_LIMIT) or {}):
+    if not first and "by" in (_read_json(folder, "claim") or {}):
         return False
     return _create(os.path.join(folder, "claim.%d" % restart), mine)
 
@@ -333,8 +333,8 @@ def _set_aside(folder: str, restart: int) -> None:
     """Keep what the earlier start left, under other names."""
     names = ("result.json", "progress.jsonl", "stdout.log", "stderr.log", "exit.json")
     for name in (*names, "stopped.json"):
-        path = os.path.join(folder, name)
-        if os.path.exists(path):
+        if _exists(folder, name):
+            path = os.path.join(folder, name)
             os.replace(path, "%s.%d" % (path, restart - 1))
 
 
@@ -368,7 +368,7 @@ def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.js
     data = dict(vars(ending), start=start, end=time.time(), host=os.uname().nodename)
     data["message"] = ending.message[:MESSAGE_LIMIT]
     try:
-        _write_json(os.path.join(folder, name), data)
+        _write_json(folder, name, data)
     except OSError:
         words = "%s cannot be written (%s):\n%s\n" % (name, folder, traceback.format_exc())
         _note(folder, words)
@@ -382,9 +382,10 @@ def _supervisor_trouble(folder: str, error: BaseException) -> _Ending:
 
 def _note(folder: str, text: str) -> None:
     """Tell of trouble in every place that is left: the job's stderr.log, and our own stderr."""
-    for place in (os.path.join(folder, "stderr.log"), 2):
+    for place in ("stderr.log", 2):
         try:
-            with open(place, "a", encoding="utf-8", closefd=place != 2) as file:
+            descriptor = os.dup(2) if place == 2 else _open_log(folder, "stderr.log")
+            with open(descriptor, "a", encoding="utf-8") as file:
                 file.write(text)
         except OSError:
             continue
@@ -392,8 +393,7 @@ def _note(folder: str, text: str) -> None:
 
 def _cancel_message(folder: str) -> str:
     try:
-        with open(os.path.join(folder, "cancel"), encoding="utf-8", errors="replace") as file:
-            reason = file.read(MESSAGE_LIMIT).strip()
+        reason = _read(folder, "cancel", MESSAGE_LIMIT).decode("utf-8", "replace").strip()
     except OSError:
         reason = ""
     return "cancelled: " + reason if reason else "cancelled"
@@ -441,8 +441,9 @@ class _Supervisor:
 
     def _supervise(self) -> _Ending:
         self._get_ready()
-        _write_json(self._path("pid.json"), identity())
-        job = _read_json(self.folder, "job.json", JSON_LIMIT)
+        _hold(self.folder)
+        _write_json(self.folder, "pid.json", identity())
+        job = _read_json(self.folder, "job.json")
         if not isinstance(job, dict):
             raise ValueError("job.json is missing, not JSON, or longer than %d bytes" % JSON_LIMIT)
         self.job = job
@@ -472,9 +473,8 @@ class _Supervisor:
 
     def _start_child(self) -> int:
         """Fork the child; return the end of a pipe where it may report how it failed."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         stdio = [os.open(os.devnull, os.O_RDONLY)]
-        stdio += [os.open(self._path(name), flags, 0o600) for name in ("stdout.log", "stderr.log")]
+        stdio += [_open_log(self.folder, name) for name in ("stdout.log", "stderr.log")]
         read_end, write_end = os.pipe()
         supervisor = os.getpid()
         self.child = os.fork()
@@ -620,10 +620,10 @@ class _Supervisor:
         if not self.job.get("working_dir"):
             return None
         try:
-            stat = os.stat(os.path.join(self.job["working_dir"], "result.json"))
+            found = os.stat(os.path.join(self.job["working_dir"], "result.json"))
         except OSError:
             return None
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _stray_words(self) -> str:
         return (
@@ -633,13 +633,10 @@ class _Supervisor:
         )
 
     def _has_result(self) -> bool:
-        return os.path.exists(self._path("result.json"))
+        return _exists(self.folder, "result.json")
 
     def _cancelled(self) -> bool:
-        return os.path.exists(self._path("cancel"))
-
-    def _path(self, name: str) -> str:
-        return os.path.join(self.folder, name)
+        return _exists(self.folder, "cancel")
 
 
 def _oom_kills() -> int:
@@ -673,9 +670,9 @@ def _descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
-            stat = _process_stat(name)
-            if stat is not None and stat[0] != "Z":
-                children.setdefault(int(stat[1]), []).append(int(name))
+            fields = _process_stat(name)
+            if fields is not None and fields[0] != "Z":
+                children.setdefault(int(fields[1]), []).append(int(name))
     found = list(children.get(root, ()))
     for pid in found:  # grows while it is walked
         found += children.get(pid, ())
@@ -756,7 +753,7 @@ def _become_job(stdio: Sequence[int], report: int, supervisor: int) -> None:
         os._exit(1)
     for standard, descriptor in enumerate(stdio):
         os.dup2(descriptor, standard)
-    _close_descriptors(keep=(report,))
+    _close_descriptors(keep=(report, *_held.values()))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -984,7 +981,7 @@ def _write_result(folder: str, value: object, limit: int) -> None:
     if len(data) > limit:
         words = "the result is %d bytes long, more than the limit of %d" % (len(data), limit)
         raise _Refused("RESULT_INVALID", words)
-    _write_bytes(os.path.join(folder, "result.json"), data)
+    _write_bytes(folder, "result.json", data)
 
 
 def _plain_result(value: object) -> Any:
@@ -1024,33 +1021,207 @@ def _plain_number(value: object, what: str) -> Any:
 # ---------------------------------------------------------------- files
 
 
-def _read_json(folder: str, name: str, limit: int = -1) -> Any:
-    """Read a JSON file of the folder; None where it is missing, torn, or longer than ``limit``."""
+class NotAFile(OSError):
+    """What stands in a file's place is none that may be opened; the message says what it is."""
+
+
+def read_file(name: str, limit: int, offset: int = 0, dir_fd: Optional[int] = None) -> bytes:
+    """Read a part of a file that a job can have made, or put something else in the place of.
+
+    Never waits (a FIFO), follows no link, and touches no device.
+
+    Args:
+        name: the file; one component, where ``dir_fd`` is given.
+        limit: bytes that are read at most.
+        offset: bytes that are left out.
+        dir_fd: descriptor of the folder that it lies in.
+
+    Raises:
+        FileNotFoundError: there is none.
+        NotAFile: it is no regular file, or has a second name (a hard link).
+        OSError: it cannot be read.
+    """
+    # The look before keeps us from touching a device, the one after from being outrun.
+    check_regular(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), name)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
     try:
-        with open(os.path.join(folder, name), "rb") as file:
-            data = file.read(limit + 1 if limit >= 0 else -1)
-        if 0 <= limit < len(data):
-            return None
-        return json.loads(data.decode("utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+        descriptor = os.open(name, flags, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NotAFile(errno.EINVAL, "it is no regular file", name) from None
+        raise
+    try:
+        check_regular(os.fstat(descriptor), name)
+        pieces = []
+        while limit > 0:
+            piece = os.pread(descriptor, min(limit, 1 << 20), offset)
+            if not piece:
+                break
+            pieces.append(piece)
+            limit, offset = limit - len(piece), offset + len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def check_regular(found: os.stat_result, name: str) -> None:
+    """Raise `NotAFile` for what is no regular file with one name.
+
+    Args:
+        found: what ``lstat`` or ``fstat`` say of it.
+        name: the file's, for the error.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        kind = {
+            stat.S_IFDIR: "a folder",
+            stat.S_IFLNK: "a symbolic link",
+            stat.S_IFIFO: "a FIFO",
+            stat.S_IFSOCK: "a socket",
+        }.get(stat.S_IFMT(found.st_mode), "a device")
+        raise NotAFile(errno.EINVAL, "it is %s, not a regular file" % kind, name)
+    if found.st_nlink > 1:
+        raise NotAFile(errno.EINVAL, "it has a second name (a hard link)", name)
+
+
+def replace_file(name: str, data: bytes, dir_fd: Optional[int] = None, sync: bool = False) -> None:
+    """Write a file beside another's place and put it there, so that nobody ever reads half of it.
+
+    What stands there is never opened. A folder is set aside, under a name that begins the same.
+
+    Args:
+        name: the file; one component, where ``dir_fd`` is given.
+        data: what it is to hold.
+        dir_fd: descriptor of the folder that it lies in.
+        sync: True: it is on disk before it gets its name.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    # A name that could be foreseen could be a link when we come.
+    beside = "%s.%s.tmp" % (name, os.urandom(8).hex())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    descriptor = os.open(beside, flags, 0o666, dir_fd=dir_fd)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(descriptor)
+        try:
+            os.replace(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except IsADirectoryError:
+            aside = "%s.%s.aside" % (name, os.urandom(8).hex())
+            os.rename(name, aside, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            os.replace(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        try:
+            os.unlink(beside, dir_fd=dir_fd)
+        except FileNotFoundError:
+            pass
+        raise
+
+
+_held: dict[str, int] = {}
+"""Descriptors of jobs' folders, by path."""
+
+
+def _hold(folder: str) -> None:
+    """Keep a job's folder open: whoever moves it while the job runs does the job no harm."""
+    _held[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _place(folder: str, make: bool) -> int:
+    """A descriptor of a job's folder, wherever it is now; the caller's to close.
+
+    Args:
+        folder: its path, when the job began.
+        make: where the job has removed its folder, or put a link in its place, make it again.
+
+    Raises:
+        OSError: there is none.
+    """
+    try:
+        there: Optional[os.stat_result] = os.lstat(folder)
+    except FileNotFoundError:
+        there = None
+    try:
+        held = os.dup(_held[folder])
+        found = os.fstat(held)
+        if os.path.samestat(found, there) if there is not None else found.st_nlink > 0:
+            if make and found.st_mode & 0o700 != 0o700:
+                os.fchmod(held, 0o700)
+            return held
+        os.close(held)
+    except (KeyError, OSError):  # the user's code may have closed what it did not open
+        pass
+    if make and (there is None or not stat.S_ISDIR(there.st_mode)):
+        if there is not None:
+            os.rename(folder, "%s.%s.aside" % (folder, os.urandom(8).hex()))
+        os.mkdir(folder, 0o700)
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _exists(folder: str, name: str) -> bool:
+    """True where the folder has anything of this name."""
+    try:
+        place = _place(folder, make=False)
+    except OSError:
+        return False
+    try:
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        os.close(place)
+    return True
+
+
+def _open_log(folder: str, name: str) -> int:
+    """Open a log of the job to append to it; nothing else than a regular file is written to."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    place = _place(folder, make=True)
+    try:
+        descriptor = os.open(name, flags, 0o600, dir_fd=place)
+    finally:
+        os.close(place)
+    try:
+        check_regular(os.fstat(descriptor), name)
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read(folder: str, name: str, limit: int) -> bytes:
+    """Read a file of the folder: see `read_file`."""
+    place = _place(folder, make=False)
+    try:
+        return read_file(name, limit, dir_fd=place)
+    finally:
+        os.close(place)
+
+
+def _read_json(folder: str, name: str) -> Any:
+    """Read a JSON file of the folder; None where it is missing, torn, too long, or no file."""
+    try:
+        data = _read(folder, name, JSON_LIMIT + 1)
+        return json.loads(data.decode("utf-8")) if len(data) <= JSON_LIMIT else None
+    except (FileNotFoundError, NotADirectoryError, NotAFile, ValueError, RecursionError):
         return None
 
 
-def _write_json(path: str, data: object) -> None:
-    _write_bytes(path, json.dumps(data).encode())
+def _write_json(folder: str, name: str, data: object) -> None:
+    _write_bytes(folder, name, json.dumps(data).encode())
 
 
-def _write_bytes(path: str, data: bytes) -> None:
-    """Write beside and rename, so that nobody ever reads half a file."""
-    beside = "%s.%d.tmp" % (path, os.getpid())
+def _write_bytes(folder: str, name: str, data: bytes) -> None:
+    """Write a file of the folder: see `replace_file`."""
+    place = _place(folder, make=True)
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-        os.replace(beside, path)
-    except BaseException:
-        if os.path.exists(beside):
-            os.unlink(beside)
-        raise
+        replace_file(name, data, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 # ---------------------------------------------------------------- the command
@@ -1061,9 +1232,9 @@ def _stay(folder: str) -> int:
 
     A batch system that has forgotten a start makes another one, beside the first.
     """
-    if "by" in (_read_json(folder, "claim", JSON_LIMIT) or {}) or not wait_for_owner(folder):
+    if "by" in (_read_json(folder, "claim") or {}) or not wait_for_owner(folder):
         return NOT_MINE
-    return NOT_MINE if os.path.exists(os.path.join(folder, "exit.json")) else OWNER_GONE
+    return NOT_MINE if _exists(folder, "exit.json") else OWNER_GONE
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

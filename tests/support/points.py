@@ -18,6 +18,7 @@ from toy import ToyOptimizer
 
 from axsched_core import jobfolder, journal, resume
 from axsched_core.dispatch import Dispatch
+from axsched_core.folders import Folder
 from axsched_core.journal import Journal
 from axsched_core.lock import RunLock
 from axsched_core.memory import Memory
@@ -42,7 +43,7 @@ def _writes(kind: str) -> Callable[..., bool]:
     return lambda lines: any(line.startswith(start) for line in lines._waiting)
 
 
-def _is_function(_: Any, target: Any) -> bool:
+def _is_function(_: Any, target: Any, **more: Any) -> bool:
     return Path(target).name.startswith("function-")
 
 
@@ -63,7 +64,7 @@ FIRST = {
     "call flushed": Point(Journal, "flush", _writes("call")),
     "candidate made": Point(ToyOptimizer, "ask", nth=2),
     "candidate taken": Point(Memory, "trial", nth=3),
-    "folder filled": Point(jobfolder, "link_or_copy", nth=3),
+    "folder filled": Point(Folder, "copy_in", nth=3),
     "folder made": Point(jobfolder, "prepare", nth=2),
     "key taken": Point(Memory, "key", nth=2),
     "key flushed": Point(Journal, "flush", _writes("key"), nth=2),

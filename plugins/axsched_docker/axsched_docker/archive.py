@@ -5,22 +5,24 @@ In the container `ROOT` holds what the job only reads, and `JOB` is the job's fo
     /axsched/axsched_worker.py, function.pkl, cloudpickle.zip, <the script>
     /axsched/job/params.json, job.json, and links to the two that the worker looks for there
 
-So that what comes back is what the job has made, and not its inputs. With ``files="mount"`` the
-same tree lies in the job's folder on the host, as `BOX`.
+So that what comes back is what the job has made, and not its inputs. `ROOT` is a volume of the
+container's own, so that nothing that the image may have there is taken for the job's. With
+``files="mount"`` the same tree lies in the job's folder on the host, as `BOX`, and is mounted
+read-only, the job's folder in it alone is not.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import io
 import os
-import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from axsched_core import jobfolder
+from axsched_core.folders import DISK_FULL, Folder, copy_file, stays_inside
 
 ROOT = "/axsched"
 JOB = f"{ROOT}/job"
@@ -37,6 +39,7 @@ NOT_OUTPUT = frozenset(
         jobfolder.CANCEL,
         jobfolder.PID,
         jobfolder.EXIT,
+        jobfolder.STOPPED,
         BOX,
         INCOMING,
     }
@@ -44,72 +47,104 @@ NOT_OUTPUT = frozenset(
 """What stays behind: the job's inputs, and what is true in the container alone."""
 
 
+DISK_TROUBLE = (
+    *DISK_FULL,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EACCES,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+"""What this machine's user may put right: tried again for as long as it takes."""
+PROTOCOL = (jobfolder.RESULT, jobfolder.PROGRESS, jobfolder.STDOUT, jobfolder.STDERR)
+"""What a job has made that counts: see `least`."""
+
+
 class Tree:
-    """What is to lie below `ROOT`."""
+    """What is to lie below `ROOT`.
+
+    Args:
+        folder: the job's.
+        job_file: its ``job.json``, as it is to be in the container.
+        script: the user's script, where it is to be brought along.
+    """
 
     def __init__(self, folder: Path, job_file: bytes, script: Path | None) -> None:
-        self.links = [name for name in LINKED if (folder / name).exists()]
-        self.read_only = {name: folder / name for name in (*self.links, jobfolder.WORKER)}
-        if script is not None:
-            self.read_only[script.name] = script
-        self.texts = {
-            jobfolder.JOB: job_file,
-            jobfolder.PARAMS: (folder / jobfolder.PARAMS).read_bytes(),
-        }
-
-    @property
-    def size(self) -> int:
+        self._folder, self._script = folder, script
+        with Folder(folder) as place:
+            self._links = [name for name in LINKED if place.has(name)]
+            self._texts = {
+                jobfolder.JOB: job_file,
+                jobfolder.PARAMS: place.read(jobfolder.PARAMS, place.size(jobfolder.PARAMS)),
+            }
+            self._ours = (*self._links, jobfolder.WORKER)
+            self.size = sum(place.size(name) for name in self._ours)
+        self.size += sum(map(len, self._texts.values()))
         """Bytes of all files."""
-        files = sum(path.stat().st_size for path in self.read_only.values())
-        return files + sum(map(len, self.texts.values()))
+        if script is not None:
+            self.size += script.stat().st_size
 
-    def write_tar(self, target: IO[bytes], prefix: str) -> None:
-        """Write it as an archive to be unpacked ``prefix`` above `ROOT`.
+    def _read_only(self) -> Iterator[tuple[str, IO[bytes]]]:
+        """The files that lie beside the job's folder, each open."""
+        with Folder(self._folder) as place:
+            for name in self._ours:
+                with place.open(name) as file:
+                    yield name, file
+        if self._script is not None:
+            with self._script.open("rb") as file:
+                yield self._script.name, file
+
+    def write_tar(self, target: IO[bytes]) -> None:
+        """Write it as an archive to be unpacked at `ROOT`.
 
         Whoever the image's user is may write into the job's folder.
         """
         with tarfile.open(fileobj=target, mode="w") as tar:
-            self._write(tar, prefix)
+            self._write(tar)
             end = target.tell() + 2 * tarfile.BLOCKSIZE
         # Podman reads no further than the two blocks that end an archive, and calls it an error
         # when more is written; tarfile pads to 10 kB.
         target.truncate(end)
 
-    def _write(self, tar: tarfile.TarFile, prefix: str) -> None:
-        if prefix:
-            tar.addfile(_entry(prefix, tarfile.DIRTYPE, 0o755))
-        tar.addfile(_entry(f"{prefix}job", tarfile.DIRTYPE, 0o777))
-        for name, path in self.read_only.items():
-            with path.open("rb") as file:
-                info = _entry(f"{prefix}{name}", tarfile.REGTYPE, 0o755)
-                info.size = os.fstat(file.fileno()).st_size
-                tar.addfile(info, file)
-        for name, data in self.texts.items():
-            info = _entry(f"{prefix}job/{name}", tarfile.REGTYPE, 0o644)
+    def _write(self, tar: tarfile.TarFile) -> None:
+        tar.addfile(_entry("job", tarfile.DIRTYPE, 0o777))
+        for name, file in self._read_only():
+            info = _entry(name, tarfile.REGTYPE, 0o755)
+            info.size = os.fstat(file.fileno()).st_size
+            tar.addfile(info, file)
+        for name, data in self._texts.items():
+            info = _entry(f"job/{name}", tarfile.REGTYPE, 0o644)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-        for name in self.links:
-            info = _entry(f"{prefix}job/{name}", tarfile.SYMTYPE, 0o777)
+        for name in self._links:
+            info = _entry(f"job/{name}", tarfile.SYMTYPE, 0o777)
             info.linkname = f"../{name}"
             tar.addfile(info)
 
-    def write_box(self, box: Path) -> None:
-        """Write it into a folder of this machine's; once, whole or not at all."""
-        if box.exists():
-            return
-        half = box.with_name(f"{box.name}.tmp")
-        shutil.rmtree(half, ignore_errors=True)
-        (half / "job").mkdir(parents=True)
-        for folder, mode in ((half, 0o755), (half / "job", 0o777)):
-            folder.chmod(mode)
-        for name, path in self.read_only.items():
-            shutil.copyfile(path, half / name)  # no link: the container may be root's
-            (half / name).chmod(0o755)
-        for name, data in self.texts.items():
-            (half / "job" / name).write_bytes(data)
-        for name in self.links:
-            (half / "job" / name).symlink_to(f"../{name}")
-        half.rename(box)
+    def write_box(self) -> None:
+        """Write it into the job's folder, as `BOX`; once, whole or not at all."""
+        half = f"{BOX}.tmp"
+        with Folder(self._folder) as place:
+            if place.has(BOX):
+                return
+            place.remove(half)
+            place.make_folder(half)
+            place.set_mode(half, 0o755)
+            with place.sub(half) as box:
+                for name, file in self._read_only():
+                    with box.new_file(name) as copy:
+                        copy_file(file, copy)
+                    box.set_mode(name, 0o755)
+                box.make_folder("job")
+                box.set_mode("job", 0o777)
+                with box.sub("job") as job:
+                    for name, data in self._texts.items():
+                        job.create(name, data)
+                        job.set_mode(name, 0o644)
+                    for name in self._links:
+                        job.make_link(name, f"../{name}")
+            place.rename(half, BOX)
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
@@ -145,65 +180,83 @@ def members(pieces: Iterable[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.
             yield tar, member
 
 
-def unpack(pieces: Iterable[bytes], target: Path) -> None:
-    """Unpack the archive of a job's folder into ``target``, which is made anew.
+def unpack(pieces: Iterable[bytes], target: Folder) -> list[str]:
+    """Unpack the archive of a job's folder into an empty folder.
 
     A container is not trusted: nothing is written outside ``target``, and no link leads out of it.
-    Devices and the like are left out.
+    Devices and the like are left out, and so is what this machine's file system cannot name.
+
+    Returns:
+        What was left out: one description each.
+
+    Raises:
+        OSError: the disk takes no more.
     """
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    links: list[tuple[Path, str]] = []
+    left_out: list[str] = []
+    links: dict[str, str] = {}
     for tar, member in members(pieces):
         parts = PurePosixPath(member.name).parts[1:]  # the first is the folder's own name
-        if not parts or ".." in parts or parts[0] in LINKED:
+        if not parts or parts[0] in LINKED:
             continue
-        place = target.joinpath(*parts)
-        if os.path.lexists(place):
-            continue
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if member.isdir():
-            place.mkdir()
-        elif member.isreg():
-            source = tar.extractfile(member)
-            assert source is not None
-            with source, place.open("xb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-            place.chmod(0o600 | member.mode & 0o777)
-        elif member.islnk():  # a second name of a file that came before
-            first = PurePosixPath(member.linkname).parts[1:]
-            if ".." not in first:
-                os.link(target.joinpath(*first), place)
-        elif member.issym() and stays_inside(member.linkname):
-            links.append((place, member.linkname))
-    for place, to in links:  # last, so that nothing is written through one
-        if not os.path.lexists(place):
-            place.symlink_to(to)
+        name = "/".join(parts)
+        try:
+            if ".." in parts or member.isdev():
+                left_out.append(f"{name!a}: a FIFO, a device, or no proper name")
+            elif member.issym():
+                links[name] = member.linkname
+            elif member.isdir():
+                target.make_folder(name, 0o700 | member.mode & 0o777)
+            elif member.isreg():
+                _unpack_file(tar, member, target, name)
+            elif member.islnk():
+                _unpack_second_name(member, target, name, links)
+        except OSError as error:
+            if error.errno in DISK_TROUBLE:
+                raise
+            left_out.append(f"{name!a}: {error.strerror}")
+    for name, to in links.items():  # last, so that nothing is written through one
+        try:
+            if stays_inside(to):
+                target.make_link(name, to)
+            else:
+                left_out.append(f"{name!a}: a link that leads elsewhere")
+        except OSError as error:
+            left_out.append(f"{name!a}: {error.strerror}")
+    return left_out
 
 
-def stays_inside(link: str) -> bool:
-    """True where a symbolic link cannot leave the folder that it lies in, whatever lies there."""
-    path = PurePosixPath(link)
-    return not path.is_absolute() and ".." not in path.parts
+def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Folder, name: str) -> None:
+    source = tar.extractfile(member)
+    assert source is not None
+    with source, target.new_file(name) as file:
+        copy_file(source, file)
+    target.set_mode(name, 0o600 | member.mode & 0o777)
 
 
-def drop_links_out(folder: Path) -> None:
-    """Remove the links that lead out of a folder which a container could write into."""
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if path.is_symlink() and not stays_inside(os.readlink(path)):
-                path.unlink()
+def _unpack_second_name(
+    member: tarfile.TarInfo, target: Folder, name: str, links: dict[str, str]
+) -> None:
+    """A hard link: a second name of what came before."""
+    first = "/".join(PurePosixPath(member.linkname).parts[1:])
+    if first in links:
+        links[name] = links[first]
+    elif {name, first} & set(PROTOCOL):
+        with target.open(first) as file, target.new_file(name) as copy:
+            copy_file(file, copy)
+    else:
+        target.make_second_name(name, first)
 
 
-def move_in(source: Path, folder: Path) -> None:
-    """Move what a job has made from ``source`` into its folder; what cannot be moved stays."""
-    for path in sorted(source.iterdir()):
-        if path.name in NOT_OUTPUT:
-            continue
-        target = folder / path.name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)  # of an earlier try, which was cut off
-        # A folder that is root's cannot be moved by another user: it can still be read there.
-        with contextlib.suppress(PermissionError):
-            os.replace(path, target)
+def least(pieces: Iterable[bytes], target: Folder, name: str, limit: int) -> None:
+    """Unpack one file of a job's folder, if it is a regular one of at most ``limit`` bytes."""
+    for tar, member in members(pieces):
+        if member.isreg() and member.size <= limit:
+            target.remove(name)
+            _unpack_file(tar, member, target, name)
+
+
+def move_in(source: Folder, folder: Folder) -> None:
+    """Move what a job has made from ``source`` into its folder."""
+    for name in source.names():
+        if name not in NOT_OUTPUT:
+            source.move(name, folder)

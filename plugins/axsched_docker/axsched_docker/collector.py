@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,7 @@ from functools import partial
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause
 from axsched_docker import lifecycle
+from axsched_docker.archive import DISK_TROUBLE
 from axsched_docker.endings import Ending
 from axsched_docker.engine import Engine, EngineError
 from axsched_docker.hands import RETRY, Hands
@@ -17,16 +17,6 @@ from axsched_docker.job import Job
 
 COLLECT_ATTEMPTS = 5
 """How often a job's files are asked for that the engine does not give."""
-DISK_TROUBLE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.ESTALE,
-    errno.EACCES,
-    errno.EMFILE,
-)
-"""What this machine's user may put right: tried again for as long as it takes."""
 
 log = logging.getLogger("axsched")
 
@@ -61,7 +51,10 @@ class Collector:
             self._hands.do(partial(self.fetch, job), after=RETRY)
         except OSError as error:
             if error.errno in DISK_TROUBLE:  # the container keeps the files until there is room
-                log.warning("Job %s: its files cannot be written: %s", job.key, error)
+                level = logging.DEBUG if job.trouble_said else logging.WARNING
+                words = "Job %s: its files cannot be written: %s. It is tried again until they can."
+                log.log(level, words, job.key, error)
+                job.trouble_said = True
                 self._hands.do(partial(self.fetch, job), after=10 * RETRY)
             else:
                 self._cannot_fetch(job, error)
@@ -70,7 +63,7 @@ class Collector:
         else:
             if ending is not None:
                 self._finish(job, ending, True)
-                if not self.keeps(ending.cause or ""):
+                if not ending.kept and not self.keeps(ending.cause or ""):
                     self.remove(job.name)
             self._done(job)
 
@@ -81,7 +74,7 @@ class Collector:
             self._hands.do(partial(self.fetch, job), after=RETRY)
             return
         words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
-        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words), False)
+        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words, kept=True), False)
         self._done(job)
 
     def keeps(self, cause: str) -> bool:

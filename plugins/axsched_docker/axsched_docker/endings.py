@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define
 
-from axsched_core.jobs import Cause
+from axsched_core.jobs import Cause, JobStatus
 from axsched_docker.engine import seconds
 from axsched_docker.spec import TOO_OLD
 
@@ -32,11 +32,13 @@ class Ending:
     end: float | None = None
     host: str = ""
     max_rss_bytes: int | None = None
+    kept: bool = False
+    """The container has files that are not here, and is to stay."""
 
 
 def ending_of(
     state: Mapping[str, Any],
-    worker: Mapping[str, Any] | None,
+    worker: JobStatus | None,
     *,
     with_worker: bool,
     has_result: bool,
@@ -48,7 +50,7 @@ def ending_of(
 
     Args:
         state: the container's ``State``, as `Engine.inspect` has it.
-        worker: the worker's ``exit.json``, if it has left one.
+        worker: what the worker's ``exit.json`` says, if it has left one.
         with_worker: the container ran a worker (a function or a script).
         has_result: there is a ``result.json``.
         cancelled: the reason why it was asked to stop, if it was.
@@ -57,15 +59,12 @@ def ending_of(
     """
     code = int(state.get("ExitCode") or 0)
     if worker is not None:
-        names = ("exit_code", "signal", "cause", "message", "max_rss_bytes")
-        told: dict[str, Any] = {name: worker.get(name) for name in names}
-        ending = Ending(**told)
+        ending = Ending(worker.exit_code, worker.signal, worker.cause, worker.message)
     elif with_worker:
         ending = _without_worker(code, last_words)
     else:
         ending = _of_code(code, last_words)
     ending.start, ending.end = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
-    ending.message = ending.message or ""
     if ending.cause is None and has_result:
         return ending
     if cancelled is not None and ending.cause != Cause.TIME_LIMIT:

@@ -45,6 +45,7 @@ class Fleet:
     Args:
         engine: where their containers are.
         run_id: the run's.
+        run_dir: the run's.
         options: the runner's.
         places: how many containers may run at a time.
         wake: told of each job that has ended.
@@ -54,11 +55,13 @@ class Fleet:
         self,
         engine: Engine,
         run_id: str,
+        run_dir: Path,
         options: DockerOptions,
         places: int,
         wake: Callable[[str], None],
     ) -> None:
-        self._engine, self._run_id, self._options = engine, run_id, options
+        self._engine, self._options = engine, options
+        self._run_id, self._run_dir = run_id, run_dir
         self._places, self._wake = places, wake
         self._images = lifecycle.Images(engine)
         self._hands = Hands(options.start_concurrency + ENDERS)
@@ -112,8 +115,11 @@ class Fleet:
         with self._lock:
             if job.phase is Phase.ENDED:
                 return
-            if lifecycle.cancelled(job.folder) is None:
-                jobfolder.request_cancel(job.folder, reason or CANCELLED_BY)
+            if jobfolder.cancel_reason(job.folder) is None:
+                try:
+                    jobfolder.request_cancel(job.folder, reason or CANCELLED_BY)
+                except OSError as error:  # it is stopped all the same
+                    log.warning("Job %s: why it is stopped cannot be written: %s", job.key, error)
             if job.phase is Phase.WAITING:
                 self._never_start(job)
             elif job.phase is Phase.STARTED:
@@ -132,7 +138,7 @@ class Fleet:
                 key = container["Labels"].get(KEY_LABEL, "")
                 states[key] = str(container["State"])
                 if states[key] in ENDED_STATES:
-                    self._ended_container(key, Path(container["Labels"].get(FOLDER_LABEL, "")))
+                    self._ended_container(key, container["Labels"].get(FOLDER_LABEL, ""))
         return states
 
     def look_around(self) -> None:
@@ -212,7 +218,7 @@ class Fleet:
     def _start(self, job: Job) -> None:
         assert job.plan is not None
         try:
-            if lifecycle.cancelled(job.folder) is not None:
+            if jobfolder.cancel_reason(job.folder) is not None:
                 self._engine.remove(job.name)
                 self._never_start(job)
                 return
@@ -236,7 +242,7 @@ class Fleet:
                 self._come(job, Phase.STARTED)
                 if job.heard:
                     self._collect(job)
-                elif lifecycle.cancelled(job.folder) is not None:
+                elif jobfolder.cancel_reason(job.folder) is not None:
                     self._stop(job)
                 self._start_what_can()
 
@@ -281,7 +287,7 @@ class Fleet:
 
     # ---- ending --------------------------------------------------------------------------
 
-    def _ended_container(self, key: str, folder: Path) -> None:
+    def _ended_container(self, key: str, label: str) -> None:
         """A container has ended: fetch its files, or, where that was done, be rid of it."""
         job = self._jobs.get(key)
         if job is not None and job.phase is not Phase.ENDED:
@@ -289,9 +295,9 @@ class Fleet:
                 self._hands.do(partial(self._expect_told, key), after=STREAM_LAG)
             self._collect(job)
             return
-        status = jobfolder.read_exit(folder) if folder.is_absolute() else None
-        # One whose files could not be fetched has ended with NODE_FAIL, and still has them.
-        if status is None or status.cause is Cause.NODE_FAIL:
+        folder = jobfolder.located(label, self._run_dir)
+        status = jobfolder.read_exit(folder)
+        if status is None or jobfolder.read_json(folder, jobfolder.EXIT).get("kept"):
             return
         if not self._collector.keeps(str(status.cause or "")):
             self._hands.do(partial(self._collector.remove, container_name(key)))

@@ -37,6 +37,8 @@ class Job:
     heard: bool = False
     """Its end was heard of before its start had returned."""
     attempts: int = 0
+    trouble_said: bool = False
+    """The log has said that this machine does not take its files."""
 
     @property
     def name(self) -> str:

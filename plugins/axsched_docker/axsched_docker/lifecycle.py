@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import os
-import shutil
+import logging
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ import attrs
 
 from axsched_core import jobfolder
 from axsched_core.errors import AxschedError
+from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
 from axsched_docker import archive
 from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, ending_of
@@ -27,6 +29,14 @@ LAST_WORDS = 2000
 """Bytes of what a container has printed that are looked at for why it failed."""
 IN_MEMORY = 8 << 20
 """Bytes of a job's inputs that are packed in memory; more go to a temporary file."""
+LEAST_LIMIT = 8 << 20
+"""Bytes of each file that is fetched where the disk does not take them all."""
+PIECE = 1 << 20
+"""Bytes of a running container's file that are in memory at a time."""
+LEFT_OUT_SHOWN = 5
+"""Descriptions of what was left out that one line of the log has."""
+
+log = logging.getLogger("axsched")
 
 
 class Withdrawn(AxschedError):
@@ -92,7 +102,7 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
     """
     images.ensure(plan.image, plan.pull)
     if plan.files == "mount":
-        plan.tree().write_box(plan.folder / archive.BOX)
+        plan.tree().write_box()
     try:
         if _create(engine, plan) == "created":
             if plan.files == "copy":
@@ -129,12 +139,12 @@ def _create(engine: Engine, plan: Plan) -> str:
 
 
 def _copy_files(engine: Engine, plan: Plan) -> None:
-    tree, root = plan.tree(), plan.archive_root
+    tree = plan.tree()
     file: IO[bytes] = io.BytesIO() if tree.size < IN_MEMORY else tempfile.TemporaryFile()  # noqa: SIM115
     with file:
-        tree.write_tar(file, "" if root == archive.ROOT else "axsched/")
+        tree.write_tar(file)
         file.seek(0)
-        engine.put(plan.name, root, file)
+        engine.put(plan.name, archive.ROOT, file)
 
 
 def claim(plan: Plan) -> bool:
@@ -145,13 +155,11 @@ def claim(plan: Plan) -> bool:
     """
     mine = {"container": plan.name}
     try:
-        with (plan.folder / jobfolder.CLAIM).open("x", encoding="utf-8") as file:
-            json.dump(mine, file)
-    except FileExistsError:
-        return bool(jobfolder.read_json(plan.folder / jobfolder.CLAIM) == mine)
+        return jobfolder.claim(plan.folder, mine) or bool(
+            jobfolder.read_json(plan.folder, jobfolder.CLAIM) == mine
+        )
     except FileNotFoundError:
         return False  # its folder was removed
-    return True
 
 
 def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
@@ -172,8 +180,16 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
     return Ending(cause=cause, message=f"the engine refuses: {words}")
 
 
-def collect(engine: Engine, name: str, folder: Path) -> Ending | None:
+def collect(engine: Engine, name: str, path: Path) -> Ending | None:
     """Bring the files of an ended container into the job's folder, ``exit.json`` last of all.
+
+    Whatever the job has left beside its result, that counts. What cannot be kept is left out, and
+    the log says so.
+
+    Args:
+        engine: where the container is.
+        name: the container's.
+        path: the job's folder.
 
     Returns:
         None: it has not ended yet, or is gone.
@@ -193,68 +209,154 @@ def collect(engine: Engine, name: str, folder: Path) -> Ending | None:
     if state["Status"] not in ("exited", "dead", "stopped"):
         return None
     with_worker = labels[KIND_LABEL] != "container"
-    if labels[FILES_LABEL] == "mount":
-        source = folder / archive.BOX / "job"
-        archive.drop_links_out(source)
-    else:
-        source = folder / archive.INCOMING
-        _fetch(engine, name, source)
-    worker = jobfolder.read_json(source / jobfolder.EXIT) if with_worker else None
-    last_words = ""
-    if not with_worker:
-        _save_logs(engine, name, source)
-    if worker is None and state["ExitCode"] != 0:
-        last_words = _last_line(engine, name)
-    ending = ending_of(
-        state,
-        worker if isinstance(worker, dict) else None,
-        with_worker=with_worker,
-        has_result=(source / jobfolder.RESULT).exists(),
-        cancelled=cancelled(folder),
-        engine_was_down=engine.was_down(seconds(state["FinishedAt"])),
-        last_words=last_words,
-    )
-    archive.move_in(source, folder)
-    shutil.rmtree(folder / archive.INCOMING, ignore_errors=True)
-    shutil.rmtree(folder / archive.BOX, ignore_errors=True)
-    write_exit(folder, ending)
+    with (
+        Folder(path) as folder,
+        _brought(engine, name, folder, labels[FILES_LABEL] == "mount") as (source, complete),
+    ):
+        if not with_worker:
+            complete = _save_logs(engine, name, source) and complete
+        worker = jobfolder.read_exit(source.path) if with_worker else None
+        last_words = ""
+        if worker is None and state["ExitCode"] != 0:
+            last_words = _last_line(engine, name)
+        ending = ending_of(
+            state,
+            worker,
+            with_worker=with_worker,
+            # An earlier try may have moved it.
+            has_result=source.has(jobfolder.RESULT) or folder.has(jobfolder.RESULT),
+            cancelled=jobfolder.cancel_reason(path),
+            engine_was_down=engine.was_down(seconds(state["FinishedAt"])),
+            last_words=last_words,
+        )
+        ending.kept = not complete
+        if worker is not None:
+            ending.max_rss_bytes = _max_rss(source)
+        archive.move_in(source, folder)
+        write_exit(path, ending)
+        folder.remove(archive.INCOMING)
+        _remove_box(folder)
     return ending
 
 
-def cancelled(folder: Path) -> str | None:
-    """Why the job was asked to stop; None where it was not. Known to later drivers too."""
+@contextlib.contextmanager
+def _brought(
+    engine: Engine, name: str, folder: Folder, mounted: bool
+) -> Iterator[tuple[Folder, bool]]:
+    """Have what the job has made on this machine, where nothing in it can do harm.
+
+    Yields:
+        Where it is, and whether it is all there is.
+    """
+    with contextlib.ExitStack() as stack:
+        if mounted:
+            try:
+                box = stack.enter_context(folder.sub(archive.BOX))
+                job = stack.enter_context(box.sub("job"))
+                _say_left_out(name, job.sanitize())
+                for one in archive.PROTOCOL:
+                    job.separate(one)
+            except PermissionError as error:
+                # Another user's. The engine can read it.
+                log.debug("%s: its files are fetched from the engine: %s", name, error)
+            else:
+                yield job, True
+                return
+        folder.remove(archive.INCOMING)
+        folder.make_folder(archive.INCOMING)
+        incoming = stack.enter_context(folder.sub(archive.INCOMING))
+        yield incoming, _fetch_what_fits(engine, name, incoming)
+
+
+def _fetch_what_fits(engine: Engine, name: str, target: Folder) -> bool:
+    """Fetch a job's files; False where the disk takes only those that count."""
     try:
-        return (folder / jobfolder.CANCEL).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+        _say_left_out(name, _fetch(engine, name, target))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        # Half of it would keep the disk full, and the result may well fit.
+        target.clear()
+        _fetch_least(engine, name, target)
+        log.warning(
+            "%s: the disk does not take all of its files (%s); its result and its logs were "
+            "fetched. The container is kept, and has the others in %s.",
+            name,
+            error.strerror,
+            archive.JOB,
+        )
+        return False
+    return True
 
 
-def write_exit(folder: Path, ending: Ending) -> None:
+def _fetch(engine: Engine, name: str, target: Folder) -> list[str]:
+    try:
+        with engine.get(name, archive.JOB) as pieces:
+            return archive.unpack(pieces, target)
+    except EngineError as error:
+        if not error.not_found or not _is_there(engine, name):
+            raise
+        return [f"{archive.JOB}: the job has removed it"]
+
+
+def _is_there(engine: Engine, name: str) -> bool:
+    try:
+        engine.inspect(name)
+    except EngineError:
+        return False
+    return True
+
+
+def _fetch_least(engine: Engine, name: str, target: Folder) -> None:
+    for one in (jobfolder.EXIT, *archive.PROTOCOL):
+        with contextlib.suppress(EngineError), engine.get(name, f"{archive.JOB}/{one}") as pieces:
+            archive.least(pieces, target, one, LEAST_LIMIT)
+
+
+def _say_left_out(name: str, what: list[str]) -> None:
+    if what:
+        more = f" and {len(what) - LEFT_OUT_SHOWN} more" if len(what) > LEFT_OUT_SHOWN else ""
+        words = "; ".join(what[:LEFT_OUT_SHOWN])
+        log.warning("%s has left what cannot be kept: %s%s", name, words, more)
+
+
+def _max_rss(source: Folder) -> int | None:
+    told = jobfolder.read_json(source.path, jobfolder.EXIT)
+    value = told.get("max_rss_bytes") if isinstance(told, dict) else None
+    return value if isinstance(value, int) else None
+
+
+def _remove_box(folder: Folder) -> None:
+    try:
+        folder.remove(archive.BOX)
+    except OSError as error:
+        box = folder.path / archive.BOX
+        log.warning("%s cannot be removed, the job has left another user's files: %s", box, error)
+
+
+def write_exit(path: Path, ending: Ending) -> None:
     """Say how a job ended, when all its files are on disk."""
-    if (folder / jobfolder.RESULT).is_file():
-        _sync(folder / jobfolder.RESULT)
-    beside = folder / f"{jobfolder.EXIT}.tmp"
-    beside.write_text(json.dumps(attrs.asdict(ending)), encoding="utf-8")
-    _sync(beside)
-    os.replace(beside, folder / jobfolder.EXIT)
+    with Folder(path) as folder:
+        with contextlib.suppress(FileNotFoundError, NotAFile):
+            folder.sync(jobfolder.RESULT)
+        data = json.dumps(attrs.asdict(ending)).encode()
+        folder.replace(jobfolder.EXIT, data, sync=True)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _fetch(engine: Engine, name: str, target: Path) -> None:
-    with engine.get(name, archive.JOB) as pieces:
-        archive.unpack(pieces, target)
-
-
-def _save_logs(engine: Engine, name: str, target: Path) -> None:
-    for stream, file_name in (("stdout", jobfolder.STDOUT), ("stderr", jobfolder.STDERR)):
-        (target / file_name).unlink(missing_ok=True)  # the job may have made one of that name
-        with (target / file_name).open("xb") as file:
-            for piece in engine.log(name, stream):
-                file.write(piece)
+def _save_logs(engine: Engine, name: str, target: Folder) -> bool:
+    """Save what the container's first process has printed; False where the disk has no room."""
+    for stream in ("stdout", "stderr"):
+        file_name = jobfolder.log_name(stream)
+        target.remove(file_name)  # the job may have made one of that name
+        try:
+            with target.new_file(file_name) as file:
+                for piece in engine.log(name, stream):
+                    file.write(piece)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            return False
+    return True
 
 
 def _last_line(engine: Engine, name: str) -> str:
@@ -266,14 +368,15 @@ def _last_line(engine: Engine, name: str) -> str:
     return lines[-1] if lines else ""
 
 
-def read_running(engine: Engine, name: str, path: str) -> bytes:
-    """A file of a running container; empty where there is none yet."""
+def read_running(engine: Engine, name: str, path: str, offset: int, limit: int) -> bytes:
+    """A part of a file of a running container; empty where there is none yet."""
     data = b""
     try:
         with engine.get(name, path) as pieces:
             for tar, member in archive.members(pieces):
                 source = tar.extractfile(member) if member.isreg() else None
-                data = source.read() if source else b""
+                if source is not None:
+                    data = part(iter(partial(source.read, PIECE), b""), offset, limit)
     except tarfile.TarError:
         return b""  # Podman's answer where it is not there yet, or just grows
     except EngineError as error:
@@ -282,6 +385,18 @@ def read_running(engine: Engine, name: str, path: str) -> bytes:
             raise
         return b""
     return data
+
+
+def part(pieces: Iterable[bytes], offset: int, limit: int) -> bytes:
+    """``limit`` bytes from ``offset`` on; never more than that in memory, beside one piece."""
+    found, passed = b"", 0
+    for piece in pieces:
+        begin = max(0, offset - passed)
+        passed += len(piece)
+        found += piece[begin : begin + limit - len(found)]
+        if len(found) >= limit:
+            break
+    return found
 
 
 def pieces_of_log(engine: Engine, name: str, stream: str) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,12 @@ class DockerRunner:
         info = engine.info()
         self._context, self._engine = context, engine
         self._fleet = Fleet(
-            engine, context.run_id, self._options, _places(self._options, info), context.wake
+            engine,
+            context.run_id,
+            context.run_dir,
+            self._options,
+            _places(self._options, info),
+            context.wake,
         )
         now = seconds(info.get("SystemTime"))
         self._watcher = Watcher(
@@ -119,18 +124,32 @@ class DockerRunner:
             return SubmitError(str(error))
         if jobfolder.read_exit(request.folder) is None:  # else it has ended already
             self._open_fleet().add(request.key, plan)
-        return _handle(request)
+        return self._handle(request)
+
+    def _handle(self, request: JobRequest) -> JobHandle:
+        kind = request.objective.capability.value if request.objective is not None else ""
+        folder = jobfolder.recorded(request.folder, self._run_dir)
+        return JobHandle(request.key, container_name(request.key), {"folder": folder, "kind": kind})
+
+    def _folder(self, handle: JobHandle) -> Path:
+        return jobfolder.located(handle.data["folder"], self._run_dir)
+
+    @property
+    def _run_dir(self) -> Path:
+        assert self._context is not None
+        return self._context.run_dir
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         fleet = self._open_fleet()
         statuses, unknown = {}, []
         for handle in filter(_is_ours, handles):
-            status = jobfolder.read_exit(_folder(handle))
+            folder = self._folder(handle)
+            status = jobfolder.read_exit(folder)
             if status is not None:
                 statuses[handle.key] = status
             else:
-                job = fleet.adopt(handle.key, _folder(handle))
+                job = fleet.adopt(handle.key, folder)
                 unknown.append((job, job.phase))  # as it is before the list is made
         if unknown:
             states = fleet.look()
@@ -168,7 +187,7 @@ class DockerRunner:
         assert self._context is not None
         limit = self._context.max_result_bytes
         return {
-            handle.key: jobfolder.read_result(_folder(handle), limit)
+            handle.key: jobfolder.read_result(self._folder(handle), limit)
             for handle in filter(_is_ours, handles)
         }
 
@@ -177,12 +196,13 @@ class DockerRunner:
         return {handle.key: self._cancel(handle, reason) for handle in handles}
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        if not _is_ours(handle) or not _folder(handle).is_dir():
+        if not _is_ours(handle) or not self._folder(handle).is_dir():
             return CancelOutcome.UNKNOWN_JOB
-        if jobfolder.read_exit(_folder(handle)) is not None:
+        folder = self._folder(handle)
+        if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
         fleet = self._open_fleet()
-        fleet.cancel(fleet.adopt(handle.key, _folder(handle)), reason)
+        fleet.cancel(fleet.adopt(handle.key, folder), reason)
         return CancelOutcome.REQUESTED
 
     @hookimpl
@@ -191,7 +211,7 @@ class DockerRunner:
     ) -> dict[str, JobHandle | NotSubmitted]:
         states = self._open_fleet().look()
         return {
-            request.key: _handle(request)
+            request.key: self._handle(request)
             if request.key in states or not _can_never_run(request.folder)
             else NotSubmitted()
             for request in requests
@@ -205,14 +225,14 @@ class DockerRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        folder, name = _folder(handle), jobfolder.log_name(stream)
-        if (folder / name).exists():
-            return jobfolder.read_part(folder / name, offset, limit)
+        folder, name = self._folder(handle), jobfolder.log_name(stream)
+        if jobfolder.has(folder, name):
+            return jobfolder.read_part(folder, name, offset, limit)
         if handle.data.get("kind") == "container":
             assert self._engine is not None
             pieces = lifecycle.pieces_of_log(self._engine, container_name(handle.key), stream)
-            return _part(pieces, offset, limit)
-        return self._read_running(handle.key, folder, name)[offset : offset + limit]
+            return lifecycle.part(pieces, offset, limit)
+        return self._read_running(handle.key, folder, name, offset, limit)
 
     @hookimpl
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
@@ -220,21 +240,21 @@ class DockerRunner:
         for key, offset in offsets.items():
             job = self._open_fleet().known(key)
             if job is not None:
-                data = self._read_running(key, job.folder, jobfolder.PROGRESS)
-                found[key] = data[offset : data.rfind(b"\n") + 1]
+                limit = jobfolder.PROGRESS_LIMIT
+                data = self._read_running(key, job.folder, jobfolder.PROGRESS, offset, limit)
+                found[key] = jobfolder.whole_lines(data)
         return found
 
-    def _read_running(self, key: str, folder: Path, name: str) -> bytes:
-        """A file that the job writes, wherever it is now; the whole of it."""
+    def _read_running(self, key: str, folder: Path, name: str, offset: int, limit: int) -> bytes:
+        """A part of a file that the job writes, wherever it is now."""
         assert self._engine is not None
         for place in (folder, folder / BOX / "job"):
-            with contextlib.suppress(FileNotFoundError):
-                return (place / name).read_bytes()
-        data = lifecycle.read_running(self._engine, container_name(key), f"{JOB}/{name}")
-        if not data:  # it may have been fetched meanwhile
-            with contextlib.suppress(FileNotFoundError):
-                return (folder / name).read_bytes()
-        return data
+            if jobfolder.has(place, name):
+                return jobfolder.read_part(place, name, offset, limit)
+        path = f"{JOB}/{name}"
+        data = lifecycle.read_running(self._engine, container_name(key), path, offset, limit)
+        # It may have been fetched meanwhile.
+        return data or jobfolder.read_part(folder, name, offset, limit)
 
     @hookimpl
     def axsched_preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
@@ -273,19 +293,8 @@ def _places(options: DockerOptions, info: Mapping[str, Any]) -> int:
     return max(1, int(int(info.get("NCPU") or 1) // (options.cpus or 1)))
 
 
-def _handle(request: JobRequest) -> JobHandle:
-    kind = request.objective.capability.value if request.objective is not None else ""
-    return JobHandle(
-        request.key, container_name(request.key), {"folder": str(request.folder), "kind": kind}
-    )
-
-
 def _is_ours(handle: JobHandle) -> bool:
     return "folder" in handle.data
-
-
-def _folder(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
 
 
 def _lost(message: str) -> JobStatus:
@@ -303,16 +312,4 @@ def _never_to_run(folder: Path) -> None:
     """Take the claim of a job whose container was made, claimed for, but never started."""
     with contextlib.suppress(FileNotFoundError):
         data = json.dumps({"by": NEVER_RAN_BY}).encode()
-        jobfolder.write_atomically(folder / jobfolder.CLAIM, data)
-
-
-def _part(pieces: Iterable[bytes], offset: int, limit: int) -> bytes:
-    """``limit`` bytes from ``offset`` on; never more than that in memory, beside one piece."""
-    found, passed = b"", 0
-    for piece in pieces:
-        begin = max(0, offset - passed)
-        passed += len(piece)
-        found += piece[begin : begin + limit - len(found)]
-        if len(found) >= limit:
-            break
-    return found
+        jobfolder.write(folder, jobfolder.CLAIM, data)

@@ -60,16 +60,10 @@ class Plan:
 
     def tree(self) -> Tree:
         """The files that the container gets."""
-        job = json.loads((self.folder / jobfolder.JOB).read_bytes())
+        job = jobfolder.read_json(self.folder, jobfolder.JOB)
+        if not isinstance(job, dict):
+            raise FileNotFoundError(f"there is no usable {jobfolder.JOB} in {self.folder}")
         return Tree(self.folder, json.dumps({**job, **self.job_changes}).encode(), self.script)
-
-    @property
-    def archive_root(self) -> str:
-        """The folder of the container that the archive is unpacked in.
-
-        Nothing can be put below a root file system that is read-only but into a volume.
-        """
-        return ROOT if self.body["HostConfig"].get("ReadonlyRootfs") else "/"
 
     def shown(self) -> str:
         """The create call, for people: values of environment variables are not shown."""
@@ -189,7 +183,7 @@ def _plan(
         "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": labels,
         "HostConfig": _host_config(
-            request, chosen, kind, request.folder / BOX if mount_files else None
+            request, chosen, kind, str(request.folder / BOX) if mount_files else None
         ),
     }
     if user is not None:
@@ -212,7 +206,7 @@ def _protocol(request: JobRequest) -> dict[str, str]:
 
 
 def _host_config(
-    request: JobRequest, options: ContainerOptions, kind: str, box: Path | None
+    request: JobRequest, options: ContainerOptions, kind: str, box: str | None
 ) -> dict[str, Any]:
     needs = request.resources
     cpus, memory = needs.cpus or options.cpus, needs.memory_bytes or options.memory
@@ -221,9 +215,12 @@ def _host_config(
         gpus = {"Count": needs.gpus, "Capabilities": [["gpu"]]} if needs.gpus else None
     volumes = [_mount(one) for one in options.volumes]
     if box is not None:
-        volumes.append(_mount(Mount(str(box), ROOT)))
-    elif options.read_only:
-        volumes.append({"Type": "volume", "Target": ROOT})
+        # A job that could remove its own folder could put a link to any place there.
+        volumes.append(_mount(Mount(box, ROOT, read_only=True)))
+        volumes.append(_mount(Mount(f"{box}/job", JOB)))
+    else:
+        # Empty, whatever the image has there; and writable where all else may be read-only.
+        volumes.append({"Type": "volume", "Target": ROOT, "VolumeOptions": {"NoCopy": True}})
     log: dict[str, Any] = {"Type": "json-file", "Config": {}}
     if kind == "container" and options.log_size is not None:
         log["Config"] = {"max-size": str(options.log_size), "max-file": "1"}

@@ -115,8 +115,8 @@ class JobLibRunner:
         # Whoever wins a claim here has the certainty that the job never runs, even if a
         # cluster should still have it in its queue.
         for handle in self._handles.values():
-            folder = _folder(handle)
-            if not (folder / jobfolder.CLAIM).exists():
+            folder = self._folder(handle)
+            if not jobfolder.has(folder, jobfolder.CLAIM):
                 jobfolder.keep_from_running(folder, WITHDRAWN_BY)
         if wait:
             self._wait_for_cancelled()
@@ -125,8 +125,8 @@ class JobLibRunner:
     def _wait_for_cancelled(self) -> None:
         deadline = time.monotonic() + CLOSE_LIMIT
         for handle in self._handles.values():
-            folder = _folder(handle)
-            if not (folder / jobfolder.CANCEL).exists():
+            folder = self._folder(handle)
+            if not jobfolder.has(folder, jobfolder.CANCEL):
                 continue
             while (
                 jobfolder.read_exit(folder) is None
@@ -151,11 +151,23 @@ class JobLibRunner:
             return SubmitError(str(error))
         except OSError as error:
             return SubmitError(str(error), transient=True)
-        handle = JobHandle(request.key, data={"folder": str(request.folder)})
+        handle = self._handle(request)
         self._handles[request.key] = handle
         env = jobfolder.environment(request)
         self._open_dispatcher().add(request.key, str(request.folder), isolation, env)
         return handle
+
+    def _handle(self, request: JobRequest) -> JobHandle:
+        folder = jobfolder.recorded(request.folder, self._run_dir)
+        return JobHandle(request.key, data={"folder": folder})
+
+    def _folder(self, handle: JobHandle) -> Path:
+        return jobfolder.located(handle.data["folder"], self._run_dir)
+
+    @property
+    def _run_dir(self) -> Path:
+        assert self._context is not None
+        return self._context.run_dir
 
     def _isolation_for(self, request: JobRequest) -> str:
         objective, isolation = request.objective, self._settings.isolation
@@ -171,28 +183,30 @@ class JobLibRunner:
 
     def _complete_job_file(self, request: JobRequest) -> None:
         """Add to ``job.json`` what only this runner knows of the place where the job will run."""
-        path = request.folder / jobfolder.JOB
-        job = jobfolder.read_json(path)
+        folder = request.folder
+        job = jobfolder.read_json(folder, jobfolder.JOB)
         if not isinstance(job, dict):
-            raise InvalidInput(f"job {request.key}: there is no usable {path}.")
-        if (request.folder / jobfolder.CLAIM).exists():
+            raise InvalidInput(
+                f"job {request.key}: there is no usable {jobfolder.JOB} in {folder}."
+            )
+        if jobfolder.has(folder, jobfolder.CLAIM):
             return  # submitted before; somebody may be reading the file
         job["threads"] = self._settings.threads
         job["sys_path"] = jobfolder.import_path(sys.path, self._sys_path_base)
-        jobfolder.write_atomically(path, json.dumps(job).encode())
+        jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         return {handle.key: self._status(handle) for handle in handles if _is_ours(handle)}
 
     def _status(self, handle: JobHandle) -> JobStatus:
-        folder = _folder(handle)
+        folder = self._folder(handle)
         status = jobfolder.read_exit(folder)
         if status is not None:
             self._open_dispatcher().ended(handle.key)
             return status
         progress = self._open_dispatcher().progress(handle.key)
-        if not (folder / jobfolder.CLAIM).exists():
+        if not jobfolder.has(folder, jobfolder.CLAIM):
             if progress.phase is Phase.ACTIVE:
                 return JobStatus(JobState.QUEUED)
             # Nobody will start it; make sure of that before it is tried again.
@@ -226,7 +240,7 @@ class JobLibRunner:
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
         return {
-            handle.key: jobfolder.read_result(_folder(handle), limit)
+            handle.key: jobfolder.read_result(self._folder(handle), limit)
             for handle in handles
             if _is_ours(handle)
         }
@@ -236,9 +250,9 @@ class JobLibRunner:
         return {handle.key: self._cancel(handle, reason) for handle in handles}
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        if not _is_ours(handle) or not _folder(handle).is_dir():
+        if not _is_ours(handle) or not self._folder(handle).is_dir():
             return CancelOutcome.UNKNOWN_JOB
-        folder = _folder(handle)
+        folder = self._folder(handle)
         if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
         if jobfolder.try_claim(folder, CANCELLED_BY):
@@ -264,7 +278,7 @@ class JobLibRunner:
             if ours or jobfolder.taken_back_by(request.folder):
                 found[request.key] = NotSubmitted()
             else:
-                found[request.key] = JobHandle(request.key, data={"folder": str(request.folder)})
+                found[request.key] = self._handle(request)
         return found
 
     @hookimpl
@@ -275,12 +289,12 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        return jobfolder.read_part(_folder(handle) / jobfolder.log_name(stream), offset, limit)
+        return jobfolder.read_part(self._folder(handle), jobfolder.log_name(stream), offset, limit)
 
     @hookimpl
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
         return {
-            key: jobfolder.read_progress(_folder(self._handles[key]), offset)
+            key: jobfolder.read_progress(self._folder(self._handles[key]), offset)
             for key, offset in offsets.items()
             if key in self._handles
         }
@@ -319,10 +333,6 @@ class JobLibRunner:
 
 def _is_ours(handle: JobHandle) -> bool:
     return "folder" in handle.data
-
-
-def _folder(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
 
 
 def _lost(message: str) -> JobStatus:

@@ -47,7 +47,7 @@ class BatchBook:
         self._ids: dict[str, str] = {}
         self._last = 0
         for path in sorted(folder.glob(f"{run_id}-b*.json")):
-            table = jobfolder.read_json(path)
+            table = jobfolder.read_json(path.parent, path.name)
             if isinstance(table, list):  # else its driver died while writing: never submitted
                 self._enter(path.stem, table)
         for path in folder.glob("*.id"):

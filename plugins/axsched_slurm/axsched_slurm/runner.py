@@ -127,9 +127,9 @@ class SlurmRunner:
 
     def _being_cancelled(self) -> bool:
         """True while a job that was told to stop has not said that it has."""
-        folders = [_folder(handle) for handle in self._handles.values()]
+        folders = [self._folder(handle) for handle in self._handles.values()]
         return any(
-            (folder / jobfolder.CANCEL).exists() and jobfolder.read_exit(folder) is None
+            jobfolder.has(folder, jobfolder.CANCEL) and jobfolder.read_exit(folder) is None
             for folder in folders
         )
 
@@ -166,8 +166,20 @@ class SlurmRunner:
         held, job_id = key in self._submitter.held, self._book.job_id(key)
         if key in refused or key in self._submitter.doubtful or not (held or job_id):
             return
-        self._handles[key] = _handle(request, job_id or "")
+        self._handles[key] = self._handle(request, job_id or "")
         self._watch.submitted(key)
+
+    def _handle(self, request: JobRequest, job_id: str) -> JobHandle:
+        folder = jobfolder.recorded(request.folder, self._run_dir)
+        return JobHandle(request.key, job_id, {"folder": folder})
+
+    def _folder(self, handle: JobHandle) -> Path:
+        return jobfolder.located(handle.data["folder"], self._run_dir)
+
+    @property
+    def _run_dir(self) -> Path:
+        assert self._context is not None
+        return self._context.run_dir
 
     def _found(self, request: JobRequest) -> bool:
         """True where the last look has seen a job of this key."""
@@ -177,7 +189,7 @@ class SlurmRunner:
         self._book.submitted(row.name, str(row.number))
         self._submitter.doubtful.discard(request.key)
         self._submitter.held.pop(request.key, None)
-        self._handles[request.key] = _handle(request, row.job_id)
+        self._handles[request.key] = self._handle(request, row.job_id)
         return True
 
     @hookimpl
@@ -186,7 +198,7 @@ class SlurmRunner:
         self._handles |= ours
         try:
             # Where all have ended by their own files, nobody needs to be asked.
-            open_ = any(self._watch.settled(h.key, _folder(h)) is None for h in ours.values())
+            open_ = any(self._watch.settled(h.key, self._folder(h)) is None for h in ours.values())
             if open_ and self._watch.look(ours):
                 self._submit_held()
                 self._clear_up()
@@ -199,11 +211,11 @@ class SlurmRunner:
         submitter = self._submitter
         if (
             handle.key in submitter.held
-            and self._watch.settled(handle.key, _folder(handle)) is None
+            and self._watch.settled(handle.key, self._folder(handle)) is None
         ):
             words = f"waits for room: {submitter.held_why}"
             return JobStatus(JobState.QUEUED, message=words, backend_state="HELD HERE")
-        return self._watch.status(handle.key, _folder(handle))
+        return self._watch.status(handle.key, self._folder(handle))
 
     @hookimpl
     def axsched_fetch_results(
@@ -211,7 +223,7 @@ class SlurmRunner:
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
         return {
-            handle.key: jobfolder.read_result(_folder(handle), limit)
+            handle.key: jobfolder.read_result(self._folder(handle), limit)
             for handle in handles
             if _is_ours(handle)
         }
@@ -226,7 +238,7 @@ class SlurmRunner:
             return
         waiting = dict(submitter.held)
         ended = sum(
-            self._watch.settled(key, _folder(handle)) is not None
+            self._watch.settled(key, self._folder(handle)) is not None
             for key, handle in self._handles.items()
         )
         room, self._ended_before = ended - self._ended_before, ended
@@ -239,14 +251,14 @@ class SlurmRunner:
 
     def _clear_up(self) -> None:
         """Have Slurm forget jobs that it holds or would start again although they have ended."""
-        folders = {key: _folder(handle) for key, handle in self._handles.items()}
+        folders = {key: self._folder(handle) for key, handle in self._handles.items()}
         if rows := self._watch.left_behind(folders):
             scancel(self._commands, rows, self._watch.all_rows())
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
         outcomes = {handle.key: CancelOutcome.UNKNOWN_JOB for handle in handles}
-        folders = {handle.key: _folder(handle) for handle in handles if _is_ours(handle)}
+        folders = {handle.key: self._folder(handle) for handle in handles if _is_ours(handle)}
         return outcomes | cancel(folders, reason, self._watch, self._commands)
 
     @hookimpl
@@ -265,7 +277,7 @@ class SlurmRunner:
             ):
                 found[request.key] = NotSubmitted()
             else:
-                found[request.key] = _handle(request, self._book.job_id(request.key) or "")
+                found[request.key] = self._handle(request, self._book.job_id(request.key) or "")
         return found
 
     @hookimpl
@@ -276,18 +288,18 @@ class SlurmRunner:
     def _has_jobs(self) -> bool:
         """False where all jobs have left their exit files, so that there is nothing to wait for."""
         newest_first = reversed(self._handles.values())
-        return any(self._watch.settled(one.key, _folder(one)) is None for one in newest_first)
+        return any(self._watch.settled(one.key, self._folder(one)) is None for one in newest_first)
 
     # ------------------------------------------------------------ looking at jobs
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        return jobfolder.read_part(_folder(handle) / jobfolder.log_name(stream), offset, limit)
+        return jobfolder.read_part(self._folder(handle), jobfolder.log_name(stream), offset, limit)
 
     @hookimpl
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
         return {
-            key: jobfolder.read_progress(_folder(self._handles[key]), offset)
+            key: jobfolder.read_progress(self._folder(self._handles[key]), offset)
             for key, offset in offsets.items()
             if key in self._handles
         }
@@ -324,17 +336,9 @@ class SlurmRunner:
         return [row for row in ours if states.alive(row)], everything
 
 
-def _handle(request: JobRequest, job_id: str) -> JobHandle:
-    return JobHandle(request.key, job_id, {"folder": str(request.folder)})
-
-
 def _named(row: Row) -> str:
     return f"{row.job_id} {row.state} {row.name}"
 
 
 def _is_ours(handle: JobHandle) -> bool:
     return "folder" in handle.data
-
-
-def _folder(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])

@@ -90,10 +90,10 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
         OSError: it cannot be written.
     """
     request = prepared.request
-    path = request.folder / jobfolder.JOB
-    job = jobfolder.read_json(path)
+    folder = request.folder
+    job = jobfolder.read_json(folder, jobfolder.JOB)
     if not isinstance(job, dict):
-        raise InvalidInput(f"there is no usable {path}")
+        raise InvalidInput(f"there is no usable {jobfolder.JOB} in {folder}")
     job["backend_explains"] = True
     if prepared.cpus is not None:
         job["threads"] = prepared.cpus
@@ -105,10 +105,9 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
         job["argv"] = list(command_line(request, options.container_engine))
         job["env"] = [name for name, _ in prepared.env]
         job["time_limit"] = _least(job.get("time_limit"), _own_limit(request))
-    jobfolder.write_atomically(path, json.dumps(job).encode())
+    jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
     if "argv" in job:
-        text = _without_python(request.folder, job)
-        jobfolder.write_atomically(request.folder / WITHOUT_PYTHON, text.encode())
+        jobfolder.write(folder, WITHOUT_PYTHON, _without_python(folder, job).encode())
 
 
 def _without_python(folder: Path, job: Mapping[str, Any]) -> str:

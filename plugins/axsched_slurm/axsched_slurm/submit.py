@@ -129,7 +129,7 @@ class Submitter:
         keys = [job.request.key for job in jobs]
         try:
             for job in jobs:
-                if not (job.request.folder / jobfolder.CLAIM).exists():
+                if not jobfolder.has(job.request.folder, jobfolder.CLAIM):
                     script.complete_job_file(job, self._options, self._sys_path_base)
             batch = self._book.new(keys)
             path = self._write_script(batch, jobs)
@@ -155,11 +155,13 @@ class Submitter:
 
     def _write_script(self, batch: Batch, jobs: Sequence[Prepared]) -> Path:
         requests = [job.request for job in jobs]
-        path = requests[0].folder / script.SCRIPT
-        if batch.is_array:
-            path = self._book.folder / f"{batch.name}.sh"
-        text = script.batch_script(requests, self._options, array=batch.is_array)
-        jobfolder.write_atomically(path, text.encode())
+        text = script.batch_script(requests, self._options, array=batch.is_array).encode()
+        if not batch.is_array:
+            folder = requests[0].folder
+            jobfolder.write(folder, script.SCRIPT, text)
+            return folder / script.SCRIPT
+        path = self._book.folder / f"{batch.name}.sh"
+        jobfolder.write_atomically(path, text)
         return path
 
     def _clear_away(self, batch: Batch) -> None:

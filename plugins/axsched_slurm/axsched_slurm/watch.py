@@ -289,13 +289,10 @@ def _refreshed(folder: Path) -> JobStatus | None:
 
 def _overdue(folder: Path, patience: float) -> bool:
     """True where a worker that has claimed the job must have ended it by now, by its own limit."""
-    job = jobfolder.read_json(folder / jobfolder.JOB)
+    job = jobfolder.read_json(folder, jobfolder.JOB)
     limit = job.get("time_limit") if isinstance(job, Mapping) else None
-    try:
-        age = time.time() - (folder / jobfolder.CLAIM).stat().st_mtime
-    except FileNotFoundError:
-        return True
-    return limit is not None and age > limit + patience
+    age = jobfolder.age(folder, jobfolder.CLAIM)
+    return age is None or (limit is not None and age > limit + patience)
 
 
 def _cancelled(words: str) -> JobStatus:
@@ -318,7 +315,7 @@ def _never_begun(row: Row, folder: Path) -> JobStatus:
 def _with_log(status: JobStatus, folder: Path) -> JobStatus:
     """Add the last line that the batch script has printed."""
     try:
-        text = (folder / script.LOG).read_bytes()[-2000:].decode(errors="replace")
+        text = jobfolder.read_end(folder, script.LOG, 2000).decode(errors="replace")
     except OSError:
         return status
     lines = [line.strip() for line in text.splitlines() if line.strip()]

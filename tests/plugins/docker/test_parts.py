@@ -18,12 +18,13 @@ from axsched_docker.engine import Engine, EngineError, seconds
 from axsched_docker.hands import Hands
 
 from axsched_core.errors import BackendUnavailable, InvalidInput
-from axsched_core.jobs import Cause
+from axsched_core.folders import Folder
+from axsched_core.jobs import Cause, JobState, JobStatus
 
 # ---- endings ---------------------------------------------------------------------------------
 
 
-def ending(code: int = 0, worker: dict[str, Any] | None = None, **more: Any) -> Ending:
+def ending(code: int = 0, worker: JobStatus | None = None, **more: Any) -> Ending:
     oom = more.pop("oom", False)
     known = {
         "with_worker": worker is not None,
@@ -36,10 +37,10 @@ def ending(code: int = 0, worker: dict[str, Any] | None = None, **more: Any) -> 
     return ending_of({"ExitCode": code, "OOMKilled": oom}, worker, **known)
 
 
-FAILED = {"exit_code": 1, "cause": "EXCEPTION", "message": "ValueError: no"}
-KILLED = {"signal": 9, "cause": "SIGNAL", "message": "killed by SIGKILL"}
-LATE = {"signal": 15, "cause": "TIME_LIMIT", "message": "ran too long"}
-DONE = {"exit_code": 0, "cause": None, "message": ""}
+FAILED = JobStatus(JobState.FAILED, Cause.EXCEPTION, "ValueError: no", exit_code=1)
+KILLED = JobStatus(JobState.FAILED, Cause.SIGNAL, "killed by SIGKILL", signal=9)
+LATE = JobStatus(JobState.FAILED, Cause.TIME_LIMIT, "ran too long", signal=15)
+DONE = JobStatus(JobState.SUCCEEDED, exit_code=0)
 
 
 @pytest.mark.parametrize(
@@ -94,22 +95,30 @@ def packed(*entries: tuple[str, bytes, str]) -> list[bytes]:
     return [data[at : at + 700] for at in range(0, len(data), 700)]
 
 
+def unpacked(target: Path, *entries: tuple[str, bytes, str]) -> list[str]:
+    """Unpack such an archive; what was left out."""
+    target.mkdir()
+    with Folder(target) as folder:
+        return archive.unpack(packed(*entries), folder)
+
+
 def test_an_archive_writes_nowhere_else(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    archive.unpack(
-        packed(
-            ("job", tarfile.DIRTYPE, ""),
-            ("job/../../escaped", tarfile.REGTYPE, "x"),
-            ("job/link", tarfile.SYMTYPE, str(outside)),
-            ("job/up", tarfile.SYMTYPE, "a/../../outside"),
-            ("job/near", tarfile.SYMTYPE, "a"),
-            ("job/far", tarfile.LNKTYPE, "job/../../outside"),
-            ("job/null", tarfile.CHRTYPE, ""),
-            ("job/a", tarfile.REGTYPE, "1" * 5000),
-        ),
+    left_out = unpacked(
         tmp_path / "in",
+        ("job", tarfile.DIRTYPE, ""),
+        ("job/../../escaped", tarfile.REGTYPE, "x"),
+        ("job/link", tarfile.SYMTYPE, str(outside)),
+        ("job/up", tarfile.SYMTYPE, "a/../../outside"),
+        ("job/near", tarfile.SYMTYPE, "a"),
+        ("job/far", tarfile.LNKTYPE, "job/../../outside"),
+        ("job/null", tarfile.CHRTYPE, ""),
+        ("job/pipe", tarfile.FIFOTYPE, ""),
+        ("job/a", tarfile.REGTYPE, "1" * 5000),
+        ("job/" + "n" * 300, tarfile.REGTYPE, "x"),
     )
+    assert len(left_out) == 7
     assert sorted(os.listdir(tmp_path / "in")) == ["a", "near"]
     assert (tmp_path / "in" / "near").read_text() == "1" * 5000
     assert sorted(os.listdir(tmp_path)) == ["in", "outside"]
@@ -118,15 +127,43 @@ def test_an_archive_writes_nowhere_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["/", "."])
 def test_a_link_that_is_written_through_leads_nowhere(tmp_path: Path, target: str) -> None:
     entries = [("job/d", tarfile.SYMTYPE, target), ("job/d/pwned-by-test", tarfile.REGTYPE, "x")]
-    archive.unpack(packed(*entries), tmp_path / "in")
-    assert (tmp_path / "in" / "d" / "pwned-by-test").read_text() == "x"
+    left_out = unpacked(tmp_path / "in", *entries)
+    assert left_out[0].startswith("'d/pwned-by-test'")
+    assert not list((tmp_path / "in").rglob("pwned-by-test"))
     assert not Path("/pwned-by-test").exists()
+
+
+def test_second_names_are_kept_and_those_of_a_result_are_files_of_their_own(tmp_path: Path) -> None:
+    left_out = unpacked(
+        tmp_path / "in",
+        ("job/result.json", tarfile.REGTYPE, "{}"),
+        ("job/copy.json", tarfile.LNKTYPE, "job/result.json"),
+        ("job/near", tarfile.SYMTYPE, "copy.json"),
+        ("job/also", tarfile.LNKTYPE, "job/near"),
+        ("job/a", tarfile.REGTYPE, "1"),
+        ("job/b", tarfile.LNKTYPE, "job/a"),
+    )
+    assert left_out == []
+    folder = tmp_path / "in"
+    assert (folder / "result.json").stat().st_nlink == 1
+    assert (folder / "copy.json").read_text() == "{}"
+    assert os.readlink(folder / "also") == "copy.json"
+    assert os.path.samefile(folder / "a", folder / "b")
+
+
+def test_a_file_of_zeros_takes_no_room(tmp_path: Path) -> None:
+    unpacked(tmp_path / "in", ("job/a", tarfile.REGTYPE, "\0" * (8 << 20)))
+    found = (tmp_path / "in" / "a").stat()
+    assert found.st_size == 8 << 20
+    assert found.st_blocks * 512 < 1 << 20
 
 
 def test_an_archive_that_is_cut_off_is_no_archive(tmp_path: Path) -> None:
     pieces = packed(("job/a", tarfile.REGTYPE, "1" * 5000))
     with pytest.raises(tarfile.TarError):
-        archive.unpack(pieces[:3], tmp_path / "in")
+        (tmp_path / "in").mkdir()
+        with Folder(tmp_path / "in") as target:
+            archive.unpack(pieces[:3], target)
 
 
 # ---- the engine ------------------------------------------------------------------------------
@@ -184,9 +221,9 @@ class _EndsJustNow:
 
 
 def test_a_container_that_ends_while_its_file_is_read() -> None:
-    assert lifecycle.read_running(_EndsJustNow(runs=False), "c", "/f") == b""
+    assert lifecycle.read_running(_EndsJustNow(runs=False), "c", "/f", 0, 9) == b""
     with pytest.raises(EngineError, match="/proc/20905"):
-        lifecycle.read_running(_EndsJustNow(runs=True), "c", "/f")
+        lifecycle.read_running(_EndsJustNow(runs=True), "c", "/f", 0, 9)
 
 
 def test_hands_survive_a_fault_and_do_later_what_is_later(caplog) -> None:

@@ -20,6 +20,7 @@ from axsched_core.jobs import (
 )
 
 FUNCTION = FunctionObjective("f", False, (3, 11))
+OWN_VOLUME = {"Type": "volume", "Target": "/axsched", "VolumeOptions": {"NoCopy": True}}
 
 
 def request(objective: Any, **more: Any) -> JobRequest:
@@ -40,6 +41,7 @@ def test_a_container_gets_no_more_than_it_needs() -> None:
     assert made["HostConfig"] == {
         "Init": True,
         "LogConfig": {"Type": "json-file", "Config": {}},
+        "Mounts": [OWN_VOLUME],
     }
     assert made["Labels"] == {
         "axsched.run": "abc",
@@ -86,7 +88,7 @@ def test_what_is_asked_for_is_in_the_call() -> None:
         "NetworkMode": "host",
         "Mounts": [
             {"Type": "volume", "Source": "data", "Target": "/data", "ReadOnly": True},
-            {"Type": "volume", "Target": "/axsched"},
+            OWN_VOLUME,
         ],
         "Tmpfs": {"/t": ""},
         "ReadonlyRootfs": True,
@@ -103,8 +105,11 @@ def test_mounted_files_belong_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("os.getgid", lambda: 100)
     made = body(FUNCTION, image="img", files="mount")
     assert made["User"] == "1000:100"
-    (mount,) = made["HostConfig"]["Mounts"]
-    assert (mount["Source"], mount["Target"]) == ("/runs/abc/jobs/1/box", "/axsched")
+    box = "/runs/abc/jobs/1/box"
+    assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in made["HostConfig"]["Mounts"]] == [
+        (box, "/axsched", True),
+        (f"{box}/job", "/axsched/job", False),
+    ]
 
 
 def test_a_script_s_command_is_that_of_the_container() -> None:
