@@ -118,6 +118,11 @@ class Bench:
         )
         return request
 
+    def folder(self, handle: JobHandle) -> Path:
+        """The folder of one of this bench's jobs."""
+        _, number, attempt = handle.key.rsplit("-", 2)
+        return self.run_dir / "jobs" / f"{int(number):05d}-{attempt}"
+
     def submit(self, *requests: JobRequest) -> list[JobHandle]:
         """Submit requests that are meant to be accepted."""
         answers = self.session.submit(requests)
@@ -179,8 +184,8 @@ class Bench:
     def log(self, handle: JobHandle, stream: str) -> bytes:
         """All of a job's stdout or stderr, by the hook where there is one."""
         if not self.session.has("axsched_read_log"):
-            folder = next(self.run_dir.glob(f"jobs/{int(handle.key.split('-')[1]):05d}-1"))
-            return jobfolder.read_part(folder, jobfolder.log_name(stream), 0, LOG_LIMIT)
+            name = jobfolder.log_name(stream)
+            return jobfolder.read_part(self.folder(handle), name, 0, LOG_LIMIT)
         data, chunk = b"", b"."
         while chunk:
             chunk = self.session.read_log(handle, stream, len(data), 1 << 20)

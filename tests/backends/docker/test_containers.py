@@ -18,7 +18,6 @@ from axsched_core import jobfolder
 from axsched_core.jobs import (
     Cause,
     ContainerObjective,
-    JobHandle,
     JobState,
     NotReady,
     Resources,
@@ -27,10 +26,6 @@ from axsched_core.jobs import (
 
 RESULT = '{"loss": 0.25}'
 WRITE = f"echo '{RESULT}' > $AXSCHED_RESULT_FILE"
-
-
-def folder_of(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
 
 
 def test_a_container_objective_gets_the_protocol(bench) -> None:
@@ -82,7 +77,7 @@ def test_any_user_may_write_into_the_job_folder(make_bench, user: str, read_only
     assert bench.status(done).state is JobState.SUCCEEDED
     assert bench.status(other).state is JobState.SUCCEEDED
     assert bench.log(other, "stdout").decode().strip() == {"nobody": "65534"}.get(user, "1234")
-    for path in folder_of(other).iterdir():
+    for path in bench.folder(other).iterdir():
         assert path.stat().st_uid == os.getuid()
 
 
@@ -275,7 +270,7 @@ def test_a_script_travels_into_the_image(bench, tmp_path: Path) -> None:
     handle = bench.start({}, objective=objective)
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert bench.metrics(handle) == {"loss": (1.5, None)}
-    assert not (folder_of(handle) / script.name).exists()
+    assert not (bench.folder(handle) / script.name).exists()
 
 
 def test_a_python_that_is_too_old_is_told_in_words(bench, monkeypatch) -> None:
@@ -315,7 +310,7 @@ def test_files_come_back_and_links_lead_nowhere(make_bench, tmp_path: Path, file
     ]
     handle = bench.sh("; ".join(words))
     assert bench.status(handle).state is JobState.SUCCEEDED
-    folder = folder_of(handle)
+    folder = bench.folder(handle)
     assert (folder / "sub" / "deep" / "model").read_text() == "1\n"
     assert (folder / "again").read_text() == "1\n"
     assert (folder / "inside").read_text() == "1\n"
@@ -448,7 +443,7 @@ def test_a_job_whose_claim_is_taken_never_runs(make_bench, containers, tmp_path:
     first = bench.sh("sleep 600")
     second = bench.sh("touch /marks/ran")
     bench.running(first)
-    assert jobfolder.try_claim(folder_of(second), "driver: given up as lost")
+    assert jobfolder.try_claim(bench.folder(second), "driver: given up as lost")
     bench.session.cancel([first], "make room")
     assert bench.status(second).state is JobState.CANCELLED
     assert not (tmp_path / "ran").exists()
@@ -462,13 +457,13 @@ def test_a_container_that_somebody_removes_is_lost(bench, engine: DockerEngine) 
     assert status.state is JobState.LOST
     assert handle.backend_id in status.message
     assert bench.session.poll([handle])[handle.key].state is JobState.LOST
-    assert not jobfolder.never_ran(folder_of(handle))
+    assert not jobfolder.never_ran(bench.folder(handle))
 
 
 def test_the_job_file_of_the_core_is_left_alone(bench) -> None:
     handle = bench.start({"do": "succeed"})
     bench.status(handle)
-    job = json.loads((folder_of(handle) / jobfolder.JOB).read_bytes())
+    job = json.loads((bench.folder(handle) / jobfolder.JOB).read_bytes())
     assert job["key"] == handle.key
     assert "threads" not in job
     assert PYTHON not in json.dumps(job)

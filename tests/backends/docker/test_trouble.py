@@ -34,10 +34,6 @@ def next_wake(bench, seconds: float = 60.0) -> str:
         pytest.fail("nobody was woken")
 
 
-def folder_of(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
-
-
 # ---- outages ---------------------------------------------------------------------------------
 
 

@@ -30,10 +30,6 @@ def shell(bench: Bench, script: str) -> JobHandle:
     return handle
 
 
-def folder_of(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
-
-
 def wait_for_state(cluster: SlurmCluster, handle: JobHandle, state: str) -> None:
     def there() -> bool:
         shown = cluster.run("squeue", "-h", "-r", "-t", "all", "-o", "%i %T")
@@ -60,7 +56,7 @@ def test_slurms_time_limit(either: SlurmCluster, open_bench: OpenBench) -> None:
     assert (status.state, status.cause) == (JobState.FAILED, Cause.TIME_LIMIT)
     assert "TIMEOUT" in status.message
     # The worker was told to stop, and has left it to Slurm to say why.
-    assert jobfolder.read_exit(folder_of(handle)) is None
+    assert jobfolder.read_exit(bench.folder(handle)) is None
 
 
 def test_out_of_memory(either: SlurmCluster, open_bench: OpenBench) -> None:
@@ -80,7 +76,7 @@ def test_the_whole_job_is_killed(either: SlurmCluster, open_bench: OpenBench) ->
     bench = open_bench()
     handle = bench.start(HANG)
     bench.running(handle)
-    pid_file = folder_of(handle) / jobfolder.PID
+    pid_file = bench.folder(handle) / jobfolder.PID
     wait_until(pid_file.exists, 60, "its supervisor has said who it is")
     os.kill(jobfolder.read_json(pid_file)["pid"], signal.SIGKILL)
     status = bench.status(handle)
@@ -109,7 +105,7 @@ def test_a_node_that_dies_and_a_job_that_slurm_starts_again(
     )
     handle = shell(bench, script)
     bench.running(handle)
-    folder = folder_of(handle)
+    folder = bench.folder(handle)
     wait_until(lambda: (tmp_path / "log").exists(), 60, "the script runs")
     node = bench.session.poll([handle])[handle.key].host
     if node not in either.nodes:
@@ -146,14 +142,14 @@ def test_a_job_that_has_ended_does_not_run_again(
     bench.running(handle)
     wait_until(lambda: (tmp_path / "log").exists(), 60, "it runs")
     # As if its node had died just after the job's end.
-    (folder_of(handle) / jobfolder.EXIT).write_text('{"exit_code": 0, "cause": null}')
+    (bench.folder(handle) / jobfolder.EXIT).write_text('{"exit_code": 0, "cause": null}')
     assert bench.status(handle).state is JobState.SUCCEEDED
     either.run("scontrol", "requeue", handle.backend_id)
     wait_for_state(either, handle, "PENDING")
     start_again(either, handle)
     wait_for_state(either, handle, "COMPLETED")
     assert (tmp_path / "log").read_text() == "ran\n"
-    assert jobfolder.read_exit(folder_of(handle)).state is JobState.SUCCEEDED
+    assert jobfolder.read_exit(bench.folder(handle)).state is JobState.SUCCEEDED
 
 
 def test_a_dependency_that_is_never_satisfied(either: SlurmCluster, open_bench: OpenBench) -> None:
@@ -185,7 +181,7 @@ def test_slurmd_alone_dies_and_the_job_goes_on(either: SlurmCluster, open_bench:
     either.kill("n3")
     for _ in range(3):
         assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
-    (folder_of(handle) / "go").touch()
+    (bench.folder(handle) / "go").touch()
     assert bench.status(handle).state is JobState.SUCCEEDED
 
 
@@ -220,7 +216,7 @@ def test_preempted(
     bench = open_bench(partition=partition, cpus_per_task=8)
     handle = shell(bench, '[ -n "$SLURM_RESTART_COUNT" ] || exec sleep 1000')
     bench.running(handle)
-    wait_until(lambda: (folder_of(handle) / "pid.json").exists(), 60, "it runs")
+    wait_until(lambda: (bench.folder(handle) / "pid.json").exists(), 60, "it runs")
     urgent = preempting.run(
         *("sbatch", "--parsable", "-p", "high", "-c", "8", "-o", "/dev/null", "--wrap", "true")
     ).strip()

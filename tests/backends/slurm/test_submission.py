@@ -253,7 +253,7 @@ def test_a_node_without_python_cancels_and_starts_again(
     (handle,) = bench.submit(script(bench, text))
     (other,) = bench.submit(script(bench, "sleep 1000"))
     bench.running(handle, other)
-    folder = Path(handle.data["folder"])
+    folder = bench.folder(handle)
     wait_until((folder / "pid.json").exists, 60, "it runs")
     bench.session.cancel([other], "enough")
     assert bench.status(other).state is JobState.CANCELLED
@@ -269,7 +269,7 @@ def test_a_node_without_python_cancels_and_starts_again(
 def test_a_folder_that_the_node_cannot_see(either: SlurmCluster, open_bench: OpenBench) -> None:
     bench = open_bench(sbatch_options={"hold": True})
     handle = bench.start(SUCCEED)
-    folder = Path(handle.data["folder"])
+    folder = bench.folder(handle)
     folder.rename(folder.with_name("elsewhere"))
     either.run("scontrol", "release", handle.backend_id)
     status = bench.status(handle)

@@ -159,12 +159,12 @@ class Session:
 
     def supervisor(self, handle: JobHandle) -> psutil.Process:
         """The process that has written ``pid.json``."""
-        pid = json.loads((_folder(handle) / jobfolder.PID).read_text())["pid"]
+        pid = json.loads((self.folder(handle) / jobfolder.PID).read_text())["pid"]
         return psutil.Process(pid)
 
-
-def _folder(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
+    def folder(self, handle: JobHandle) -> Path:
+        """The job's folder."""
+        return jobfolder.located(handle.data["folder"], self.root)
 
 
 def ended(pid: int, within: float) -> bool:
@@ -207,8 +207,9 @@ def session(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     yield make
     for one in sessions:
         for handle in one.handles.values():
-            if jobfolder.read_exit(_folder(handle)) is None:
-                jobfolder.request_cancel(_folder(handle), "the test is over")
+            folder = one.folder(handle)
+            if folder.is_dir() and jobfolder.read_exit(folder) is None:
+                jobfolder.request_cancel(folder, "the test is over")
         one.close(wait=True)
     assert not end_processes(tmp_path)
 

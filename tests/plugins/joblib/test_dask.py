@@ -76,7 +76,7 @@ def test_after_close_nothing_starts_on_the_cluster(
     for job in jobs[:2]:
         assert s.ended(s.supervisor(job).pid)
     assert started.is_empty()
-    assert not jobfolder.try_claim(Path(jobs[2].data["folder"]), "it can never run")
+    assert not jobfolder.try_claim(s.folder(jobs[2]), "it can never run")
     s.open()
     assert [s.status(job).state for job in jobs[:2]] == [JobState.SUCCEEDED] * 2
 

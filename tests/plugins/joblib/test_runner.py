@@ -310,7 +310,7 @@ def test_cancel_running_and_queued(
     assert statuses[0].message == "cancelled: the user"
     assert all(s.ended(pid, within=0.0) for pid in pids)
     assert started.is_empty()
-    assert not (Path(jobs[3].data["folder"]) / jobfolder.STDOUT).exists()
+    assert not (s.folder(jobs[3]) / jobfolder.STDOUT).exists()
     assert s.cancel(jobs[0]) is CancelOutcome.ALREADY_ENDED
     assert s.cancel(jobs[3]) is CancelOutcome.REQUESTED
     assert s.cancel(JobHandle("x", data={"folder": "/no/such"})) is CancelOutcome.UNKNOWN_JOB

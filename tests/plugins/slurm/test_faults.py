@@ -83,13 +83,9 @@ def make_bench(slurm: FakeSlurm, tmp_path: Path) -> Iterator[Callable[..., Bench
         bench.session.close(wait=False)
 
 
-def folder_of(handle: JobHandle) -> Path:
-    return Path(handle.data["folder"])
-
-
-def begun(handle: JobHandle) -> None:
+def begun(bench: Bench, handle: JobHandle) -> None:
     """As if the job's worker had begun."""
-    (folder_of(handle) / jobfolder.CLAIM).write_text('{"pid": 1}')
+    (bench.folder(handle) / jobfolder.CLAIM).write_text('{"pid": 1}')
 
 
 def gone(pid: int) -> bool:
@@ -112,7 +108,7 @@ def test_a_command_that_hangs_is_an_outage(
     slurm.commands.script(name, f"trap '' TERM; sleep 1000 & echo $! >{tmp_path}/pid; sleep 1000")
     with pytest.raises(BackendUnavailable, match="has not answered in 1 s"):
         bench.session.poll([handle])
-    assert not jobfolder.never_ran(folder_of(handle))
+    assert not jobfolder.never_ran(bench.folder(handle))
     child = int((tmp_path / "pid").read_text())
     wait_until(lambda: gone(child), 10, "its child has ended too")
 
@@ -206,7 +202,7 @@ def test_being_missing_counts_only_while_slurm_answers(
 ) -> None:
     bench = make_bench(patience=0.6)
     handle = bench.start({})
-    begun(handle)
+    begun(bench, handle)
     deadline = time.monotonic() + 2
     while time.monotonic() < deadline:  # three times the patience, but with outages between
         answered = slurm.commands.calls("squeue")
@@ -241,7 +237,7 @@ def test_accounting_that_is_behind_ends_no_job(
 def test_a_step_that_ran_out_of_memory(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     handle = bench.start({})
-    begun(handle)
+    begun(bench, handle)
     slurm.remembers(("7", handle.key, "FAILED", "1:0"), ("7.0", "srun", "OUT_OF_MEMORY", "0:125"))
     assert bench.status(handle).cause is Cause.OUT_OF_MEMORY
 
@@ -252,10 +248,10 @@ def test_completed_without_an_exit_file_is_not_done(
     bench = make_bench(patience=1.0)
     handle, late = bench.start({}), bench.start({})
     for one in (handle, late):
-        begun(one)
+        begun(bench, one)
     slurm.shows(("7", handle.key, "COMPLETED", "None", 0), ("8", late.key, "COMPLETED", "None", 0))
     assert bench.session.poll([handle, late]) == {}  # the file system may be slow
-    (folder_of(late) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    (bench.folder(late) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
     statuses = bench.wait([handle, late])
     assert statuses[late.key].state is JobState.SUCCEEDED
     assert statuses[handle.key].state is JobState.FAILED
@@ -265,7 +261,7 @@ def test_completed_without_an_exit_file_is_not_done(
 def test_the_jobs_own_exit_file_wins(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
     handle = bench.start({})
-    (folder_of(handle) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    (bench.folder(handle) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
     slurm.shows(("7", handle.key, "NODE_FAIL", "NodeDown", 0))
     assert bench.status(handle).state is JobState.SUCCEEDED
     slurm.commands.script("squeue", "exit 1")
@@ -278,7 +274,7 @@ def test_another_start_of_the_job_has_its_claim(
     # Slurm has taken a submission whose answer was lost, and the one after it too.
     bench = make_bench()
     handle = bench.start({})
-    begun(handle)
+    begun(bench, handle)
     slurm.shows(
         ("7", handle.key, "FAILED", "NonZeroExitCode", 75 << 8),
         ("5", handle.key, "RUNNING", "None", 0),
@@ -292,7 +288,7 @@ def test_a_start_that_slurm_has_forgotten_is_believed_for_as_long_as_it_may_run(
 ) -> None:
     bench = make_bench(patience=0.2)
     handle = bench.start({}, time_limit=limit)
-    begun(handle)
+    begun(bench, handle)
     slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", 75 << 8))
 
     def right(status: JobStatus) -> bool:
@@ -309,8 +305,8 @@ def test_failed_without_an_exit_file(
 ) -> None:
     bench = make_bench(patience=0.2)
     handle = bench.start({})
-    begun(handle)
-    (folder_of(handle) / "slurm.log").write_text("noise\nno space left\n\n")
+    begun(bench, handle)
+    (bench.folder(handle) / "slurm.log").write_text("noise\nno space left\n\n")
     slurm.shows(("7", handle.key, "FAILED", "None", wait_status))
     status = bench.status(handle)
     assert (status.state, status.cause) == (JobState.FAILED, cause)
@@ -323,9 +319,9 @@ def test_stopped_and_slurm_does_not_say_why(
 ) -> None:
     bench = make_bench(patience=0.2)
     handle = bench.start({})
-    begun(handle)
+    begun(bench, handle)
     if stopped:
-        (folder_of(handle) / jobfolder.STOPPED).write_text('{"cause": "SIGNAL"}')
+        (bench.folder(handle) / jobfolder.STOPPED).write_text('{"cause": "SIGNAL"}')
     slurm.shows(("7", handle.key, "FAILED", "NonZeroExitCode", (1 if stopped else 76) << 8))
     status = bench.status(handle)
     assert status.state is JobState.LOST
@@ -337,7 +333,7 @@ def test_what_slurm_would_start_again_although_it_has_ended_is_cleared_away(
 ) -> None:
     bench = make_bench()
     done, other = bench.start({}), bench.start({})
-    (folder_of(done) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
+    (bench.folder(done) / jobfolder.EXIT).write_text(json.dumps({"exit_code": 0}))
     line = "7|PENDING|launch failed requeued held|0|1|N/A|N/A||{}|"
     slurm.commands.script("squeue", f"echo '{line.format(done.key)}'")
     while not slurm.commands.calls("scancel 7"):
@@ -411,7 +407,7 @@ def test_a_cancelled_job_that_vanishes_is_cancelled(
 ) -> None:
     bench = make_bench(patience=600.0)
     handle = bench.start({})
-    begun(handle)  # and was put back into the queue, where it waits
+    begun(bench, handle)  # and was put back into the queue, where it waits
     slurm.shows(("7", handle.key, "PENDING", "BeginTime", 0))
     bench.session.cancel([handle], "enough")
     slurm.shows()
