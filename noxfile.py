@@ -45,7 +45,7 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
 LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
-APART = ("tests/backends", "tests/torture", "tests/core/ax/test_sql.py")
+APART = ("tests/backends", "tests/hostile", "tests/torture", "tests/core/ax/test_sql.py")
 TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 """Most tests wait more than they compute."""
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}

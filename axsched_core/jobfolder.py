@@ -41,7 +41,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +196,19 @@ def environment(request: JobRequest) -> Mapping[str, str]:
     return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
 
 
-def has(folder: Path, name: str) -> bool:
+@contextlib.contextmanager
+def _opened(folder: Path | Folder) -> Iterator[Folder]:
+    if isinstance(folder, Folder):
+        yield folder
+    else:
+        with Folder(folder) as place:
+            yield place
+
+
+def has(folder: Path | Folder, name: str) -> bool:
     """True where a job's folder has anything of this name."""
     try:
-        with Folder(folder) as place:
+        with _opened(folder) as place:
             return place.has(name)
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -215,11 +224,11 @@ def age(folder: Path, name: str) -> float | None:
     return None if found is None else time.time() - found.st_mtime
 
 
-def read_json(folder: Path, name: str) -> Any:
+def read_json(folder: Path | Folder, name: str) -> Any:
     """Read a JSON file of a job's folder; None where it is missing, torn, huge, not JSON or no
     regular file, or where the file system does not answer: no information."""
     try:
-        with Folder(folder) as place:
+        with _opened(folder) as place:
             data = place.read(name, JSON_LIMIT + 1)
         return json.loads(data) if len(data) <= JSON_LIMIT else None
     except (OSError, ValueError, RecursionError):
@@ -235,7 +244,7 @@ def _integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_exit(folder: Path, name: str = EXIT) -> JobStatus | None:
+def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
     """Read how the job ended from its ``exit.json`` (or `STOPPED`); None while there is none.
 
     The file is written by the machine that ran the job, so nothing in it is trusted to have
@@ -303,13 +312,13 @@ def log_name(stream: str) -> str:
     return names[stream]
 
 
-def read_part(folder: Path, name: str, offset: int, limit: int) -> bytes:
+def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> bytes:
     """Up to ``limit`` bytes of a file of a job's folder from byte ``offset`` on.
 
     None where it is missing, or is not a regular file.
     """
     try:
-        with Folder(folder) as place:
+        with _opened(folder) as place:
             return place.read(name, limit, offset)
     except (FileNotFoundError, NotADirectoryError, NotAFile):
         return b""

@@ -65,15 +65,14 @@ class Bench:
             self._pickle.write_bytes(cloudpickle.dumps(payloads.act))
         finally:
             cloudpickle.unregister_pickle_by_value(payloads)
-        self.session.open(
-            RunnerContext(
-                run_id=self.run_id,
-                run_dir=self.run_dir,
-                wake=self.woken.put,
-                monitoring_interval=0.1,
-                max_result_bytes=RESULT_LIMIT,
-            )
+        self.context = RunnerContext(
+            run_id=self.run_id,
+            run_dir=self.run_dir,
+            wake=self.woken.put,
+            monitoring_interval=0.1,
+            max_result_bytes=RESULT_LIMIT,
         )
+        self.session.open(self.context)
 
     @property
     def kind(self) -> Capability:

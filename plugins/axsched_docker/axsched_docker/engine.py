@@ -25,6 +25,8 @@ from axsched_docker.options import DockerOptions
 LOCAL = "unix:///var/run/docker.sock"
 LOOK_TIMEOUT = 15.0
 """Seconds that the engine may take for a list, for which axsched's own engine waits."""
+PIECE = 1 << 20
+"""Bytes of an archive that are taken at a time."""
 SLACK = 2.0
 """Seconds by which an outage may have begun before the last answer, or its end been noticed."""
 
@@ -147,8 +149,16 @@ class Engine:
     def get(self, name: str, path: str) -> Iterator[Iterator[bytes]]:
         """A file or folder of a container, as a tar archive in pieces."""
         with self._asked() as api:
-            stream, _ = api.get_archive(name, path)
-            yield stream
+            # docker-py's `get_archive` gives no way to end an answer early, and for as long as one
+            # is open the engine answers no other question about the container.
+            url = f"{api.base_url}/v{api.api_version}/containers/{name}/archive"
+            response = api.get(url, params={"path": path}, stream=True, timeout=api.timeout)
+            with contextlib.closing(response):
+                try:
+                    response.raise_for_status()
+                except requests.exceptions.HTTPError as error:
+                    docker.errors.create_api_error_from_http_exception(error)
+                yield response.iter_content(PIECE)
 
     def log(self, name: str, stream: str) -> Iterator[bytes]:
         """What the container's first process has printed so far, in pieces."""

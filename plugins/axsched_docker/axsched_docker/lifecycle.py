@@ -215,7 +215,7 @@ def collect(engine: Engine, name: str, path: Path) -> Ending | None:
     ):
         if not with_worker:
             complete = _save_logs(engine, name, source) and complete
-        worker = jobfolder.read_exit(source.path) if with_worker else None
+        worker = jobfolder.read_exit(source) if with_worker else None
         last_words = ""
         if worker is None and state["ExitCode"] != 0:
             last_words = _last_line(engine, name)
@@ -321,7 +321,7 @@ def _say_left_out(name: str, what: list[str]) -> None:
 
 
 def _max_rss(source: Folder) -> int | None:
-    told = jobfolder.read_json(source.path, jobfolder.EXIT)
+    told = jobfolder.read_json(source, jobfolder.EXIT)
     value = told.get("max_rss_bytes") if isinstance(told, dict) else None
     return value if isinstance(value, int) else None
 

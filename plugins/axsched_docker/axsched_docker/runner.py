@@ -16,6 +16,7 @@ from typing import Any
 from axsched_core import jobfolder
 from axsched_core import options as core_options
 from axsched_core.errors import InvalidInput
+from axsched_core.folders import Folder
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -248,9 +249,15 @@ class DockerRunner:
     def _read_running(self, key: str, folder: Path, name: str, offset: int, limit: int) -> bytes:
         """A part of a file that the job writes, wherever it is now."""
         assert self._engine is not None
-        for place in (folder, folder / BOX / "job"):
-            if jobfolder.has(place, name):
-                return jobfolder.read_part(place, name, offset, limit)
+        try:
+            with Folder(folder) as ours:
+                if ours.has(name):
+                    return jobfolder.read_part(ours, name, offset, limit)
+                if ours.has(BOX):
+                    with ours.sub(BOX) as box, box.sub("job") as job:
+                        return jobfolder.read_part(job, name, offset, limit)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # it is taken over, or removed, at this moment
         path = f"{JOB}/{name}"
         data = lifecycle.read_running(self._engine, container_name(key), path, offset, limit)
         # It may have been fetched meanwhile.

@@ -114,7 +114,8 @@ def test_no_right_is_given_that_was_not_asked_for(bench, engine: DockerEngine) -
     bench.running(handle)
     host = engine.client().inspect_container(handle.backend_id)["HostConfig"]
     assert not host["Privileged"]
-    assert not any(host.get(key) for key in ("CapAdd", "SecurityOpt", "Devices", "Binds", "Mounts"))
+    assert not any(host.get(key) for key in ("CapAdd", "SecurityOpt", "Devices", "Binds"))
+    assert [mount["Target"] for mount in host["Mounts"]] == ["/axsched"]
 
 
 def test_capabilities_are_given_by_name(make_bench) -> None:

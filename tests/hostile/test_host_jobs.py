@@ -1,0 +1,110 @@
+"""Jobs that run as the driver's own user: no wall, and nothing stumbles over what they leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import axsched_joblib
+import axsched_slurm
+import pytest
+import slurm_cluster
+from audit import paths_below_jobs
+from axsched_joblib import JobLibRunner
+from axsched_slurm import SlurmRunner
+from backends import need
+from hostile import CASES, RESULT, Case, digest, make_victim
+from slurm_cluster import SlurmCluster
+
+import axsched_core
+from axsched_core import jobfolder
+from axsched_core.folders import remove_tree
+from axsched_core.jobs import JobHandle, JobResult, JobState, NotReady, ScriptObjective
+from axsched_core.testing import Bench
+
+PACKAGES = [Path(one.__file__).parent for one in (axsched_core, axsched_joblib, axsched_slurm)]
+
+
+class Attack:
+    """All cases, each as a job of one bench, when all have ended."""
+
+    def __init__(self, bench: Bench, victim: Path) -> None:
+        self.bench, self.victim, self.before = bench, victim, digest(victim, *PACKAGES)
+        self.handles = {case: self._start(case) for case in CASES}
+        handles = list(self.handles.values())
+        with paths_below_jobs(bench.run_dir) as self.paths:
+            self.statuses = bench.wait(handles)
+            bench.session.fetch_results(handles)
+            bench.session.read_progress({handle.key: 0 for handle in handles})
+            for handle in handles:
+                bench.session.read_log(handle, "stdout", 0, 100)
+
+    def _start(self, case: Case) -> JobHandle:
+        words = ("sh", "-c", f"V={self.victim}; {case.command}; true")
+        return self.bench.start({"x": 1}, objective=ScriptObjective(words))
+
+
+@pytest.fixture(scope="module", params=["joblib", "slurm"])
+def attack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Attack]:
+    folder = tmp_path_factory.mktemp(request.param)
+    victim = make_victim(folder / "victim")
+    if request.param == "joblib":
+        bench = Bench(JobLibRunner(4), folder / "runs", patience=120)
+        yield Attack(bench, victim)
+        bench.close()
+        return
+    need("Slurm", slurm_cluster.missing(accounting=False))
+    with (
+        SlurmCluster(folder / "cluster", accounting=False) as cluster,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in cluster.env.items():
+            patch.setenv(name, value)
+        bench = Bench(SlurmRunner(patience=5.0), folder / "runs", patience=240)
+        yield Attack(bench, victim)
+        bench.close()
+
+
+def test_nothing_outside_is_touched(attack: Attack) -> None:
+    assert digest(attack.victim, *PACKAGES) == attack.before
+
+
+def test_nothing_in_a_job_s_folder_is_opened_by_a_path(attack: Attack) -> None:
+    assert attack.paths == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_valid_result_counts_and_all_else_fails_alone(attack: Attack, case: Case) -> None:
+    handle = attack.handles[case]
+    status = attack.statuses[handle.key]
+    assert status.state is JobState.SUCCEEDED, status
+    result = attack.bench.session.fetch_results([handle])[handle.key]
+    if case.words is None:
+        assert result == JobResult(raw=f"{RESULT}\n".encode())
+    elif case.words == "max_result_bytes":
+        assert isinstance(result, JobResult)
+        assert len(result.raw or b"") == 200_001
+    else:
+        assert isinstance(result, NotReady)
+        assert case.words in result.reason
+    for stream in ("stdout", "stderr"):
+        assert b"secret" not in attack.bench.session.read_log(handle, stream, 0, 1000)
+    progress = attack.bench.session.read_progress({handle.key: 0})
+    assert b"secret" not in progress.get(handle.key, b"")
+
+
+def test_the_next_driver_sees_the_same_and_what_is_removed_is_the_folder(attack: Attack) -> None:
+    attack.bench.session.close(True)
+    attack.bench.session.open(attack.bench.context)
+    statuses = attack.bench.session.poll(list(attack.handles.values()))
+    assert {status.state for status in statuses.values()} == {JobState.SUCCEEDED}
+    before = digest(attack.victim)
+    for handle in attack.handles.values():
+        folder = attack.bench.folder(handle)
+        jobfolder.keep_from_running(folder, "test")
+        remove_tree(folder)
+        assert not os.path.lexists(folder)
+    assert digest(attack.victim) == before
