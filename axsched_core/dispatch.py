@@ -30,13 +30,12 @@ from axsched_core.jobs import (
     JobResult,
     JobState,
     JobStatus,
-    Metrics,
     NotReady,
     RunnerContext,
     SubmitError,
 )
 from axsched_core.memory import Memory
-from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.results import NOTES, InvalidResult, Result, read_result, warn_of_dropped
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import RunnerSession
 from axsched_core.trials import Job, Purpose, Record, Stage, TrialState
@@ -74,6 +73,8 @@ class Dispatch:
         """True: one job at a time."""
         self.annotations: dict[int, dict[str, Any]] = {}
         """What the optimizer's trials are to be marked with: index -> data."""
+        self._dropped: set[str] = set()
+        """Names in results of which was said that they are no metrics."""
         self.halted: Purpose | None = None
         """Set while nothing may start."""
         self.active: dict[int, Record] = {}
@@ -449,15 +450,17 @@ class Dispatch:
         job = record.job
         job.handle, record.stage, record.reopened = handle, Stage.SUBMITTED, False
         self._memory.handle(record, handle)
-        self.annotations[record.index] = self._mark(record)
+        self.annotations[record.index] = self.mark(record)
         self._emit("job_submitted", record)
 
-    def _mark(self, record: Record) -> dict[str, Any]:
+    def mark(self, record: Record) -> dict[str, Any]:
         """What the optimizer's trial is to know of its job."""
         job = record.latest
+        notes = {} if record.notes is None else {NOTES: record.notes}
         if job is None:
-            return {"runner": self._session.info.name}
+            return {"runner": self._session.info.name, **notes}
         return {
+            **notes,
             "key": job.request.key,
             "runner": self._session.info.name,
             "backend_id": job.handle.backend_id if job.handle else "",
@@ -607,7 +610,7 @@ class Dispatch:
                 job.next_fetch = min(job.result_due, now + policies.FETCH_INTERVAL)
             return
         try:
-            record.results = metrics_of(
+            found = read_result(
                 result,
                 objectives=self.objective_names,
                 required=self.required_metrics,
@@ -616,13 +619,25 @@ class Dispatch:
         except InvalidResult as error:
             self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, str(error))
             return
+        record.results = found.metrics
+        self.take_notes(record, found)
         if result.raw is None:
-            self._keep(job.request, record.results)
+            self._keep(job.request, found)
         self._decide(record, TrialState.SUCCEEDED, None, "")
 
-    def _keep(self, request: JobRequest, results: Metrics) -> None:
+    def take_notes(self, record: Record, found: Result) -> None:
+        """What a valid result holds beside metrics goes to the trial, here and in the optimizer."""
+        warn_of_dropped(found, record.index, self._dropped)
+        record.notes = found.notes
+        if found.notes is not None:
+            self.annotations[record.index] = self.mark(record)
+
+    def _keep(self, request: JobRequest, found: Result) -> None:
         """A result that came over the wire: the folder is to hold it like any other."""
-        data = json.dumps({name: list(value) for name, value in results.items()})
+        content: dict[str, Any] = {name: list(value) for name, value in found.metrics.items()}
+        if found.notes is not None:
+            content[NOTES] = found.notes
+        data = json.dumps(content)
         try:
             jobfolder.write(request.folder, jobfolder.RESULT, data.encode())
         except OSError as error:  # it is in the journal, and the optimizer hears it
@@ -661,7 +676,7 @@ class Dispatch:
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._forget(record)
         record.reopened = True
-        self.annotations[record.index] = {**self._mark(record), "interrupted": True}
+        self.annotations[record.index] = {**self.mark(record), "interrupted": True}
         self._memory.opened_again(record)
         self._emit("job_state", record, message="stopped; the trial stays open")
 
@@ -679,9 +694,14 @@ class Dispatch:
                 state=record.state.value if record else None,
                 cause=record.cause if record else None,
                 message=message,
-                data={"results": record.results} if record and record.results else {},
+                data=_data_of(record) if record else {},
             )
         )
+
+
+def _data_of(record: Record) -> dict[str, Any]:
+    data = {"results": record.results, NOTES: record.notes}
+    return {name: value for name, value in data.items() if value is not None}
 
 
 def _handles(records: Iterable[Record]) -> list[JobHandle]:

@@ -271,7 +271,8 @@ class JobResult:
     raw: bytes | None = None
     """The content of ``result.json``. A runner need not read more than the core's limit + 1."""
     metrics: Any = None
-    """A number, or name -> number | (mean, sem) | {"mean":, "sem":}."""
+    """A number, or name -> number | (mean, sem) | {"mean":, "sem":}, and whatever JSON can hold
+    under ``notes``."""
 
 
 @frozen

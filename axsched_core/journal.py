@@ -11,7 +11,7 @@ The first line names the run; each further line is one event, ``{"k": kind, ...}
 ``key``        a job is about to be submitted under this key
 ``handle``     the backend has it
 ``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
-``outcome``    how a trial ended, with its results: before the optimizer is told
+``outcome``    how a trial ended, with its results and notes: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
 =============  ==========================================================================
 """
@@ -124,6 +124,7 @@ class TrialMemory:
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
+    notes: Any = None
     stopping: bool = False
     """True where the last driver was cancelling its last job, and has not seen the end of it."""
 
@@ -202,9 +203,16 @@ class _Reader:
         self.trials[i].stopping = True
 
     def _outcome(
-        self, i: int, state: str, cause: str | None, message: str, results: Any = None
+        self,
+        i: int,
+        state: str,
+        cause: str | None,
+        message: str,
+        results: Any = None,
+        notes: Any = None,
     ) -> None:
         trial = self.trials[i]
+        trial.notes = notes
         trial.state, trial.message = state, message
         trial.cause = Cause(cause) if cause else None
         if results is not None:

@@ -174,6 +174,8 @@ class Memory:
         data: dict[str, Any] = {"state": record.state.value, "cause": cause}
         if record.results is not None:
             data["results"] = record.results
+        if record.notes is not None:
+            data["notes"] = record.notes
         self._add("outcome", i=record.index, message=record.message, **data)
 
     def stopping(self, record: Record) -> None:

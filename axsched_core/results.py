@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from attrs import field, frozen
+
 from axsched_core.jobs import JobResult, Metrics
+
+log = logging.getLogger("axsched")
+
+NOTES = "notes"
+"""The name in a result under which anything goes, unless the optimizer needs a metric of it."""
+NOTES_LIMIT = 10_000
+"""Bytes of a trial's notes as JSON; longer notes are dropped."""
+FORMS = 'a value is a number, (mean, sem) or {"mean": ..., "sem": ...}'
 
 
 class InvalidResult(ValueError):
     """The result cannot be told to the optimizer; the message says what is wrong with it."""
 
 
+@frozen
+class Result:
+    """What a job returned, as far as it is valid."""
+
+    metrics: Metrics
+    """Metric name -> (mean, sem), finite; sem None where it is unknown."""
+    notes: Any = None
+    """What stood under `NOTES`, as JSON has it (numbers that JSON lacks, as NaN, in words)."""
+    dropped: Mapping[str, str] = field(factory=dict)
+    """Name -> why it is not in the above."""
+
+
 def metrics_of(
     result: JobResult, *, objectives: Sequence[str], required: Iterable[str], limit: int
 ) -> Metrics:
+    """The metrics alone of what `read_result` finds."""
+    return read_result(result, objectives=objectives, required=required, limit=limit).metrics
+
+
+def read_result(
+    result: JobResult, *, objectives: Sequence[str], required: Iterable[str], limit: int
+) -> Result:
     """Validate what a job returned.
+
+    Metrics that are required are checked strictly. Any other that is no valid number is dropped.
 
     Args:
         result: the raw bytes of the result file, or plain values.
@@ -27,13 +59,19 @@ def metrics_of(
         required: metrics that must be there.
         limit: bytes; a longer result file is refused.
 
-    Returns:
-        Metric name -> (mean, sem), finite; sem None where it is unknown.
-
     Raises:
-        InvalidResult: anything else.
+        InvalidResult: a required metric is missing or not valid, or the file is no result at all.
     """
+    required = frozenset(required).union(objectives)
     value = result.metrics if result.raw is None else _parse(result.raw, limit)
+    notes: Any = None
+    dropped: dict[str, str] = {}
+    if isinstance(value, Mapping) and NOTES in value and NOTES not in required:
+        notes, value = value[NOTES], {name: value[name] for name in value if name != NOTES}
+        try:
+            notes = _notes(notes)
+        except InvalidResult as error:
+            notes, dropped[NOTES] = None, str(error)
     if not isinstance(value, Mapping):
         if len(objectives) != 1:
             raise InvalidResult(
@@ -43,14 +81,48 @@ def metrics_of(
         value = {objectives[0]: value}
     elif set(value) == {"mean", "sem"} and len(objectives) == 1 and objectives[0] not in value:
         value = {objectives[0]: value}
-    metrics = {_name(name): _metric(name, item) for name, item in value.items()}
+    metrics: dict[str, tuple[float, float | None]] = {}
+    for name, item in value.items():
+        try:
+            metrics[_name(name)] = _metric(name, item)
+        except InvalidResult as error:
+            if name in required:
+                raise
+            dropped[str(name)] = str(error)
     missing = [name for name in sorted(required) if name not in metrics]
     if missing:
         raise InvalidResult(
             f"the result lacks {', '.join(map(repr, missing))}; it has "
             f"{', '.join(map(repr, metrics)) or 'no metrics at all'}"
         )
-    return metrics
+    return Result(metrics, notes, dropped)
+
+
+def warn_of_dropped(result: Result, trial_index: int, known: set[str]) -> None:
+    """Say what was dropped, each name once: those in ``known``, which grows, are passed over."""
+    for name, why in result.dropped.items():
+        if name not in known:
+            known.add(name)
+            log.warning(
+                "Trial %d: %s; it is left out, here and in later trials%s.",
+                trial_index,
+                why,
+                "" if name == NOTES else f" (texts, lists and mappings go under {NOTES!r})",
+            )
+
+
+def _notes(value: Any) -> Any:
+    try:
+        text = json.dumps(value, default=str)
+        plain = json.loads(text, parse_constant=_NOT_IN_JSON.get)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidResult(f"the notes cannot be written as JSON ({error})") from error
+    if len(text) > NOTES_LIMIT:
+        raise InvalidResult(f"the notes are {len(text):,} bytes as JSON, more than {NOTES_LIMIT:,}")
+    return plain
+
+
+_NOT_IN_JSON = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
 
 
 def _parse(raw: bytes, limit: int) -> Any:
@@ -97,7 +169,7 @@ def _metric(name: Any, value: Any) -> tuple[float, float | None]:
 def _finite(name: Any, value: Any) -> float:
     # NumPy scalars register as numbers.Number; their bool_ does not.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidResult(f"metric {name!r} is {_short(value)}, not a number")
+        raise InvalidResult(f"metric {name!r} is {_short(value)}, not a number ({FORMS})")
     try:
         number = float(value)
     except OverflowError:

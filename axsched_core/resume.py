@@ -149,12 +149,26 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     engine.dispatch.attempts.remember(found.numbers)
     for memory in found.trials.values():
         engine.records[memory.index] = remembered(memory, engine.dispatch)
+    engine.owner.call(lambda: _mark_again(optimizer, engine.dispatch, engine.records))
     scheduler._left_to_make = found.to_make
     scheduler._snapshots_made = 1 + max(
         (int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")),
         default=-1,
     )
     scheduler._fingerprint = engine.owner.call(optimizer.fingerprint)
+
+
+def _mark_again(optimizer: Optimizer, dispatch: Dispatch, records: Mapping[int, Record]) -> None:
+    """What the snapshot does not know of the trials' jobs goes onto the optimizer's trials."""
+    marks = {index: dispatch.mark(record) for index, record in records.items() if record.latest}
+    views = optimizer.trials(list(marks))
+    optimizer.annotate(
+        {
+            index: {"axsched": marks[index]}
+            for index, view in views.items()
+            if view.metadata.get("axsched") != marks[index]
+        }
+    )
 
 
 def header(
@@ -214,6 +228,14 @@ def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
             if now[trial.index].open and (kind := _REPLAYED.get(trial.state or ""))
         ]
     )
+    optimizer.annotate(
+        {
+            trial.index: {"axsched": {**mark, "notes": trial.notes}}
+            for trial in in_order
+            if trial.notes is not None
+            and (mark := now[trial.index].metadata.get("axsched") or {}).get("notes") != trial.notes
+        }
+    )
 
 
 def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
@@ -229,7 +251,7 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message
-        record.results = memory.results
+        record.results, record.notes = memory.results, memory.notes
     elif memory.key is None:
         # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
         record.reopened = True

@@ -40,7 +40,7 @@ from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.plugins import check, installed, load
-from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.results import InvalidResult, read_result
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
 from axsched_core.trials import Purpose, Record, Stage, Trial, TrialState, all_failed
@@ -137,7 +137,8 @@ class AxScheduler:
             objective_fn: called as ``f(parameters)`` with a dict, or as ``f(x=..., y=...)``
                 where its arguments are named after the search space's parameters. Returns
                 metric -> value, or a bare number where there is one objective; a value is a
-                number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``.
+                number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``. Under ``notes`` it may
+                return whatever JSON can hold, up to 10,000 bytes.
             function: the same under another name.
             resources: what each job needs, where the runner looks at it: ``cpus``, ``memory``
                 (bytes, "4G"), ``gpus``; see `axsched_core.objectives.Needs`.
@@ -515,7 +516,7 @@ class AxScheduler:
                 return self._completed_by_its_job(trial_index)
             record = self._open_record(trial_index, on_the_way=True)
             try:
-                metrics = metrics_of(
+                found = read_result(
                     JobResult(metrics=raw_data),
                     objectives=self._optimizer.objective_names,
                     required=self._optimizer.required_metrics,
@@ -523,7 +524,8 @@ class AxScheduler:
                 )
             except InvalidResult as error:
                 raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
-            outcome = Outcome(record.index, OutcomeKind.COMPLETED, metrics)
+            self._engine.dispatch.take_notes(record, found)
+            outcome = Outcome(record.index, OutcomeKind.COMPLETED, found.metrics)
             self._settle_by_hand(record, outcome, TrialState.SUCCEEDED)
             return record.snapshot()
 
@@ -870,6 +872,9 @@ class AxScheduler:
         self._memory.outcome(record)
         self._memory.flush()
         self._engine.owner.call(lambda: self._optimizer.tell([outcome]))
+        if (mark := self._engine.dispatch.annotations.pop(record.index, None)) is not None:
+            marks = {record.index: {"axsched": mark}}
+            self._engine.owner.call(lambda: self._optimizer.annotate(marks))
         if record.index in self._engine.dispatch.active:
             dispatch = self._engine.dispatch
             self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -53,6 +54,8 @@ class Trial:
     """The same in words."""
     results: Metrics | None = None
     """Metric -> (mean, sem); None until the result was read and found valid."""
+    notes: Any = None
+    """What the result held under ``notes``, as JSON has it; None where it held none."""
     folder: Path | None = None
     """The folder of its last job; None where it never had one."""
     attempts: int = 0
@@ -124,6 +127,7 @@ class Record:
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
+    notes: Any = None
     orphaned: bool = False
     """A driver that has died may have submitted its last job, or may not."""
     reopened: bool = False
@@ -159,6 +163,7 @@ class Record:
             cause=self.cause,
             message=self.message,
             results=self.results,
+            notes=self.notes,
             folder=self.folder,
             attempts=self.attempts,
         )

@@ -328,7 +328,7 @@ class AxOptimizer(Optimizer):
         for index, data in metadata.items():
             if index not in trials:
                 raise OptimizerError(f"Experiment {self.name!r} has no trial {index}.")
-            trials[index].update_run_metadata(dict(data))
+            trials[index].update_run_metadata(_harmless(dict(data)))
         self._touched |= set(metadata)
 
     # In a database.
@@ -557,6 +557,15 @@ def _words(error: BaseException) -> str:
 def _speaks(error: BaseException) -> bool:
     """True for Ax's own exceptions, whose messages are sentences."""
     return type(error).__module__.startswith("ax.") and bool(str(error))
+
+
+def _harmless(value: Any) -> Any:
+    """The same, less what Ax would take for one of its own objects when it reads its JSON."""
+    if isinstance(value, Mapping):
+        if "__type" in value:
+            return json.dumps(value, default=str)
+        return {name: _harmless(item) for name, item in value.items()}
+    return [_harmless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _run_to_json(trial: Any) -> Any:

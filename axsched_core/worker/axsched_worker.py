@@ -68,6 +68,8 @@ SWEEP_LIMIT = 20.0
 CLAIM_GRACE = 5.0
 """Seconds in which a new claim must have been filled in by its owner."""
 MESSAGE_LIMIT = 2000
+NOTES = "notes"
+"""The name in a result under which anything goes."""
 JSON_LIMIT = 8 << 20
 """Bytes of a file of the protocol that a supervisor reads at most: others may write there too."""
 
@@ -977,7 +979,12 @@ _RETURN = 'return a number, (mean, sem), or {"metric": number | (mean, sem) | {"
 
 
 def _write_result(folder: str, value: object, limit: int) -> None:
-    data = json.dumps(_plain_result(value)).encode()
+    plain = _plain_result(value)
+    data = json.dumps(plain).encode()
+    if len(data) > limit and isinstance(plain, dict) and NOTES in plain:
+        # A note is never worth a result.
+        plain[NOTES] = "<left out: %d bytes>" % len(json.dumps(plain[NOTES]))
+        data = json.dumps(plain).encode()
     if len(data) > limit:
         words = "the result is %d bytes long, more than the limit of %d" % (len(data), limit)
         raise _Refused("RESULT_INVALID", words)
@@ -985,16 +992,59 @@ def _write_result(folder: str, value: object, limit: int) -> None:
 
 
 def _plain_result(value: object) -> Any:
-    """The returned value as JSON has it; whether it makes sense is for the core to say."""
+    """The returned value as JSON has it; whether it makes sense is for the core to say.
+
+    Only the core knows which metrics are needed: where a value is none, words are passed on.
+    """
     if not isinstance(value, Mapping):
         return _plain_metric(value, "the function returned")
-    for name in value:
+    plain = {}
+    for name, item in value.items():
         if not isinstance(name, str):
-            words = "a metric's name is %r (%s), not a str; " % (name, type(name).__name__)
-            raise _Refused("RESULT_INVALID", words + _RETURN)
-    return {
-        str(name): _plain_metric(item, "metric %r is" % str(name)) for name, item in value.items()
-    }
+            plain[_cut(str(name))] = "<its name is no str>"
+        elif name == NOTES:
+            plain[NOTES] = _plain_notes(item)
+        else:
+            plain[str(name)] = _plain_extra(item)
+    return plain
+
+
+def _plain_extra(value: object) -> Any:
+    if isinstance(value, str):
+        return _cut(value)
+    try:
+        return _plain_metric(value, "")
+    except _Refused:
+        size = " of %d items" % len(value) if isinstance(value, (tuple, list, dict)) else ""
+        return "<%s%s>" % (_kind(value), size)
+    except Exception as error:  # noqa: BLE001 - whatever an object of the user's raises
+        return "<%s: %s>" % (_kind(value), _one_line(error))
+
+
+def _cut(text: str) -> str:
+    return text[:100] + "..." if len(text) > 103 else text
+
+
+def _plain_notes(value: Any) -> Any:
+    try:
+        plain = _plain_note(value)
+        json.dumps(plain)
+    except Exception:  # noqa: BLE001 - a circle, or whatever an object of the user's raises
+        return repr(value)
+    return plain
+
+
+def _plain_note(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            key if isinstance(key, str) else str(key): _plain_note(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain_note(item) for item in value]
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return value.tolist() if hasattr(value, "tolist") else str(value)  # NumPy, torch and JAX
 
 
 def _plain_metric(value: object, what: str) -> Any:
@@ -1012,10 +1062,16 @@ def _plain_number(value: object, what: str) -> Any:
         return value
     if isinstance(value, numbers.Real):
         return float(value)
+    raise _Refused(
+        "RESULT_INVALID", "%s %s, which is no metric; %s" % (what, _kind(value), _RETURN)
+    )
+
+
+def _kind(value: object) -> str:
     kind = type(value).__name__
     if getattr(value, "shape", None):
         kind += " of shape %s" % (tuple(value.shape),)  # type: ignore[attr-defined]
-    raise _Refused("RESULT_INVALID", "%s %s, which is no metric; %s" % (what, kind, _RETURN))
+    return kind
 
 
 # ---------------------------------------------------------------- files

@@ -216,9 +216,8 @@ def test_numpy_and_torch_values_become_plain_numbers(jobs: Jobs) -> None:
     [
         (None, "the function returned NoneType"),
         ("0.5", "the function returned str"),
-        ({"loss": [1, 2, 3]}, "metric 'loss' is list"),
-        ({1: 2.0}, "a metric's name is 1 (int)"),
-        ({"loss": 1j}, "metric 'loss' is complex"),
+        ([1, 2, 3], "the function returned list"),
+        (1j, "the function returned complex"),
         ("array", "the function returned ndarray of shape (3,)"),
     ],
 )
@@ -235,6 +234,57 @@ def test_other_values_are_refused_in_words(jobs: Jobs, value: Any, words: str) -
     assert words in status.message
     assert "return a number" in status.message
     assert not (folder / jobfolder.RESULT).exists()
+
+
+def test_a_function_s_extras_and_notes_are_passed_on_for_the_core_to_judge(jobs: Jobs) -> None:
+    def objective(_: Any) -> Any:
+        import numpy as np
+
+        class Broken:
+            ndim = 0
+
+            def item(self) -> float:
+                raise RuntimeError("no device")
+
+        return {
+            "loss": np.float64(1.5),
+            "note": "x" * 5000,
+            "trace": [1, 2, 3],
+            "field": np.zeros((2, 3)),
+            "broken": Broken(),
+            ("a", 1): 2.0,
+            "nothing": None,
+            "notes": {"mesh": np.int64(3), "sizes": np.array([1, 2]), "at": os.sep, (1, 2): 3},
+        }
+
+    folder, status = jobs.run(objective)
+    assert status.state is JobState.SUCCEEDED
+    found = result(folder)
+    assert found.pop("note") == "x" * 100 + "..."
+    assert found == {
+        "loss": 1.5,
+        "trace": "<list of 3 items>",
+        "field": "<ndarray of shape (2, 3)>",
+        "broken": "<Broken: RuntimeError: no device>",
+        "('a', 1)": "<its name is no str>",
+        "nothing": None,
+        "notes": {"mesh": 3, "sizes": [1, 2], "at": os.sep, "(1, 2)": 3},
+    }
+
+
+def test_notes_of_a_function_never_make_its_result_too_large(jobs: Jobs) -> None:
+    folder, status = jobs.run(lambda _: {"loss": 1.0, "notes": "x" * 1000}, max_result_bytes=500)
+    assert status.state is JobState.SUCCEEDED
+    assert result(folder) == {"loss": 1.0, "notes": "<left out: 1002 bytes>"}
+
+
+def test_notes_that_json_cannot_hold_are_passed_on_in_words(jobs: Jobs) -> None:
+    def objective(_: Any) -> Any:
+        circle: list[Any] = []
+        circle.append(circle)
+        return {"loss": 1.0, "notes": circle}
+
+    assert result(jobs.run(objective)[0]) == {"loss": 1.0, "notes": "[[...]]"}
 
 
 def test_a_result_over_the_limit_is_refused(jobs: Jobs) -> None:

@@ -143,6 +143,40 @@ def test_an_outcome_constraint_needs_its_metric(scheduler_for):
     assert best["y"] <= 0.5
 
 
+@pytest.mark.parametrize("of", ["function", "script"])
+def test_odd_extras_fail_no_trial_and_notes_are_kept(scheduler_for, tmp_path, caplog, of):
+    scheduler = scheduler_for(client(method="random_search"))
+    if of == "function":
+        scheduler.set_objective_function(
+            lambda x, y: {"loss": x, "aux": float("nan"), "log": "well", "notes": ["seen", x]}
+        )
+    else:
+        script = tmp_path / "sim.py"
+        script.write_text(
+            "import json, os\n"
+            "x = json.load(open(os.environ['AXSCHED_PARAMS_FILE']))['x']\n"
+            "result = {'loss': x, 'aux': float('nan'), 'log': 'well', 'notes': ['seen', x]}\n"
+            "json.dump(result, open(os.environ['AXSCHED_RESULT_FILE'], 'w'))\n"
+        )
+        scheduler.set_script_objective(script)
+    scheduler.run_optimization(max_trials=3)
+    marks = {}
+    for index, trial in scheduler.trials.items():
+        assert trial.state is TrialState.SUCCEEDED
+        assert trial.notes == ["seen", trial.parameters["x"]]
+        assert set(trial.results) == {"loss"}
+        mark = marks[index] = scheduler.experiment.trials[index].run_metadata["axsched"]
+        assert mark["notes"] == trial.notes
+        assert mark["folder"] == str(trial.folder)
+    assert set(scheduler.experiment.lookup_data().df["metric_name"]) == {"loss"}
+    assert caplog.text.count("'aux' is nan") == caplog.text.count("'log' is 'well'") == 1
+    scheduler.close()
+    with AxScheduler.resume(scheduler.run_directory) as again:
+        for index, trial in again.trials.items():
+            assert trial.notes == ["seen", trial.parameters["x"]]
+            assert again.experiment.trials[index].run_metadata["axsched"] == marks[index]
+
+
 def test_failing_and_odd_objectives(scheduler_for, caplog):
     def odd(parameters):
         import numpy

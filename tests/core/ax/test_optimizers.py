@@ -652,6 +652,16 @@ def test_save_and_load(kind, tmp_path):
     assert statuses(optimizer)[1] == "RUNNING"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_notes_that_look_like_an_object_of_ax_can_be_loaded_again(kind, tmp_path):
+    optimizer = make(kind)
+    optimizer.ask(1)
+    optimizer.annotate({0: {"axsched": {"notes": [{"__type": "Nothing"}], "key": "k"}}})
+    optimizer.save(tmp_path / "snapshot")
+    mark = optimizer.load(tmp_path / "snapshot").trials()[0].metadata["axsched"]
+    assert mark == {"notes": ['{"__type": "Nothing"}'], "key": "k"}
+
+
 @pytest.mark.parametrize("kind", ["client", "ax_client"])
 def test_ax_reads_what_was_saved(kind, tmp_path):
     optimizer = make(kind)

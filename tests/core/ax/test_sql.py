@@ -321,6 +321,23 @@ def test_ctrl_c_is_stored_and_taken_up(tmp_path: Path, url: str):
         assert len(again.experiment.trials) == 5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_notes_are_stored(kind: str, tmp_path: Path, url: str):
+    with scheduler_of(kind, tmp_path, url) as scheduler:
+        scheduler.set_objective_function(lambda x, y: {**loss(x, y), "notes": {"x": x}})
+        scheduler.run_optimization(max_trials=2)
+    disconnect()
+    shutil.rmtree(tmp_path / "out")
+    with AxScheduler.from_stored_experiment(
+        NAME, db_settings=settings(url), runner=ToyRunner(), config=config(tmp_path)
+    ) as again:
+        trials = again.experiment.trials.values()
+        assert len(trials) == 2
+        for trial in trials:
+            assert trial.run_metadata["axsched"]["notes"] == {"x": trial.arm.parameters["x"]}
+            assert trial.run_metadata["axsched"]["runner"] == "joblib"
+
+
 # ---- what is refused ---------------------------------------------------------------------------
 
 
