@@ -1,9 +1,19 @@
 """Run an Ax optimisation on whatever machines you have."""
 
+from axsched_core.best import Best, Point
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
 
-__all__ = ["AxScheduler", "AxschedError", "SchedulerConfig", "Trial", "TrialState", "hookimpl"]
+__all__ = [
+    "AxScheduler",
+    "AxschedError",
+    "Best",
+    "Point",
+    "SchedulerConfig",
+    "Trial",
+    "TrialState",
+    "hookimpl",
+]

@@ -15,6 +15,7 @@ from typing import Any
 
 from axsched_core import digest, objectives, options, resume, stored
 from axsched_core.batch import Batch
+from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
 from axsched_core.errors import (
@@ -246,7 +247,7 @@ class AxScheduler:
         max_trials: int = 10,
         timeout: float | None = None,
         synchronous: bool | None = None,
-    ) -> Any:
+    ) -> Best:
         """Have the optimizer make ``max_trials`` more trials, run them, and wait for them.
 
         Args:
@@ -257,7 +258,8 @@ class AxScheduler:
             synchronous: True: one trial at a time; None: as the config says.
 
         Returns:
-            Ax's own best parameters; with several objectives its own Pareto set.
+            The best trial as it was observed, and as Ax's own model sees it; with several
+            objectives the Pareto set. Where there is none, the words that say why.
 
         Raises:
             AllTrialsFailed: not one trial of this run has a result; says the first causes.
@@ -280,7 +282,7 @@ class AxScheduler:
         again: Sequence[Record],
         timeout: float | None = None,
         synchronous: bool | None = None,
-    ) -> Any:
+    ) -> Best:
         engine = self._engine
 
         def begin() -> None:
@@ -307,7 +309,10 @@ class AxScheduler:
                 f"Everything was cancelled ({halted.value}) before any trial had a result, so "
                 f"there are no best parameters; {lost} trials were abandoned."
             )
-        return engine.owner.call(self._optimizer.best)
+        best = engine.owner.call(self._optimizer.best)
+        if best.why_not_observed:
+            log.warning("There is no best trial: %s", best.why_not_observed)
+        return best
 
     @classmethod
     def resume(
@@ -396,14 +401,14 @@ class AxScheduler:
             plugins=plugins,
         )
 
-    def finish(self) -> Any:
+    def finish(self) -> Best:
         """Go on with the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
 
         Takes up the trials that were left open, makes those that it had still to make, and no
         more, and waits for all.
 
         Returns:
-            Ax's own best parameters, as `run_optimization`.
+            The best trial, as `run_optimization`.
         """
         with self._call("finish"):
             self._ready()

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from axsched_core import config, errors, hookspecs, jobs, objectives, trials
+from axsched_core import best, config, errors, hookspecs, jobs, objectives, trials
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -69,6 +69,7 @@ def sections() -> list[tuple[str, str]]:
         ("Settings: `config`", fields(config.SchedulerConfig)),
         ("Settings: `script_options`", fields(objectives.ScriptOptions)),
         ("What a trial shows", "\n".join(map(value_type, (trials.Trial, trials.TrialState)))),
+        ("What a run returns", "\n".join(map(value_type, (best.Best, best.Point)))),
         ("Errors", "\n".join(error(one) for one in error_types())),
     ]
 

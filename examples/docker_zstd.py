@@ -125,9 +125,9 @@ def main():
 
     trials = scheduler.trials.values()
     seconds = {t.index: t.results["seconds"][0] for t in trials if t.results}
-    winner = next(t for t in trials if t.results and t.parameters == best)
+    winner = scheduler.trials[best.trial_index]
     print(f"\n{len(seconds)} trials. The file arrives after, by zstd's defaults and at best:")
-    for index, parameters in ((min(seconds), DEFAULTS), (winner.index, best)):
+    for index, parameters in ((min(seconds), DEFAULTS), (winner.index, best.parameters)):
         print(f"  trial {index:>2}: {seconds[index]:.3f} s  {parameters}")
     print(f"What the best has printed: {(winner.folder / 'stdout.log').read_text().strip()}")
     print(f"Parameters, results and logs of each trial: {scheduler.run_directory}")

@@ -85,14 +85,15 @@ def main():
         generation_strategy=make_strategy(),
     )
     scheduler.set_objective_function(beam)
-    pareto = scheduler.run_optimization(max_trials=options.trials)
+    best = scheduler.run_optimization(max_trials=options.trials)
 
-    print("Pareto set:")
-    for index in sorted(pareto):
-        parameters, (means, _) = pareto[index]
+    print("Pareto set, as observed:")
+    for point in best.pareto:
+        parameters, values = point.parameters, point.values
         print(
-            f"  trial {index}: {parameters['width']:.1f} mm x {parameters['height']:.1f} mm, "
-            f"{means['mass']:.1f} kg, {means['deflection']:.1f} mm"
+            f"  trial {point.trial_index}: {parameters['width']:.1f} mm x "
+            f"{parameters['height']:.1f} mm, {values['mass']:.1f} kg, "
+            f"{values['deflection']:.1f} mm"
         )
     print(experiment.to_df().to_string(index=False))
 

@@ -54,7 +54,7 @@ def main():
         print(trial.index, dict(trial.parameters), trial.state.value, trial.results)
 
     best = scheduler.run_optimization(max_trials=options.trials)
-    print(f"Best of {len(scheduler.trials)} trials: {best}")
+    print(f"{len(scheduler.trials)} trials.\n{best}")
 
     path = scheduler.run_directory / "experiment.json"
     scheduler.save_experiment(path)

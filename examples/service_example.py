@@ -48,7 +48,7 @@ def main():
     )
     scheduler.set_objective_function(objective)
     best = scheduler.run_optimization(max_trials=options.trials)
-    print(f"Best parameters: {best}")
+    print(best)
     print(ax_client.get_trials_data_frame().to_string(index=False))
 
 

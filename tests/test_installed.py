@@ -54,7 +54,7 @@ def test_the_only_runner_runs_trials(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ) as scheduler:
         scheduler.set_objective_function(lambda x, y: x + y)
         best = scheduler.run_optimization(max_trials=4)
-    assert set(best) == {"x", "y"}
+    assert set(best.parameters) == {"x", "y"}
     assert {trial.state.value for trial in scheduler.trials.values()} == {"SUCCEEDED"}
 
 

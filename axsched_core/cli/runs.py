@@ -42,12 +42,13 @@ def in_words() -> Iterator[None]:
 def resume(run_dir: Path, options: dict[str, Any]) -> None:
     """Go on with the run in RUN_DIR whose driver has ended, and finish it.
 
-    Prints Ax's best parameters as JSON. Ends with status 1 and the reason where that cannot be,
-    with 130 after Ctrl-C. Secret options of the runner were not written down: give them again.
+    Prints the best trial as JSON: as it was observed, and as Ax's own model sees it. Ends with
+    status 1 and the reason where that cannot be, with 130 after Ctrl-C. Secret options of the
+    runner were not written down: give them again.
     """
     with in_words(), AxScheduler.resume(run_dir, runner_options=options or None) as scheduler:
         best = scheduler.finish()
-        click.echo(json.dumps(best, indent=2, default=repr))
+        click.echo(json.dumps(best.to_plain(), indent=2, default=repr))
 
 
 @click.command()

@@ -33,8 +33,10 @@ from ax.storage.json_store.registry import (
     CORE_ENCODER_REGISTRY,
 )
 
+from axsched_core.best import Best, Point
 from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
+from axsched_core.optimizers._best import modelled, observed
 from axsched_core.optimizers._search_space import checked
 from axsched_core.optimizers.base import (
     Asked,
@@ -83,12 +85,6 @@ class AxOptimizer(Optimizer):
 
     @abc.abstractmethod
     def _attach(self, parameters: dict[str, Any]) -> int: ...
-
-    @abc.abstractmethod
-    def _best(self) -> Any: ...
-
-    @abc.abstractmethod
-    def _pareto(self) -> Any: ...
 
     @abc.abstractmethod
     def _write(self, path: Path) -> None: ...
@@ -432,20 +428,30 @@ class AxOptimizer(Optimizer):
             for index in wanted
         }
 
-    def best(self) -> Any:
+    def best(self) -> Best:
         several = self._config().is_moo_problem
+        seen, why_not_seen = observed(self.experiment)
+        predicted: list[Point] = []
         if not self.experiment.trial_indices_by_status[TrialStatus.COMPLETED]:
-            raise OptimizerError("No trial has been completed yet, so there is no best one.")
-        try:
-            best = self._pareto() if several else self._best()
-        except Exception as error:
-            raise OptimizerError(f"Ax cannot say which trial is best: {_words(error)}") from error
-        if best is None:
-            raise OptimizerError(
-                "Ax names no best trial: none that is completed has all the metrics, "
-                "satisfies all outcome constraints and lies in the search space."
+            why_none = why_not_seen
+        else:
+            try:
+                predicted, why_none = modelled(self.experiment, self._placed_strategy())
+            except Exception as error:  # noqa: BLE001 - what was observed is there all the same
+                why_none = f"Ax cannot say which trial is best: {_words(error)}"
+        if several:
+            return Best(
+                pareto=tuple(seen),
+                modelled_pareto=tuple(predicted),
+                why_not_observed=why_not_seen,
+                why_not_modelled=why_none,
             )
-        return best
+        return Best(
+            next(iter(seen), None),
+            next(iter(predicted), None),
+            why_not_observed=why_not_seen,
+            why_not_modelled=why_none,
+        )
 
     def save(self, path: Path) -> None:
         beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")

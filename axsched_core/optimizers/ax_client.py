@@ -70,13 +70,6 @@ class AxClientOptimizer(AxOptimizer):
             client._set_generation_strategy()  # Ax's own choice
         return cls(client)
 
-    def _best(self) -> Any:
-        best = self.native.get_best_parameters()
-        return None if best is None else best[0]
-
-    def _pareto(self) -> Any:
-        return self.native.get_pareto_optimal_parameters()
-
     def _write(self, path: Path) -> None:
         self.native.save_to_json_file(str(path))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from axsched_core.best import Best
 from axsched_core.errors import OptimizerError
 from axsched_core.jobs import Metrics, Parameters
 
@@ -160,8 +161,11 @@ class Optimizer(abc.ABC):
         """
 
     @abc.abstractmethod
-    def best(self) -> Any:
-        """The optimizer's own best parameters (several objectives: its own Pareto set)."""
+    def best(self) -> Best:
+        """The best trial (several objectives: the Pareto set), as observed and by its own model.
+
+        Where there is none of the two, words say why; nothing is raised for that.
+        """
 
     def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
         """For each trial, plain data from which `restore` can make it again as it was made.

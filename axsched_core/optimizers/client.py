@@ -60,13 +60,6 @@ class ClientOptimizer(AxOptimizer):
         client._maybe_experiment, client._maybe_generation_strategy = experiment, strategy
         return cls(client)
 
-    def _best(self) -> Any:
-        return self.native.get_best_parameterization()[0]
-
-    def _pareto(self) -> Any:
-        self.native._generation_strategy_or_choose()  # get_pareto_frontier does not choose one
-        return self.native.get_pareto_frontier()
-
     def _write(self, path: Path) -> None:
         self.native.save_to_json_file(str(path))
 

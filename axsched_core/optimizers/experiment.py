@@ -9,7 +9,6 @@ from typing import Any
 from ax.api.utils.generation_strategy_dispatch import choose_generation_strategy
 from ax.api.utils.structs import GenerationStrategyDispatchStruct
 from ax.exceptions.core import UnsupportedError
-from ax.service.utils.best_point_mixin import BestPointMixin
 from ax.storage.json_store.decoder import generation_strategy_from_json, object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from ax.storage.json_store.registry import (
@@ -78,13 +77,6 @@ class ExperimentOptimizer(AxOptimizer):
     def _attach(self, parameters: dict[str, Any]) -> int:
         trial = self.experiment.attach_trial(parameterizations=[parameters])
         return int(trial[1])
-
-    def _best(self) -> Any:
-        best = BestPointMixin._get_best_trial(self.experiment, self.strategy)
-        return None if best is None else best[1]
-
-    def _pareto(self) -> Any:
-        return BestPointMixin._get_pareto_optimal_parameters(self.experiment, self.strategy)
 
     def _write(self, path: Path) -> None:
         experiment, strategy = (

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.best import Best, Point
+from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers.base import (
     Asked,
@@ -123,11 +124,17 @@ class RandomSearch(Optimizer):
     def initial_trials_left(self) -> int:
         return 0
 
-    def best(self) -> dict[str, Any]:
-        done = [trial for trial in self._trials.values() if trial["metrics"]]
+    def best(self) -> Best:
+        no_model = "There is no model."
+        done = {i: trial for i, trial in self._trials.items() if trial["metrics"]}
         if not done:
-            raise OptimizerError("No trial has been completed yet, so there is no best one.")
-        return dict(min(done, key=lambda t: t["metrics"][self.objective][0])["parameters"])
+            words = "No trial has been completed."
+            return Best(why_not_observed=words, why_not_modelled=no_model)
+        index = min(done, key=lambda i: done[i]["metrics"][self.objective][0])
+        mean, sem = done[index]["metrics"][self.objective]
+        parameters = dict(done[index]["parameters"])
+        point = Point(index, parameters, {self.objective: mean}, {self.objective: sem})
+        return Best(point, why_not_modelled=no_model)
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps([self.bounds, self.objective, list(self._trials.values())]))

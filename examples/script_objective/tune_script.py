@@ -38,7 +38,7 @@ def main():
     print(scheduler.preview({"angle": 45.0, "speed": 30.0}))
 
     best = scheduler.run_optimization(max_trials=options.trials)
-    print(f"Best parameters: {best}")
+    print(best)
     first = scheduler.trials[0]
     print(f"Files of trial 0 in {first.folder}:")
     for path in sorted(first.folder.iterdir()):

@@ -152,8 +152,11 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
     )
     assert done.returncode == 0, done.stderr
     best = json.loads(done.stdout)
-    assert best.keys() == {"x"}
-    assert 0 <= best["x"] <= 1
+    assert best["observed"]["parameters"].keys() == {"x"}
+    assert 0 <= best["observed"]["parameters"]["x"] <= 1
+    assert best["observed"]["values"].keys() == {"loss"}
+    assert best["modelled"] is None
+    assert "initial phase" in best["why_not_modelled"]
     outcomes = [line for _, _, line in journal.lines(run_dir / journal.NAME) if "state" in line]
     assert [line["i"] for line in outcomes] == [0, 1, 2, 3]
     assert {line["state"] for line in outcomes} == {"SUCCEEDED"}

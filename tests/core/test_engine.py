@@ -27,7 +27,7 @@ def test_runs_the_budget_and_returns_the_best(make):
     optimizer = ToyOptimizer()
     best = make(optimizer).run_optimization(max_trials=20)
     assert optimizer.count("COMPLETED") == 20
-    assert best["x"] == min(row["parameters"]["x"] for row in optimizer.rows.values())
+    assert best.parameters["x"] == min(row["parameters"]["x"] for row in optimizer.rows.values())
     assert sorted(optimizer.told) == [(i, "COMPLETED") for i in range(20)]
 
 
@@ -417,7 +417,7 @@ def test_a_timeout_cancels_and_abandons(make):
     optimizer, runner = ToyOptimizer(), ToyRunner(lambda r: None if r.trial_index else {"loss": 1})
     scheduler = make(optimizer, runner, max_parallelism=3)
     best = scheduler.run_optimization(max_trials=10, timeout=0.5)
-    assert best == optimizer.rows[0]["parameters"]
+    assert best.parameters == optimizer.rows[0]["parameters"]
     assert optimizer.count("ABANDONED") == 3
     assert optimizer.count("RUNNING") == 0
     assert {reason for _, reason in runner.cancels} == {"the run's timeout"}

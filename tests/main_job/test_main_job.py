@@ -89,7 +89,7 @@ def test_the_main_job(scheduler_for, kind):
     scheduler = scheduler_for(optimizer)
     scheduler.set_objective_function(loss)
     best = scheduler.run_optimization(max_trials=7)
-    assert set(best) == {"x", "y"}
+    assert set(best.parameters) == {"x", "y"}
     states = {t.state for t in scheduler.trials.values()}
     assert states == {TrialState.SUCCEEDED}
 
@@ -121,13 +121,14 @@ def test_twenty_at_once_do_not_become_a_random_search(scheduler_for, caplog):
     scheduler_for(client(), n_jobs=2)
 
 
-def test_several_objectives_give_axs_own_pareto_set(scheduler_for):
+def test_several_objectives_give_the_pareto_set_as_observed_and_ax_s_own(scheduler_for):
     optimizer = client("-a, -b", method="random_search")
     scheduler = scheduler_for(optimizer)
     scheduler.set_objective_function(lambda x, y: {"a": x, "b": 1 - x})
-    frontier = scheduler.run_optimization(max_trials=4)
-    assert frontier == optimizer.get_pareto_frontier()
-    assert len(frontier) == 4
+    best = scheduler.run_optimization(max_trials=4)
+    assert [point.trial_index for point in best.pareto] == [0, 1, 2, 3]
+    ax_own = [(index, parameters) for parameters, _, index, _ in optimizer.get_pareto_frontier()]
+    assert [(point.trial_index, point.parameters) for point in best.modelled_pareto] == ax_own
 
 
 def test_an_outcome_constraint_needs_its_metric(scheduler_for):
@@ -140,7 +141,7 @@ def test_an_outcome_constraint_needs_its_metric(scheduler_for):
         scheduler.run_optimization(max_trials=2)
     scheduler.set_objective_function(lambda p: {"loss": p["x"], "mass": p["y"]})
     best = scheduler.run_optimization(max_trials=4)
-    assert best["y"] <= 0.5
+    assert best.values["mass"] == best.parameters["y"] <= 0.5
 
 
 @pytest.mark.parametrize("of", ["function", "script"])

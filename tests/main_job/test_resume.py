@@ -111,7 +111,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, kind: str):
     with AxScheduler.resume(killed) as scheduler:
         best = scheduler.finish()
         resumed = table(scheduler)
-    assert set(best) == {"x", "y"}
+    assert set(best.parameters) == {"x", "y"}
 
     code, whole = run(tmp_path, kind, kill_after=0)
     assert code == 0

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core.errors import InvalidInput, OptimizerError, did_you_mean
+from axsched_core.best import Best, Point
+from axsched_core.errors import InvalidInput, did_you_mean
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
     CancelOutcome,
@@ -146,12 +147,14 @@ class ToyOptimizer(Optimizer):
     def initial_trials_left(self) -> int:
         return max(0, self.initial - len(self.rows))
 
-    def best(self) -> dict[str, Any]:
-        done = [row for row in self.rows.values() if row["metrics"]]
+    def best(self) -> Best:
+        done = {i: row for i, row in self.rows.items() if row["metrics"]}
         if not done:
-            raise OptimizerError("No trial has data.")
-        best = min(done, key=lambda row: row["metrics"][self.objectives[0]][0])
-        return dict(best["parameters"])
+            return Best(why_not_observed="No trial has data.")
+        name = self.objectives[0]
+        index = min(done, key=lambda i: done[i]["metrics"][name][0])
+        value = {name: done[index]["metrics"][name][0]}
+        return Best(Point(index, dict(done[index]["parameters"]), value))
 
     def origins(self, indices: Sequence[int]) -> dict[int, Any]:
         return {index: {"draws": 2} for index in indices}

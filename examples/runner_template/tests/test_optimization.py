@@ -28,7 +28,7 @@ def test_random_search(service, tmp_path):
     optimizer = RandomSearch(dict.fromkeys(COLOURS, (0.0, 1.0)), "distance")
     best = run(optimizer, service, tmp_path, 12)
     trials = optimizer.trials().values()
-    assert best in [trial.parameters for trial in trials]
+    assert best.parameters in [trial.parameters for trial in trials]
     assert {trial.status for trial in trials} == {"COMPLETED"}
 
 
@@ -43,5 +43,5 @@ def test_ax(service, tmp_path):
     )
     client.configure_optimization("-distance")
     best = run(client, service, tmp_path, 4)
-    assert set(best) == set(COLOURS)
+    assert set(best.parameters) == set(COLOURS)
     assert set(client.summarize()["trial_status"]) == {"COMPLETED"}

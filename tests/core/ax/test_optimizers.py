@@ -593,39 +593,6 @@ def test_what_is_not_configured_yet_is_said_with_the_remedy():
         adapt(AxClient()).check()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_best_is_ax_own(kind):
-    optimizer = make(kind)
-    optimizer.ask(3)
-    with pytest.raises(OptimizerError, match="No trial has been completed"):
-        optimizer.best()
-    optimizer.tell([completed(i, loss=float(abs(i - 1))) for i in range(3)])
-    assert optimizer.best() == optimizer.trials()[1].parameters
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_best_of_several_objectives_is_ax_pareto_set(kind):
-    if kind == "ax_client":
-        optimizer = make(kind, objectives=("a", "b"))
-    else:
-        optimizer = make(kind, objective="-a, -b")
-    optimizer.ask(4)
-    values = [(0.0, 1.0), (1.0, 0.0), (2.0, 2.0), (3.0, 3.0)]
-    optimizer.tell([completed(i, a=(a, 0.0), b=(b, 0.0)) for i, (a, b) in enumerate(values)])
-    best = optimizer.best()
-    indices = {entry[2] for entry in best} if kind == "client" else set(best)
-    assert indices <= {0, 1}
-    assert indices
-
-
-def test_best_without_a_feasible_trial_says_so():
-    optimizer = make("experiment", objective="-loss", constraints=["c <= 0"])
-    optimizer.ask(1)
-    optimizer.tell([completed(0, loss=1.0, c=(5.0, 0.0))])
-    with pytest.raises(OptimizerError, match="constraints"):
-        optimizer.best()
-
-
 # save, load
 
 
