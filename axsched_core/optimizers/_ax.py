@@ -37,6 +37,7 @@ from axsched_core.best import Best, Point
 from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers._best import modelled, observed
+from axsched_core.optimizers._noise import even_sems
 from axsched_core.optimizers._search_space import checked
 from axsched_core.optimizers.base import (
     Asked,
@@ -66,6 +67,8 @@ class AxOptimizer(Optimizer):
         self._database: Any = None
         self._touched: set[int] = set()
         """Trials that are to be stored again although their status is the same."""
+        self._uneven: set[str] = set()
+        """Metrics of which was said that only some results have a standard error."""
 
     # What the three kinds differ in.
 
@@ -162,7 +165,7 @@ class AxOptimizer(Optimizer):
             try:
                 size, complete, reason = self._room(min(n - len(made), at_once))
                 if size > 0:
-                    with self._unstored():
+                    with self._unstored(), even_sems(self.experiment, self._uneven):
                         complete = self._generate(size)
                     reason = self._why_complete() if complete else ""
             except OptimizationComplete as error:
@@ -436,7 +439,9 @@ class AxOptimizer(Optimizer):
             why_none = why_not_seen
         else:
             try:
-                predicted, why_none = modelled(self.experiment, self._placed_strategy())
+                strategy = self._placed_strategy()
+                with even_sems(self.experiment, self._uneven):
+                    predicted, why_none = modelled(self.experiment, strategy)
             except Exception as error:  # noqa: BLE001 - what was observed is there all the same
                 why_none = f"Ax cannot say which trial is best: {_words(error)}"
         if several:
