@@ -236,6 +236,22 @@ def test_other_values_are_refused_in_words(jobs: Jobs, value: Any, words: str) -
     assert not (folder / jobfolder.RESULT).exists()
 
 
+def test_what_a_function_closes_over_starts_anew_in_every_job(jobs: Jobs) -> None:
+    import random
+
+    generator, calls = random.Random(0), [0]
+
+    def objective(_: Any) -> dict[str, Any]:
+        calls[0] += 1
+        return {"drawn": generator.random(), "calls": calls[0], "other": random.random()}
+
+    first, second = (result(jobs.run(objective)[0]) for _ in range(2))
+    assert first["drawn"] == second["drawn"]
+    assert first["calls"] == second["calls"] == 1
+    assert first["other"] != second["other"]
+    assert calls == [0]
+
+
 def test_a_function_s_extras_and_notes_are_passed_on_for_the_core_to_judge(jobs: Jobs) -> None:
     def objective(_: Any) -> Any:
         import numpy as np
