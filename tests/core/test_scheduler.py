@@ -141,7 +141,7 @@ def test_cancel_from_another_thread_ends_a_run_in_good_order(make, in_thread):
     for _ in range(3):
         assert runner.submitted.acquire(timeout=10)
     scheduler.cancel()
-    assert run.result() == optimizer.rows[0]["parameters"]
+    assert run.result().parameters == optimizer.rows[0]["parameters"]
     assert optimizer.count("RUNNING") == 0
 
 

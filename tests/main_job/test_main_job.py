@@ -326,7 +326,7 @@ def test_a_small_search_space_is_finished_in_good_order(scheduler_for):
     optimizer.configure_optimization("-loss")
     scheduler = scheduler_for(optimizer, n_jobs=1)
     scheduler.set_objective_function(lambda k: k)
-    assert scheduler.run_optimization(max_trials=10)["k"] == 1
+    assert scheduler.run_optimization(max_trials=10).parameters["k"] == 1
     assert len(scheduler.trials) == 3
 
 
