@@ -7,7 +7,7 @@ import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def bind_function(
     function: Callable[..., Any],
     parameter_names: Sequence[str],
     resources: Mapping[str, Any] | None = None,
+    conditional: Collection[str] = (),
 ) -> FunctionObjective:
     """Decide how a function wants its parameters: one mapping, or by their names.
 
@@ -66,6 +67,7 @@ def bind_function(
         function: the objective.
         parameter_names: the search space's.
         resources: what each job needs, see `Needs`.
+        conditional: those of the names that not every trial has.
 
     Raises:
         InvalidInput: neither fits its signature; a resource is wrong.
@@ -73,6 +75,8 @@ def bind_function(
     python = (sys.version_info.major, sys.version_info.minor)
     needs = options.build(Needs, resources, "resources").as_resources()
     keywords = _wants_keywords(function, parameter_names)
+    if keywords:
+        _check_conditional(function, parameter_names, conditional)
     return FunctionObjective(_name(function), keywords, python, needs)
 
 
@@ -94,11 +98,50 @@ def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:
     except TypeError:
         pass
     else:
+        _check_mapping_is_meant(function, signature, names)
         return False
     raise InvalidInput(
         f"The objective {_name(function)}{signature} fits neither way of calling it: with one "
         f"mapping, f(parameters), or by the search space's names, f({', '.join(names)})."
     )
+
+
+def _check_mapping_is_meant(
+    function: Callable[..., Any], signature: inspect.Signature, names: Sequence[str]
+) -> None:
+    """Refuse f(model, rate=0.1) for a space of model and lr, which would get a mapping as model."""
+    first = next(iter(signature.parameters))
+    if first not in names:
+        return
+    arguments = signature.parameters
+    unknown = ", ".join(repr(name) for name in names if name not in arguments)
+    raise InvalidInput(
+        f"The objective {_name(function)}{signature} does not take {unknown}, which the search "
+        f"space has beside {first!r}: name all of its parameters, f({', '.join(names)}), add "
+        "**others, or take one mapping under another name, f(parameters)."
+    )
+
+
+def _check_conditional(
+    function: Callable[..., Any], names: Sequence[str], conditional: Collection[str]
+) -> None:
+    """Refuse a function that some trials could not be given to, for want of an argument."""
+    arguments = inspect.signature(function).parameters.values()
+    needed = [
+        argument.name
+        for argument in arguments
+        if argument.name in conditional
+        and argument.default is argument.empty
+        and argument.kind is not argument.VAR_KEYWORD
+    ]
+    if needed:
+        words = ", ".join(needed)
+        defaults = ", ".join(f"{name}=None" for name in needed)
+        raise InvalidInput(
+            f"The objective {_name(function)} takes {words} without a default, but the search "
+            f"space is hierarchical, and not every trial has {words}: give a default "
+            f"({defaults}), or take one mapping, f(parameters)."
+        )
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -156,8 +156,8 @@ class AxScheduler:
         with self._call("set_objective_function"):
             self._require(Capability.FUNCTION)
             self._optimizer.check()
-            names = self._optimizer.parameter_names
-            bound = objectives.bind_function(chosen, names, resources)
+            names, conditional = self._optimizer.parameter_names, self._optimizer.conditional
+            bound = objectives.bind_function(chosen, names, resources, conditional)
             self._set_objective(Chosen(bound, pickled, digest.source_of(chosen)))
 
     def set_script_objective(

@@ -38,7 +38,7 @@ from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers._best import modelled, observed
 from axsched_core.optimizers._noise import even_sems
-from axsched_core.optimizers._search_space import checked
+from axsched_core.optimizers._search_space import checked, conditional
 from axsched_core.optimizers.base import (
     Asked,
     Candidate,
@@ -152,6 +152,10 @@ class AxOptimizer(Optimizer):
     @property
     def parameter_names(self) -> tuple[str, ...]:
         return tuple(self.experiment.search_space.parameters)
+
+    @property
+    def conditional(self) -> frozenset[str]:
+        return conditional(self.experiment.search_space)
 
     def ask(self, n: int) -> Asked:
         self.check()

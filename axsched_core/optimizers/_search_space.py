@@ -45,6 +45,23 @@ def checked(search_space: Any, parameters: Parameters) -> dict[str, Any]:
     return values
 
 
+def conditional(search_space: Any) -> frozenset[str]:
+    """The parameters that not every arm has: in a hierarchical space, some exist beside others."""
+    known = search_space.parameters
+    if not search_space.is_hierarchical:
+        return frozenset()
+    beside = {n: p.dependents if p.is_hierarchical else {} for n, p in known.items()}
+    dependent = {
+        name for choices in beside.values() for names in choices.values() for name in names
+    }
+    always = [name for name in known if name not in dependent]
+    for name in always:  # grows while it is walked
+        # Each has one parent, so only where that has one value it is always there too.
+        if len(getattr(known[name], "values", [None])) == 1:
+            always += [one for names in beside[name].values() for one in names]
+    return frozenset(known).difference(always)
+
+
 def _fill_in(search_space: Any, values: dict[str, Any]) -> None:
     known = search_space.parameters
     if not search_space.is_hierarchical:  # there, some parameters exist only beside others

@@ -123,6 +123,11 @@ class Optimizer(abc.ABC):
     def parameter_names(self) -> tuple[str, ...]:
         """The search space's parameters, in order."""
 
+    @property
+    def conditional(self) -> frozenset[str]:
+        """Those of `parameter_names` that not every trial has; none where nothing is said."""
+        return frozenset()
+
     @abc.abstractmethod
     def ask(self, n: int) -> Asked:
         """Make up to ``n`` trials. Never waits for results; may compute for seconds.

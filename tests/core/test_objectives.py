@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import pickle
 import sys
 import threading
@@ -56,6 +57,31 @@ def test_how_a_function_wants_its_parameters(function, names, keywords):
 def test_a_function_that_fits_neither_way(function):
     with pytest.raises(InvalidInput, match=r"fits neither way .* f\(parameters\), or .* f\(x, z\)"):
         objectives.bind_function(function, ["x", "z"])
+
+
+def conditional_l2(model, rate, l2): ...
+def l2_with_default(model, rate=None, *, l2=None): ...
+def any_conditional(model, **others): ...
+
+
+def test_an_argument_that_some_trials_lack_needs_a_default():
+    names, conditional = ["model", "rate", "l2"], {"rate", "l2"}
+    words = r"conditional_l2 takes rate, l2 without a default.*\(rate=None, l2=None\)"
+    with pytest.raises(InvalidInput, match=words):
+        objectives.bind_function(conditional_l2, names, conditional=conditional)
+    for function in (l2_with_default, any_conditional):
+        assert objectives.bind_function(function, names, conditional=conditional).keywords
+    assert not objectives.bind_function(one_mapping, names, conditional=conditional).keywords
+
+
+def other_names(model, rate=0.1, l2=0.0): ...
+
+
+@pytest.mark.parametrize("function", [other_names, too_few])
+def test_a_function_that_names_only_some_parameters_is_given_no_mapping(function):
+    first = next(iter(inspect.signature(function).parameters))
+    with pytest.raises(InvalidInput, match=rf"does not take 'lr', .* beside '{first}'.*\*\*others"):
+        objectives.bind_function(function, [first, "lr"])
 
 
 def test_lambdas_and_closures_are_pickled_by_value():

@@ -253,6 +253,32 @@ def test_a_script_objective(scheduler_for, tmp_path):
     assert (trial.folder / "stdout.log").read_text() == "arguments ['$(id)', 'a b'] 2\n"
 
 
+def test_an_argument_that_some_trials_lack_is_refused_when_the_objective_is_set(scheduler_for):
+    from ax import ChoiceParameterConfig, Client, RangeParameterConfig
+
+    made = Client(random_seed=3)
+    made.configure_experiment(
+        parameters=[
+            ChoiceParameterConfig(
+                name="model",
+                values=["plain", "ridge"],
+                parameter_type="str",
+                is_ordered=True,
+                dependent_parameters={"ridge": ["l2"]},
+            ),
+            RangeParameterConfig(name="rate", bounds=(0, 1), parameter_type="float"),
+            RangeParameterConfig(name="l2", bounds=(0, 1), parameter_type="float"),
+        ]
+    )
+    made.configure_optimization("-loss")
+    scheduler = scheduler_for(made)
+    with pytest.raises(InvalidInput, match="takes l2 without a default"):
+        scheduler.set_objective_function(lambda model, rate, l2: rate)
+    scheduler.set_objective_function(lambda model, rate, l2=0.0: rate + l2)
+    scheduler.run_optimization(max_trials=4)
+    assert {trial.state for trial in scheduler.trials.values()} == {TrialState.SUCCEEDED}
+
+
 def test_functions_of_main_and_their_globals_travel(tmp_path):
     script = tmp_path / "driver.py"
     script.write_text(

@@ -86,6 +86,30 @@ def make(kind: str, **settings) -> Optimizer:
     )
 
 
+def make_hierarchical() -> Optimizer:
+    from ax import ChoiceParameterConfig, Client, RangeParameterConfig
+
+    values = ["linear", "ridge"]
+    client = Client(random_seed=7)
+    client.configure_experiment(
+        parameters=[
+            ChoiceParameterConfig(
+                name="model",
+                values=values,
+                parameter_type="str",
+                is_ordered=False,
+                dependent_parameters={value: [f"of_{value}"] for value in values},
+            ),
+            *(
+                RangeParameterConfig(name=f"of_{value}", bounds=(0, 1), parameter_type="float")
+                for value in values
+            ),
+        ]
+    )
+    client.configure_optimization("-loss")
+    return adapt(client)
+
+
 def completed(index: int, **metrics) -> Outcome:
     pairs = {n: v if isinstance(v, tuple) else (v, None) for n, v in metrics.items()}
     return Outcome(index, OutcomeKind.COMPLETED, pairs)
@@ -107,6 +131,16 @@ def run_initial(optimizer: Optimizer) -> Asked:
 
 def node_of(optimizer: Optimizer, index: int) -> str:
     return optimizer.experiment.trials[index].generator_runs[0]._generation_node_name
+
+
+def test_what_not_every_trial_has_is_known_beforehand():
+    optimizer = make_hierarchical()
+    assert optimizer.conditional == {"of_linear", "of_ridge"}
+    seen = [set(candidate.parameters) for candidate in optimizer.ask(5).candidates]
+    assert set.union(*seen) == set(optimizer.parameter_names)
+    assert set.union(*seen) - set.intersection(*seen) == optimizer.conditional
+    for kind in KINDS:
+        assert make(kind).conditional == frozenset()
 
 
 # ask
