@@ -17,7 +17,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_
 from attrs.validators import ge, gt, optional
 
-from axsched_core import jobfolder, journal, options
+from axsched_core import imports, jobfolder, journal, options
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     SECRET_OPTIONS,
@@ -27,6 +27,7 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
+from axsched_core.worker import axsched_worker
 
 
 def function_objective(function: Callable[..., Any]) -> bytes:
@@ -318,8 +319,7 @@ class Chosen:
         if isinstance(self.objective, FunctionObjective):
             # It may need modules that lie beside the driver's script, and resume is called
             # elsewhere.
-            here = jobfolder.current_directory()
-            data["sys_path"] = jobfolder.import_path(sys.path, here)
+            data |= imports.places(jobfolder.current_directory())
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
             data["env"] = sorted({*data["env"], *self.missing})
@@ -333,8 +333,8 @@ class Chosen:
     def from_plain(data: Mapping[str, Any], run_dir: Path) -> Chosen:
         """The objective that was written down.
 
-        For a function, `sys.path` gets the folders that it had when the function was set: runners
-        hand it on to jobs.
+        For a function, `sys.path` begins as it did when the function was set: runners hand it on
+        to jobs.
 
         Raises:
             InvalidInput: the function cannot be read.
@@ -342,7 +342,9 @@ class Chosen:
         fields = dict(data)
         kind, source = fields.pop("kind"), fields.pop("source")
         if kind == "function":
-            sys.path += [folder for folder in fields.pop("sys_path") if folder not in sys.path]
+            sys.path[:] = axsched_worker.import_path(fields, sys.path)
+            for name in _PLACES:
+                fields.pop(name, None)
             path = run_dir / fields.pop("file")
             try:
                 pickled = path.read_bytes()
@@ -377,6 +379,8 @@ def _resources(fields: Mapping[str, Any]) -> Resources:
     return Resources(**fields.get("resources", {}))
 
 
-_NOT_COMPARED = {"sys_path", "file", "name", "python", "executable", "time_limit", "resources"}
+_PLACES = {"sys_path", "sys_path_front", "sys_prefix", "sys_modules"}
+
+_NOT_COMPARED = _PLACES | {"file", "name", "python", "executable", "time_limit", "resources"}
 """They may differ between drivers, the objective be the same; the digest knows a function better
 than its name does."""

@@ -7,7 +7,9 @@ writes there, a runner may add
 
 * ``threads`` (int): a limit for OpenMP, OpenBLAS, MKL and the like, set in the job's
   environment unless the user has set one;
-* ``sys_path`` (list of str): directories that a function's modules may be imported from;
+* ``sys_path`` (list of str), with ``sys_path_front``, ``sys_prefix`` and ``sys_modules``: where
+  the driver's Python finds modules, in its order; see ``axsched_core/imports.py``;
+* ``driver``: the `identity` of the driver, whose own process is left as it is;
 * ``backend_explains`` (bool): whoever sends the supervisor SIGTERM is the backend, which says
   itself why (a time limit, preemption, a requeue). A job that ends so leaves ``stopped.json``,
   of the same form, in the place of ``exit.json``: it may yet be started again.
@@ -50,7 +52,7 @@ except (ImportError, OSError):  # a Python built without libffi
 
 TYPE_CHECKING = False  # as in typing, whose import would cost every job some milliseconds
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn, Optional, Sequence, TextIO
+    from typing import Any, Callable, Collection, NoReturn, Optional, Sequence, TextIO
 
 NOT_MINE = 75
 """Exit code of ``run`` for a job that somebody else has claimed."""
@@ -945,9 +947,9 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
             "use the same minor version there, or a script objective"
             % (wanted + here + (sys.executable,)),
         )
-    for path in job.get("sys_path") or ():
-        if path not in sys.path:
-            sys.path.append(path)
+    if "driver" not in job or job["driver"] != identity():
+        sys.path[:] = import_path(job, sys.path)
+        _forget_strangers(job.get("sys_modules") or ())
     try:
         return _unpickle(folder)
     except BaseException as error:
@@ -961,6 +963,51 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
         else:
             words = "%s cannot be loaded: %s" % (name, _one_line(error))
         raise _Refused("LOAD_ERROR", words) from error
+
+
+def import_path(job: Mapping[str, Any], here: Sequence[str]) -> list[str]:
+    """The ``sys.path`` of a job: it begins as the driver's.
+
+    What the driver has put before its Python's own folders comes first in any case. Those
+    folders of another Python (another environment) come after the ones of this Python.
+
+    Args:
+        job: with ``sys_path`` and what belongs to it.
+        here: this process's ``sys.path``.
+    """
+    wanted = list(job.get("sys_path") or ())
+    front = len(wanted)
+    if job.get("sys_prefix", sys.prefix) != sys.prefix:
+        front = job.get("sys_path_front", front)
+    return list(dict.fromkeys([*wanted[:front], *here, *wanted[front:]]))
+
+
+def _forget_strangers(hidden: Collection[str]) -> None:
+    """Forget modules that this process has loaded from elsewhere than the job would.
+
+    Args:
+        hidden: those of Python's own in whose place the driver has others. The rest of them
+            stay: a process that has begun with them cannot do without.
+    """
+    from importlib.machinery import PathFinder
+
+    own: Collection[str] = getattr(sys, "stdlib_module_names", ())
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or name in ("__main__", "__mp_main__") or not isinstance(file, str):
+            continue
+        if name in own and name not in hidden:
+            continue
+        spec = PathFinder.find_spec(name)
+        if spec is None or not spec.has_location or _same_file(str(spec.origin), file):
+            continue
+        for loaded in list(sys.modules):
+            if loaded == name or loaded.startswith(name + "."):
+                del sys.modules[loaded]
+
+
+def _same_file(one: str, other: str) -> bool:
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
 def _unpickle(folder: str) -> Any:

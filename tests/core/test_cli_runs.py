@@ -140,6 +140,9 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
     )
     assert killed.returncode == -9, killed.stderr
     (run_dir,) = out.iterdir()
+    # Who goes on has another module of that name.
+    (elsewhere / "beside.py").write_text("def objective(x):\n    return 7.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
     again = Path(shutil.copytree(run_dir, tmp_path / "again" / run_dir.name))
 
     axsched_command = Path(sys.executable).with_name("axsched")
@@ -160,6 +163,7 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
     outcomes = [line for _, _, line in journal.lines(run_dir / journal.NAME) if "state" in line]
     assert [line["i"] for line in outcomes] == [0, 1, 2, 3]
     assert {line["state"] for line in outcomes} == {"SUCCEEDED"}
+    assert all(line["results"]["loss"][0] < 1 for line in outcomes), outcomes
     assert not (run_dir / "lock.json").exists()
 
     # The same once more in this process, after the journal was damaged and salvaged.

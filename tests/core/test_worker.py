@@ -24,7 +24,7 @@ import cloudpickle
 import psutil
 import pytest
 
-from axsched_core import jobfolder
+from axsched_core import imports, jobfolder
 from axsched_core.jobs import (
     Cause,
     FunctionObjective,
@@ -461,6 +461,31 @@ def test_a_missing_module_is_named(jobs: Jobs, tmp_path: Path) -> None:
 
     jobs.start(again).wait(timeout=60)
     assert ending(again).state is JobState.SUCCEEDED
+
+
+def test_a_job_s_search_path_begins_as_the_driver_s() -> None:
+    job = {"sys_path": ["/mine", "/usr/lib", "/site", "/end"], "sys_path_front": 1}
+    here = ["/job", "/usr/lib", "/site", "/node"]
+    same = worker.import_path({**job, "sys_prefix": sys.prefix}, here)
+    assert same == ["/mine", "/usr/lib", "/site", "/end", "/job", "/node"]
+    assert worker.import_path(job, here) == same
+    # Another environment's own folders are before those of the driver's.
+    other = ["/job", "/venv/lib", "/venv/site"]
+    assert worker.import_path({**job, "sys_prefix": "/elsewhere"}, other) == [
+        *["/mine", "/job", "/venv/lib", "/venv/site"],
+        *["/usr/lib", "/site", "/end"],
+    ]
+    assert worker.import_path({}, here) == here
+
+
+def test_what_stands_before_python_s_own_folders_is_the_user_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = [path for path in sys.path if path.startswith(os.path.dirname(os.__file__))]
+    monkeypatch.setattr(sys, "path", ["", "sub", *own, "/end"])
+    places = imports.places("/there")
+    assert places["sys_path"] == ["/there", "/there/sub", *own, "/end"]
+    assert (places["sys_path_front"], places["sys_prefix"]) == (2, sys.prefix)
 
 
 OTHERS = sorted({"3.7", "3.8", "3.9", "3.11", "3.12"} - {".".join(map(str, sys.version_info[:2]))})

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import jobfolder
+from axsched_core import imports, jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
@@ -192,7 +192,7 @@ class JobLibRunner:
         if jobfolder.has(folder, jobfolder.CLAIM):
             return  # submitted before; somebody may be reading the file
         job["threads"] = self._settings.threads
-        job["sys_path"] = jobfolder.import_path(sys.path, self._sys_path_base)
+        job |= {**imports.places(self._sys_path_base), "driver": worker.identity()}
         jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
 
     @hookimpl

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from axsched_core import jobfolder
+from axsched_core import imports, jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     ContainerObjective,
@@ -98,7 +98,7 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
     if prepared.cpus is not None:
         job["threads"] = prepared.cpus
     if isinstance(request.objective, FunctionObjective):
-        job["sys_path"] = jobfolder.import_path(sys.path, base)
+        job |= imports.places(base)
     elif isinstance(request.objective, ContainerObjective):
         # To the worker, a container is a script that happens to start one.
         job["kind"] = "script"

@@ -159,6 +159,85 @@ def test_the_user_s_own_modules_are_found(
         assert s.result(job) == 2
 
 
+def make_twins(root: Path, name: str) -> tuple[str, str]:
+    """Two folders with a module of one name; the second one's is wrong."""
+    for folder, value in (("drivers", 1), ("others", 2)):
+        (root / folder).mkdir()
+        (root / folder / f"{name}.py").write_text(f"VALUE = {value}\n")
+    return str(root / "drivers"), str(root / "others")
+
+
+EACH_ISOLATION = [
+    {"backend": "loky", "isolation": "fork"},
+    {"backend": "loky", "isolation": "spawn"},
+    {"backend": "loky", "isolation": "none"},
+    {"backend": "threading", "isolation": "spawn"},
+    {"backend": "threading", "isolation": "none"},
+]
+
+
+@pytest.mark.parametrize("options", EACH_ISOLATION, ids=lambda o: "-".join(o.values()))
+def test_a_folder_that_the_driver_puts_first_is_first_in_its_jobs(
+    session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    name = "twin_" + "_".join(options.values())
+    drivers, others = make_twins(tmp_path, name)
+
+    def value(_: Any) -> int:
+        return importlib.import_module(name).VALUE  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(sys, "path", [others, *sys.path])
+    monkeypatch.setenv("PYTHONPATH", others)  # as if they were installed
+    s = session(n_jobs=1, **options)
+    s.wait(s.submit(square, {"x": 1}))  # its workers have begun
+    sys.path.insert(0, drivers)
+    before = list(sys.path)
+    job = s.submit(value)
+    assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
+    assert s.result(job) == 1
+    assert sys.path == before
+
+
+@pytest.mark.parametrize("isolation", ["fork", "none"])
+def test_a_module_that_a_worker_has_from_elsewhere_is_not_the_job_s(
+    session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    # What a pool's worker loads for itself, it has found before it knew the driver's path.
+    drivers, others = make_twins(tmp_path, "early")
+    (tmp_path / "others" / "sitecustomize.py").write_text("import early\n")
+    monkeypatch.setenv("PYTHONPATH", others)
+    s = session(n_jobs=1, isolation=isolation)
+    monkeypatch.setattr(sys, "path", [drivers, *sys.path])
+
+    def value(_: Any) -> int:
+        import early  # type: ignore[import-not-found]
+
+        return early.VALUE  # type: ignore[no-any-return]
+
+    job = s.submit(value)
+    assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
+    assert s.result(job) == 1
+
+
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_a_module_of_the_driver_s_that_hides_one_of_python_s_own(
+    session: MakeSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    drivers, _ = make_twins(tmp_path, "colorsys")
+    monkeypatch.setattr(sys, "path", [drivers, *sys.path])
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    importlib.import_module("colorsys")
+
+    def value(_: Any) -> int:
+        return importlib.import_module("colorsys").VALUE  # type: ignore[no-any-return]
+
+    s = session(n_jobs=1, isolation=isolation)
+    job = s.submit(value)
+    assert s.wait(job)[0].state is JobState.SUCCEEDED, s.status(job)
+    assert s.result(job) == 1
+    monkeypatch.delitem(sys.modules, "colorsys")
+
+
 @pytest.mark.parametrize("isolation", ["fork", "spawn"])
 @pytest.mark.parametrize("entry", ["", "lib"])
 def test_modules_beside_a_notebook_are_found(

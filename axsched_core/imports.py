@@ -1,0 +1,41 @@
+"""Where the driver's Python finds modules, for a job that is to find the same ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from axsched_core import jobfolder
+
+_STDLIB = os.path.dirname(os.__file__)
+_OF_PYTHON = {
+    _STDLIB,
+    os.path.join(_STDLIB, "lib-dynload"),
+    os.path.join(
+        os.path.dirname(_STDLIB), f"python{sys.version_info.major}{sys.version_info.minor}.zip"
+    ),
+}
+
+
+def places(base: str | None) -> dict[str, Any]:
+    """What a job's ``job.json`` says of the driver's `sys.path`, as it is now.
+
+    Args:
+        base: the folder that relative entries mean; None: it was removed.
+
+    Returns:
+        ``sys_path``: the entries, in order; ``sys_prefix``: the Python whose path it is;
+        ``sys_path_front``: how many of them come before that Python's own; ``sys_modules``:
+        modules of the driver that hide one of Python's own (name -> file), where there are any.
+    """
+    path = jobfolder.import_path(sys.path, base)
+    front = next((i for i, entry in enumerate(path) if entry in _OF_PYTHON), len(path))
+    found = {"sys_path": path, "sys_path_front": front, "sys_prefix": sys.prefix}
+    hiding = {
+        name: file
+        for name in sys.stdlib_module_names.intersection(sys.modules)
+        if isinstance(file := getattr(sys.modules[name], "__file__", None), str)
+        and not file.startswith(_STDLIB + os.sep)
+    }
+    return {**found, "sys_modules": hiding} if hiding else found
