@@ -195,6 +195,7 @@ def run_here(folder: str) -> bool:
             ending = _Ending(cause="CANCELLED", message=_cancel_message(folder))
         else:
             _write_json(folder, "pid.json", identity())
+            _plain_start_method()
             with open(_open_log(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
                 ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
     except BaseException as error:
@@ -734,7 +735,7 @@ def _be_child(
             os.chdir(folder)
             os.environ.update(_environment(folder, job, os.environ))
             _fresh_start()
-            ending = _run_function(folder, job, sys.stderr)
+            ending = _run_function(folder, job, sys.stderr, alone=True)
         elif job.get("kind") == "script":
             ending = _become_script(folder, job)
         else:
@@ -817,9 +818,28 @@ def _fresh_start() -> None:
         tracker = getattr(module, "_resource_tracker", None)
         if tracker is not None:
             tracker._fd = tracker._pid = None
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None:  # a pool's daemonic worker may have no children; the job may
-        process.current_process()._config["daemon"] = False
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None:
+        # No child of a pool's, which may be daemonic: as multiprocessing describes a program's own.
+        process._parent_process, process.ORIGINAL_DIR = None, os.getcwd()
+        process._children.clear()
+        key = process.AuthenticationString(os.urandom(32))
+        current = process.current_process()
+        current.__class__ = process.BaseProcess
+        current._name, current._identity, current._parent_pid = "MainProcess", (), None
+        current._config = {"authkey": key, "semprefix": "/mp"}
+    _plain_start_method()
+    loky: Any = sys.modules.get("joblib.externals.loky.process_executor")
+    if loky is not None:  # it counts how deep pools are nested
+        loky._CURRENT_DEPTH = 0
+
+
+def _plain_start_method() -> None:
+    """Undo that loky's workers start processes in loky's way: a job does it in Python's own."""
+    context: Any = getattr(sys.modules.get("multiprocessing.context"), "_default_context", None)
+    chosen = getattr(context, "_actual_context", None)
+    if chosen is not None and str(chosen.get_start_method()).startswith("loky"):
+        context._actual_context = None
 
 
 def _become_script(folder: str, job: Mapping[str, Any]) -> _Ending:
@@ -896,10 +916,17 @@ class _Refused(Exception):
         self.cause = cause
 
 
-def _run_function(folder: str, job: Mapping[str, Any], stderr: TextIO) -> _Ending:
-    """Load the function, call it, write its result. Tracebacks go to ``stderr``."""
+def _run_function(
+    folder: str, job: Mapping[str, Any], stderr: TextIO, alone: bool = False
+) -> _Ending:
+    """Load the function, call it, write its result. Tracebacks go to ``stderr``.
+
+    ``alone``: in a process of its own, whose main module is to be the driver's.
+    """
     try:
-        function = _load(folder, job, stderr)
+        function, main = _load(folder, job, stderr)
+        if alone:
+            _become_main(folder, main)
         parameters = _read_json(folder, "params.json")
         value = function(**parameters) if job["keywords"] else function(parameters)
         _write_result(folder, value, job["max_result_bytes"])
@@ -914,8 +941,18 @@ def _run_function(folder: str, job: Mapping[str, Any], stderr: TextIO) -> _Endin
         return _Ending(exit_code=1, cause="OUT_OF_MEMORY", message=_one_line(error))
     except BaseException as error:  # noqa: BLE001 - whatever the user's code raises
         _print_traceback(error, stderr)
-        return _Ending(exit_code=1, cause="EXCEPTION", message=_one_line(error))
+        words = _one_line(error) + _hint(error)
+        return _Ending(exit_code=1, cause="EXCEPTION", message=words)
     return _Ending(exit_code=0)
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, (pickle.PicklingError, AttributeError)) and "__main__" in str(error):
+        return (
+            " (a process that the objective starts does not find it in __main__: put it in a "
+            "module that the objective imports)"
+        )
+    return ""
 
 
 def _ending_of_exit(stop: SystemExit, stderr: TextIO) -> _Ending:
@@ -938,7 +975,8 @@ def _print_traceback(error: BaseException, stderr: TextIO) -> None:
     traceback.print_exception(type(error), error, trace, file=stderr)
 
 
-def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
+def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Mapping[str, Any]]:
+    """The function, and what came with it of the driver's ``__main__``."""
     wanted, here = tuple(job["python"]), sys.version_info[:2]
     if wanted != here:
         raise _Refused(
@@ -947,7 +985,7 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> Any:
             "use the same minor version there, or a script objective"
             % (wanted + here + (sys.executable,)),
         )
-    if "driver" not in job or job["driver"] != identity():
+    if job.get("driver") != identity():
         sys.path[:] = import_path(job, sys.path)
         _forget_strangers(job.get("sys_modules") or ())
     try:
@@ -1010,16 +1048,57 @@ def _same_file(one: str, other: str) -> bool:
     return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
-def _unpickle(folder: str) -> Any:
+def _unpickle(folder: str) -> tuple[Any, dict[str, Any]]:
     try:
         with open(os.path.join(folder, "function.pkl"), "rb") as file:
-            return pickle.load(file)
+            unpickler = _Unpickler(file)
+            return unpickler.load(), unpickler.main()
     except ModuleNotFoundError as error:
         beside = os.path.join(folder, "cloudpickle.zip")
         if not (error.name or "").startswith("cloudpickle") or beside in sys.path:
             raise
         sys.path.append(beside)  # this Python has none; the job has brought one
         return _unpickle(folder)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes note of the functions and classes that came by value."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self._made: list[Any] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if not module.startswith("cloudpickle") or not name.startswith("_make_"):
+            return found
+
+        def make(*arguments: Any) -> Any:
+            self._made.append(found(*arguments))
+            return self._made[-1]
+
+        return make
+
+    def main(self) -> dict[str, Any]:
+        """Those of the driver's ``__main__``, and all that they use of it."""
+        content: dict[str, Any] = {}
+        for made in self._made:
+            if getattr(made, "__module__", None) == "__main__":
+                content.update(getattr(made, "__globals__", ()))
+                content[getattr(made, "__qualname__", "")] = made
+        return {name: value for name, value in content.items() if name.isidentifier()}
+
+
+def _become_main(folder: str, content: Mapping[str, Any]) -> None:
+    """Make the job's ``__main__`` what the driver's was, as far as it came along.
+
+    multiprocessing looks there for the functions that it is to call. Where it does so in a fresh
+    interpreter, that runs the file of ``__main__``, as ``__mp_main__``: this one.
+    """
+    main = type(sys)("__main__")
+    vars(main).update(content, __name__="__main__", __spec__=None)
+    main.__file__ = os.path.join(folder, "axsched_worker.py")
+    sys.modules["__main__"] = main
 
 
 _RETURN = 'return a number, (mean, sem), or {"metric": number | (mean, sem) | {"mean":, "sem":}}'
@@ -1367,3 +1446,5 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+elif __name__ == "__mp_main__":  # see _become_main
+    globals().update(_unpickle(os.path.dirname(__file__))[1], __name__=__name__)
