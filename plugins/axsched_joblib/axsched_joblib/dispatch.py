@@ -19,7 +19,7 @@ from functools import partial
 
 from attrs import define, field, frozen
 
-from axsched_joblib import warm
+from axsched_joblib import starting, warm
 from axsched_joblib.options import Settings
 from axsched_joblib.pools import Pool, open_pool
 
@@ -180,9 +180,12 @@ class Dispatcher:
     def _run(self, ready: threading.Event) -> None:
         try:
             self._pool = open_pool(self._settings)
+            starting.check(self._pool, self._settings)
             self.slots = self._pool.size
         except BaseException as error:  # noqa: BLE001 - raised in the opening thread
             self._failure = error
+            if self._pool is not None:
+                self._pool.close()
             return
         finally:
             ready.set()
@@ -214,7 +217,7 @@ class Dispatcher:
             self._messages.put(partial(self._done, job, attempt, answer))
 
         try:
-            self._pool.submit(warm.Task(job.folder, job.isolation, job.env), done)
+            self._pool.submit(warm.Task(warm.run_job, job.folder, job.isolation, job.env), done)
         except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
             self._done(job, attempt, f"{type(error).__name__}: {error}")
         _close_at_exit(self)

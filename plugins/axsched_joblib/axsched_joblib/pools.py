@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from axsched_core.errors import RunnerError
 from axsched_core.worker.axsched_worker import THREAD_VARIABLES
-from axsched_joblib import warm
+from axsched_joblib import starting, warm
 from axsched_joblib.options import PROCESSES, Settings
 
 Done = Callable[[str], None]
@@ -73,18 +73,18 @@ class LokyPool:
     def __init__(self, settings: Settings) -> None:
         self.size = settings.n_jobs
         self._settings = settings
-        self._executor = self._make()
         self._last: Any = None
+        self._executor = self._make()
 
     def submit(self, task: warm.Task, done: Done) -> None:
         from joblib.externals.loky import BrokenProcessPool
 
         try:
-            future = self._executor.submit(warm.run_job, *task.arguments)
+            future = self._executor.submit(task.function, *task.arguments)
         except BrokenProcessPool:
             # One dead worker takes all its siblings with it; their supervised jobs go on.
             self._executor = self._make()
-            future = self._executor.submit(warm.run_job, *task.arguments)
+            future = self._executor.submit(task.function, *task.arguments)
         self._last = future
         future.add_done_callback(functools.partial(_tell_future, done))
 
@@ -106,16 +106,22 @@ class LokyPool:
 
         # A worker needs half a second until `warm.initialize` makes it deaf to Ctrl-C; it
         # inherits this until then. The trackers first: to start one unblocks SIGINT again.
-        resource_tracker.ensure_running()
-        loky_resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        return ProcessPoolExecutor(
-            max_workers=self.size,
-            timeout=None,
-            initializer=warm.initialize,
-            initargs=(os.getpid(),),
-            env=_worker_environment(self._settings.threads),
-        )
+        safe_path = os.environ.get(starting.SAFE_PATH)
+        with starting.fit_to_start():
+            resource_tracker.ensure_running()
+            loky_resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            executor = ProcessPoolExecutor(
+                max_workers=self.size,
+                timeout=None,
+                initializer=warm.initialize,
+                initargs=(os.getpid(), safe_path),
+                env=_worker_environment(self._settings.threads),
+            )
+            self._last = executor.submit(
+                os.getpid
+            )  # which starts its processes, here and not later
+        return executor
 
 
 class BackendPool:
@@ -148,7 +154,7 @@ class ThreadPool:
 
     def submit(self, task: warm.Task, done: Done) -> None:
         def work() -> None:
-            done(warm.run_job(*task.arguments))
+            done(task.function(*task.arguments))
 
         # A daemon: an in-process function that never returns must not keep the driver alive.
         threading.Thread(target=work, name="axsched-joblib-job", daemon=True).start()

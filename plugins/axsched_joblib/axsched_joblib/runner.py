@@ -34,6 +34,7 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.worker import axsched_worker as worker
+from axsched_joblib import starting
 from axsched_joblib.dispatch import Dispatcher, Phase, Progress
 from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
 from axsched_joblib.plugin import INFO
@@ -80,6 +81,7 @@ class JobLibRunner:
         return runner
 
     def _set_up(self, options: JobLibOptions) -> None:
+        starting.take_standard_descriptors()  # before the run's files are opened
         # In the caller's thread, because joblib.parallel_config is thread-local.
         self._settings = resolve(options, capture_parallel_config())
         self._sys_path_base = jobfolder.current_directory()

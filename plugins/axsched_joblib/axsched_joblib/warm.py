@@ -10,14 +10,18 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ENDED = "ended"
 """The job has ended, or will never run."""
+READY = "ready"
+"""A worker can run jobs."""
 ELSEWHERE = "elsewhere"
 """The job runs on another machine; only its folder will say when it has ended."""
 
@@ -28,18 +32,29 @@ _worker: types.ModuleType | None = None
 
 
 class Task:
-    """One job, as any joblib backend takes it: a picklable callable without arguments."""
+    """One call, as any joblib backend takes it: a picklable callable without arguments."""
 
-    def __init__(self, folder: str, isolation: str, env: Mapping[str, str]) -> None:
-        self.arguments = (folder, isolation, env)
+    def __init__(self, function: Callable[..., str], *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
 
     @property
     def items(self) -> list[tuple[object, list[object], dict[str, object]]]:
         """The calls that it consists of: what the dask backend asks for."""
-        return [(run_job, list(self.arguments), {})]
+        return [(self.function, list(self.arguments), {})]
 
     def __call__(self) -> list[str]:
-        return [run_job(*self.arguments)]
+        return [self.function(*self.arguments)]
+
+
+def greet(isolation: str) -> str:
+    """Say that jobs can be run here: `READY`, or in words why they cannot."""
+    if isolation != "spawn":
+        return READY
+    try:
+        subprocess.run([sys.executable, "-c", ""], stdin=subprocess.DEVNULL, check=True)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        return f"the Python that is to run jobs ({sys.executable!r}) cannot be started: {error}"
+    return READY
 
 
 def run_job(folder: str, isolation: str, env: Mapping[str, str]) -> str:
@@ -80,12 +95,16 @@ def _load_worker(folder: str) -> types.ModuleType:
     return _worker
 
 
-def initialize(driver: int) -> None:
+def initialize(driver: int, safe_path: str | None) -> None:
     """Make a worker process deaf to Ctrl-C, and let it keep nothing open or outlive its driver.
 
     Args:
         driver: process id of the driver, which has started this process.
+        safe_path: the driver's $PYTHONSAFEPATH, which jobs are to have in place of the worker's.
     """
+    os.environ.pop("PYTHONSAFEPATH", None)
+    if safe_path is not None:
+        os.environ["PYTHONSAFEPATH"] = safe_path
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # Else a pipe behind the driver (`driver | tee log`) would stay open as long as we live.
