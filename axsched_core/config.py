@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, in_, lt, optional
+from attrs.validators import ge, gt, in_, le, lt, optional
 
 
 @frozen
@@ -38,6 +38,16 @@ class SchedulerConfig:
     """What becomes of running jobs when the driver stops in good order (Ctrl-C, ``close``, the
     program's end): they are cancelled and their trials stay open, or they are left to the backend
     for `AxScheduler.resume` to find again."""
+    failed_points: str = field(default="avoid", validator=in_(("avoid", "may_return")))
+    """Whether the optimizer may propose the parameters of a trial again whose job failed by itself
+    (exception, exit code, signal, memory, time limit, invalid result, refused by the backend).
+    Where the machines failed, it always may."""
+    tolerated_trial_failure_rate: float = field(default=0.99, validator=[ge(0), le(1)])
+    """The share of failed trials, of those that have ended, above which ``run_optimization`` and
+    ``finish`` stop with `FailureRateExceeded`. The default stops a run in which nothing works; 1
+    never stops one. Trials that failed because of the machines do not count."""
+    min_failed_trials_for_failure_rate_check: int = field(default=5, validator=ge(1))
+    """Fewer failed trials than this never stop a run."""
     progress: bool = True
     """A progress line where the terminal can show one, plain lines elsewhere."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core import cancel_request, policies
+from axsched_core import cancel_request, failures, policies, stopping
 from axsched_core.cancel_request import CancelRequest
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
@@ -25,7 +25,8 @@ from axsched_core.dispatch import Dispatch
 from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
 from axsched_core.memory import Memory
-from axsched_core.optimizers.base import Candidate, Optimizer, Outcome, OutcomeKind
+from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
+from axsched_core.outcomes import kind_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession
 from axsched_core.threads import Actor, patiently
@@ -33,12 +34,6 @@ from axsched_core.trials import Purpose, Record, Stage, TrialState
 
 log = logging.getLogger("axsched")
 T = TypeVar("T")
-
-OUTCOMES = {
-    TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
-    TrialState.FAILED: OutcomeKind.FAILED,
-    TrialState.CANCELLED: OutcomeKind.ABANDONED,
-}
 
 
 class Engine:
@@ -68,13 +63,16 @@ class Engine:
         """Set by `cancel`, for a call that is just being prepared; cleared by who prepares."""
         self.deadline: float | None = None
         """`time.monotonic` seconds; then everything is cancelled."""
+        self.stops_at_failures = False
+        """True while a call makes trials: then it is stopped where too many fail."""
         self.made: list[int] = []
         """Trials that were asked for since the caller last emptied this list."""
 
         self._observers, self._events, self._memory = observers, list[Event](), memory
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake, memory)
-        self._rundir, self._leaves_jobs = rundir, config.on_exit == "leave"
+        self._rundir, self._config = rundir, config
+        self._leaves_jobs = config.on_exit == "leave"
         self._next_look = 0.0
         self._requests: list[CancelRequest] = []
         """Those of other shells that this call is at."""
@@ -108,7 +106,7 @@ class Engine:
                 return  # a Ctrl-C came between its being put and our knowing that it was
             self._future, self._until = future, until or (lambda: True)
             self.left_behind, self.unmade = False, 0
-            self._one_turn = until is None
+            self._one_turn, self.stops_at_failures = until is None, self.to_make > 0
             self._look_outside, self._starved_at = bool(self.dispatch.active), None
             self._failure, self._fatal = None, False
             self._requests.clear()
@@ -263,6 +261,7 @@ class Engine:
         """Have so many more trials made, and these run."""
         self.to_make += to_make
         if to_make:
+            self.stops_at_failures = True
             self._memory.call(self.to_make)
             self._memory.flush()
         self.dispatch.want(records)
@@ -334,6 +333,7 @@ class Engine:
             if self.to_make or self.dispatch.undecided():
                 self.dispatch.open()
             self.dispatch.advance(now)
+            self._judge_failures()
             self._answer_requests()
             if not self._owner_busy:
                 self._notify()
@@ -341,6 +341,24 @@ class Engine:
         except InvalidInput as error:
             # What runs may still come home, unless that is what cannot be written down.
             self._fail(error, fatal=self._failure is not None)
+
+    def _judge_failures(self) -> None:
+        """Stop, as Ctrl-C does, where too many trials have failed; only a new failure can do it."""
+        if not self.stops_at_failures or self._one_turn or self._failure or self.dispatch.halted:
+            return
+        if all(r.state is not TrialState.FAILED for r in self.dispatch.at(Stage.TELLING)):
+            return
+        if not (self.to_make or self.dispatch.undecided()):
+            return  # there is nothing left to stop
+        found = stopping.verdict(
+            self.records.values(),
+            tolerated_rate=self._config.tolerated_trial_failure_rate,
+            least_failures=self._config.min_failed_trials_for_failure_rate_check,
+        )
+        if found is not None:
+            log.error("%d trials have failed: the run is stopped.", len(found.failed))
+            self._interrupt(hurry=False)
+            self._failure = failures.stopped(found, self._config, self.unmade, self._rundir.path)
 
     def _look_for_requests(self, now: float) -> None:
         """Do what ``axsched cancel`` in another shell asks for."""
@@ -433,9 +451,11 @@ class Engine:
     def _consult(self) -> None:
         """Send the owner everything that is to be told, and ask for what is free."""
         telling = self.dispatch.at(Stage.TELLING)
-        outcomes = [
-            Outcome(r.index, OUTCOMES[r.state], r.results or {}, r.message) for r in telling
-        ]
+        outcomes = []
+        for r in telling:
+            kind = kind_of(r.state, r.cause, self._config.failed_points)
+            assert kind is not None, f"trial {r.index} has not ended"
+            outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
         n = self._how_many()
         if not (outcomes or n or self.dispatch.annotations or self._look_outside):
             return

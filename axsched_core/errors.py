@@ -27,6 +27,10 @@ class AllTrialsFailed(AxschedError):
     """Not one trial of the run has a result."""
 
 
+class FailureRateExceeded(AxschedError):
+    """So many trials have failed that the run was stopped; the rest of it is left to `finish`."""
+
+
 class TrialNotFinished(AxschedError):
     """A trial's result was asked for before its job had one."""
 

@@ -13,6 +13,7 @@ The first line names the run; each further line is one event, ``{"k": kind, ...}
 ``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
 ``outcome``    how a trial ended, with its results and notes: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
+``anew``       what has ended so far says nothing about the objective from here on
 =============  ==========================================================================
 """
 
@@ -125,6 +126,8 @@ class TrialMemory:
     message: str = ""
     results: Metrics | None = None
     notes: Any = None
+    past: bool = False
+    """As `Record.past`."""
     stopping: bool = False
     """True where the last driver was cancelling its last job, and has not seen the end of it."""
 
@@ -221,10 +224,14 @@ class _Reader:
     def _open(self, i: int) -> None:
         self.trials[i].handle = self.trials[i].key = None
 
+    def _anew(self) -> None:
+        for trial in self.trials.values():
+            trial.past = trial.past or trial.state is not None
+
 
 _KINDS = frozenset(
     {"run", "objective", "snapshot", "call", "ended"}
-    | {"trial", "key", "handle", "stopping", "outcome", "open"}
+    | {"trial", "key", "handle", "stopping", "outcome", "open", "anew"}
 )
 
 

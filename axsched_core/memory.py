@@ -186,6 +186,10 @@ class Memory:
         """Its job was stopped, the trial stays open."""
         self._add("open", i=record.index)
 
+    def anew(self) -> None:
+        """What has ended so far says nothing about the objective from here on."""
+        self._add("anew")
+
 
 def _unlock(lock: RunLock) -> None:
     # A lock that cannot be removed is taken over from a dead driver, as soon as this one is.

@@ -11,6 +11,20 @@ MAX_ATTEMPTS = 3
 
 FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
 
+FAULTS_OF_THE_POINT = frozenset(
+    {
+        Cause.EXCEPTION,
+        Cause.EXIT_CODE,
+        Cause.SIGNAL,
+        Cause.OUT_OF_MEMORY,
+        Cause.TIME_LIMIT,
+        Cause.RESULT_INVALID,
+        Cause.SUBMIT_REFUSED,
+    }
+)
+"""Causes that would most likely be met again with the same parameters. LOAD_ERROR is not among
+them: where the function cannot be loaded, no parameters were looked at."""
+
 FAULTS_BEFORE_GIVING_UP = 5
 """Exceptions in a row from one hook, outages aside, after which a runner is called broken."""
 

@@ -13,7 +13,6 @@ import attrs
 from axsched_core import cancel_request, digest, journal, options
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
-from axsched_core.engine import OUTCOMES
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import RunnerInfo
 from axsched_core.journal import RunMemory, TrialMemory
@@ -21,6 +20,7 @@ from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
+from axsched_core.outcomes import kind_of
 from axsched_core.rundir import RunDirectory
 from axsched_core.trials import Job, Record, Stage, TrialState
 
@@ -131,13 +131,16 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
             f"The jobs of {scheduler.run_directory} were submitted by the runner "
             f"{found.run['runner']!r}; {runner!r} cannot find them. Pass the same kind of runner."
         )
-    engine.owner.call(lambda: replay(optimizer, found.trials.values()))
+    told = scheduler.config.failed_points
+    engine.owner.call(lambda: replay(optimizer, found.trials.values(), told))
     if (then := found.run["versions"]) != (here := versions()):
         log.warning("This run was begun with %s; it goes on with %s.", then, here)
+    changed = False
     if found.objective is not None:
         chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
         script = getattr(chosen.objective, "script", None)
-        if script and digest.source_of_file(script) != chosen.source:
+        changed = bool(script) and digest.source_of_file(script) != chosen.source
+        if changed:
             log.warning(
                 "The script %s has changed since it was set: what follows is evaluated with it as "
                 "it is now. A new experiment would not mix the results.",
@@ -150,6 +153,8 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     for memory in found.trials.values():
         engine.records[memory.index] = remembered(memory, engine.dispatch)
     engine.owner.call(lambda: _mark_again(optimizer, engine.dispatch, engine.records))
+    if changed:
+        scheduler._begin_anew()
     scheduler._left_to_make = found.to_make
     scheduler._snapshots_made = 1 + max(
         (int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")),
@@ -205,16 +210,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-_REPLAYED = {
-    **{state.value: kind for state, kind in OUTCOMES.items()},
-    # The user had ended it in the optimizer itself. How is in the snapshot that follows; a driver
-    # that was killed before that has lost it, and the trial must at least not be open again.
-    TrialState.CLOSED.value: OutcomeKind.ABANDONED,
-}
+def replay(optimizer: Optimizer, trials: Iterable[TrialMemory], failed_points: str) -> None:
+    """Do with a snapshot of the optimizer what the journal says was done since.
 
-
-def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
-    """Do with a snapshot of the optimizer what the journal says was done since."""
+    ``failed_points`` is the setting of that name.
+    """
     known = optimizer.trials()
     in_order = sorted(trials, key=lambda trial: trial.index)
     for trial in in_order:
@@ -225,7 +225,7 @@ def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
         [
             Outcome(trial.index, kind, trial.results or {}, trial.message)
             for trial in in_order
-            if now[trial.index].open and (kind := _REPLAYED.get(trial.state or ""))
+            if now[trial.index].open and (kind := _replayed(trial, failed_points))
         ]
     )
     optimizer.annotate(
@@ -236,6 +236,18 @@ def replay(optimizer: Optimizer, trials: Iterable[TrialMemory]) -> None:
             and (mark := now[trial.index].metadata.get("axsched") or {}).get("notes") != trial.notes
         }
     )
+    failed = TrialState.FAILED.value
+    optimizer.may_return([t.index for t in in_order if t.past and t.state == failed])
+
+
+def _replayed(trial: TrialMemory, failed_points: str) -> OutcomeKind | None:
+    if trial.state is None:
+        return None
+    if trial.state == TrialState.CLOSED.value:
+        # The user had ended it in the optimizer itself. How is in the snapshot that follows; a
+        # driver that was killed before that has lost it, and it must at least not be open again.
+        return OutcomeKind.ABANDONED
+    return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
 
 def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
@@ -252,6 +264,7 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message
         record.results, record.notes = memory.results, memory.notes
+        record.past = memory.past
     elif memory.key is None:
         # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
         record.reopened = True

@@ -13,13 +13,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import digest, objectives, options, resume, stored
+from axsched_core import digest, failures, objectives, options, resume, stored
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
 from axsched_core.engine import Engine
 from axsched_core.errors import (
     AxschedError,
+    FailureRateExceeded,
     InvalidInput,
     OptimizationInterrupted,
     OptimizerError,
@@ -226,8 +227,12 @@ class AxScheduler:
         needs = getattr(chosen.objective, "resources", Resources())
         if needs != Resources() and not self._session.can(Capability.RESOURCES):
             log.warning("The runner %r does not look at %s.", self._session.info.name, needs)
-        self._chosen = chosen
+        before, self._chosen = self._chosen, chosen
         self._engine.dispatch.attempts.set_objective(chosen)
+        if before is not None and (
+            chosen.differs_from(before) or chosen.objective != before.objective
+        ):
+            self._begin_anew()
 
     def _require(self, capability: Capability) -> None:
         if self._session.can(capability):
@@ -263,6 +268,8 @@ class AxScheduler:
 
         Raises:
             AllTrialsFailed: not one trial of this run has a result; says the first causes.
+            FailureRateExceeded: so many have failed that the rest was not begun; says the causes,
+                and how to go on.
             OptimizationStuck: the optimizer waits for trials that nobody runs.
             OptimizationInterrupted: Ctrl-C; the message says how to go on.
             OptimizerError, RunnerError: one of the two is broken or used wrongly.
@@ -290,7 +297,7 @@ class AxScheduler:
             on_the_way = len(engine.dispatch.active)
             engine.want(max_trials, again)
             engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
-            engine.made, self._left_to_make = [], 0
+            engine.made, self._left_to_make, engine.stops_at_failures = [], 0, True
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
                 self.config.synchronous if synchronous is None else synchronous
@@ -800,14 +807,26 @@ class AxScheduler:
         """Wait for trials, with a progress line; turn Ctrl-C into words."""
         try:
             interrupted = self._engine.perform(begin, until)
-        except BaseException:
+        except BaseException as error:
             self._left_to_make = self._engine.unmade
+            if isinstance(error, FailureRateExceeded):
+                self._begin_anew()
             raise
         finally:
             self._engine.notify("run_ended")
         if interrupted:
             self._left_to_make = self._engine.unmade
             raise self._interrupted()
+
+    def _begin_anew(self) -> None:
+        """What has ended says nothing about the objective from here on."""
+        engine, optimizer = self._engine, self._optimizer
+        if failures.begin_anew(
+            engine.records.values(),
+            self._memory,
+            lambda indices: engine.owner.call(lambda: optimizer.may_return(indices)),
+        ):
+            engine.changed_outside = True  # the next call makes a snapshot
 
     def _interrupted(self) -> OptimizationInterrupted:
         records, running = self._engine.records.values(), len(self._engine.dispatch.active)

@@ -104,7 +104,8 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
                 f"yet (trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
                 f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
             )
-        resume.replay(optimizer, found.trials.values())
+        told = found.run["config"].get("failed_points", SchedulerConfig().failed_points)
+        resume.replay(optimizer, found.trials.values(), told)
         memory.ended()
         for trial in found.trials.values():
             if trial.state is None:

@@ -130,6 +130,9 @@ class Record:
     notes: Any = None
     orphaned: bool = False
     """A driver that has died may have submitted its last job, or may not."""
+    past: bool = False
+    """It had ended when the run was stopped because its trials failed, or when another objective
+    was set: it says nothing about the objective that is evaluated now."""
     reopened: bool = False
     """Its job was taken away (Ctrl-C), or could not be submitted; the next run takes it up."""
 

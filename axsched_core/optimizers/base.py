@@ -43,8 +43,10 @@ class OutcomeKind(enum.Enum):
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
+    """Has no result; the same point may be proposed again."""
     ABANDONED = "ABANDONED"
-    """Will never have a result, but is not to be proposed again."""
+    """Has no result, and its point is not to be proposed again: it was cancelled, or has failed and
+    would fail again."""
 
 
 @frozen
@@ -138,6 +140,10 @@ class Optimizer(abc.ABC):
     @abc.abstractmethod
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Write down how trials ended, all in one go. Unknown metrics become tracking metrics."""
+
+    def may_return(self, indices: Sequence[int]) -> None:  # noqa: B027 - many do not repeat points
+        """Trials that were told as ``ABANDONED`` because they failed count as ``FAILED`` now: their
+        points may be proposed again. Others are left as they are; may be said twice."""
 
     @abc.abstractmethod
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:

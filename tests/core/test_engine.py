@@ -225,7 +225,7 @@ def test_an_invalid_result_fails_its_trial_and_is_not_told(make, result, words):
     trial = scheduler.trials[0]
     assert (trial.state, trial.cause) == (TrialState.FAILED, Cause.RESULT_INVALID)
     assert words in trial.message
-    assert optimizer.rows[0]["status"] == "FAILED"
+    assert optimizer.rows[0]["status"] == "ABANDONED"
     assert optimizer.rows[0]["metrics"] is None
 
 

@@ -1,0 +1,100 @@
+"""What a run says, and does, when it is stopped because its trials fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from axsched_core import jobfolder
+from axsched_core.config import SchedulerConfig
+from axsched_core.errors import FailureRateExceeded
+from axsched_core.memory import Memory
+from axsched_core.stopping import Verdict
+from axsched_core.trials import Record, TrialState
+
+TAIL_BYTES = 2000
+TAIL_LINES = 12
+"""As much of a ``stderr.log`` is shown for each cause."""
+
+
+def stopped(
+    verdict: Verdict, config: SchedulerConfig, unmade: int, run_dir: Path
+) -> FailureRateExceeded:
+    """The error that ends the run: what failed, what is left, and how to go on.
+
+    Args:
+        verdict: the trials that failed.
+        config: with the two settings that the verdict was made with.
+        unmade: how many trials of the call are not made.
+        run_dir: the run directory.
+    """
+    by_cause: dict[str, list[Record]] = {}
+    for record in verdict.failed:
+        by_cause.setdefault(record.cause.value if record.cause else "FAILED", []).append(record)
+    causes = sorted(by_cause.items(), key=lambda item: -len(item[1]))
+    later = (
+        f"; in a new session: AxScheduler.resume({str(run_dir)!r}).finish()"
+        if config.durable
+        else ""
+    )
+    return FailureRateExceeded(
+        f"{len(verdict.failed)} of the {verdict.finished} trials that have ended failed, so the "
+        f"run was stopped. Trials that were under way stay open, and {unmade} were not made.\n"
+        + "\n".join(_about(cause, records) for cause, records in causes)
+        + "\nRepair the objective, set it again, and go on: scheduler.finish()"
+        + later
+        + ". Where so many failures are to be expected: the settings tolerated_trial_failure_rate "
+        f"(now {config.tolerated_trial_failure_rate:g}; 1 switches this check off) and "
+        "min_failed_trials_for_failure_rate_check "
+        f"(now {config.min_failed_trials_for_failure_rate_check})."
+    )
+
+
+def _about(cause: str, records: list[Record]) -> str:
+    """How often it was, and what one of the trials says."""
+    record = records[-1]
+    lines = [f"  {len(records)} x {cause}, last trial {record.index}: {record.message}"]
+    if record.folder is not None:
+        path = record.folder / jobfolder.STDERR
+        if tail := stderr_tail(path):
+            lines += [f"    {path} ends:", *(f"    | {line}" for line in tail)]
+    return "\n".join(lines)
+
+
+def stderr_tail(path: Path) -> list[str]:
+    """The last lines of a log; none where it is missing, empty or cannot be read."""
+    try:
+        start = max(0, os.lstat(path).st_size - TAIL_BYTES)
+        data = jobfolder.read_part(path, start, TAIL_BYTES)
+    except OSError:
+        return []
+    lines = data.decode(errors="replace").splitlines()
+    return lines[1 if start else 0 :][-TAIL_LINES:]
+
+
+def begin_anew(
+    records: Iterable[Record], memory: Memory, may_return: Callable[[list[int]], None]
+) -> bool:
+    """From here on, what has ended says nothing about the objective.
+
+    For a run that was stopped because its trials fail, and for another objective: failures do not
+    count any more, and the optimizer may propose their points again.
+
+    Args:
+        records: all trials of the run.
+        memory: takes that this has happened, before the optimizer hears it.
+        may_return: `Optimizer.may_return`, on the thread that owns the optimizer.
+
+    Returns:
+        True where anything had ended.
+    """
+    ended = [record for record in records if record.state.ended and not record.past]
+    if not ended:
+        return False
+    for record in ended:
+        record.past = True
+    memory.anew()
+    memory.flush()
+    may_return([record.index for record in ended if record.state is TrialState.FAILED])
+    return True

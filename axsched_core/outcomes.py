@@ -1,0 +1,33 @@
+"""What the optimizer is told of a trial that has ended, in this run or in the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from axsched_core import policies
+from axsched_core.jobs import Cause
+from axsched_core.optimizers.base import OutcomeKind
+from axsched_core.trials import TrialState
+
+_KINDS: Mapping[TrialState, OutcomeKind] = {
+    TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
+    TrialState.FAILED: OutcomeKind.FAILED,
+    TrialState.CANCELLED: OutcomeKind.ABANDONED,
+}
+
+
+def kind_of(
+    state: TrialState, cause: Cause | None, failed_points: str, *, past: bool = False
+) -> OutcomeKind | None:
+    """How the optimizer hears of a trial's end; None for one that has not ended through us.
+
+    Args:
+        state: how it ended.
+        cause: why.
+        failed_points: the setting: ``"avoid"`` or ``"may_return"``.
+        past: True where the failure is no longer the point's own (see `Record.past`).
+    """
+    avoid = failed_points == "avoid" and not past and cause in policies.FAULTS_OF_THE_POINT
+    if state is TrialState.FAILED and avoid:
+        return OutcomeKind.ABANDONED
+    return _KINDS.get(state)

@@ -1,0 +1,49 @@
+"""When a run is stopped because its trials fail: a verdict over trials, which touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from axsched_core import policies
+from axsched_core.trials import Record, TrialState
+
+
+@frozen
+class Verdict:
+    """Too many trials have failed."""
+
+    failed: tuple[Record, ...]
+    """Those that failed through no fault of the machines, by index."""
+    finished: int
+    """All that have ended, without those that the machines failed."""
+
+
+def verdict(
+    records: Iterable[Record], *, tolerated_rate: float, least_failures: int
+) -> Verdict | None:
+    """Say whether too many trials have failed; None: not (yet).
+
+    A trial that is `past`, was cancelled, or failed because of the machines says nothing about
+    the objective, and does not count. One that runs counts as a success where a trial that was
+    made after it has failed: trials that fail often end sooner than those that do not.
+
+    Args:
+        records: all trials of the run.
+        tolerated_rate: from 0 to 1; a greater share of failures is too much.
+        least_failures: fewer are never too many.
+    """
+    current = [record for record in records if not record.past]
+    failed = sorted((r for r in current if _failed(r)), key=lambda record: record.index)
+    if not failed or len(failed) < least_failures:
+        return None
+    finished = len(failed) + sum(record.state is TrialState.SUCCEEDED for record in current)
+    older = sum(r.state is TrialState.RUNNING and r.index < failed[-1].index for r in current)
+    if len(failed) <= tolerated_rate * (finished + older):
+        return None
+    return Verdict(tuple(failed), finished)
+
+
+def _failed(record: Record) -> bool:
+    return record.state is TrialState.FAILED and record.cause not in policies.FAULTS_OF_THE_MACHINES
