@@ -111,6 +111,12 @@ class ToyOptimizer(Optimizer):
                 row["metrics"] = dict(outcome.metrics)
             self.told.append((outcome.index, outcome.kind.value))
 
+    def may_return(self, indices: Sequence[int]) -> None:
+        self.threads.add(threading.get_ident())
+        for index in indices:
+            if self.rows[index]["status"] == "ABANDONED":
+                self.rows[index]["status"] = "FAILED"
+
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
         for index, data in metadata.items():
             self.rows[index]["metadata"].update(data)
