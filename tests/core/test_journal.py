@@ -93,6 +93,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     memory.trial(failed, {"a": 1}, counted=True)
     memory.key(failed)
     memory.outcome(failed)
+    memory.anew()
 
     orphan = with_job(record(3), 1, tmp_path)
     memory.trial(orphan, {"a": 2}, counted=True)
@@ -123,6 +124,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             handle=JobHandle("0123456789-0-1", "id-7", {"pid": 12}),
             state="SUCCEEDED",
             results={"loss": (1 / 3, None), "time": (2.0, 0.5)},
+            past=True,
         ),
         1: TrialMemory(1, p, None, attempts=1, number=2, excused=1),
         2: TrialMemory(
@@ -135,6 +137,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             state="FAILED",
             cause=Cause.TIME_LIMIT,
             message='too "long"',
+            past=True,
         ),
         3: TrialMemory(3, p, {"a": 2}, attempts=1, number=1, key="0123456789-3-1"),
         4: TrialMemory(4, p, attempts=1, number=1, key="0123456789-4-1", stopping=True),

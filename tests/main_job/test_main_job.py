@@ -212,7 +212,7 @@ def test_failing_and_odd_objectives(scheduler_for, caplog):
     assert "Traceback" in (first.folder / "stderr.log").read_text()
     assert (first.folder / "stdout.log").read_text() == "job 1\n"
     names = [t.status.name for t in scheduler.experiment.trials.values()]
-    assert names == ["FAILED"] * 4 + ["COMPLETED"]
+    assert names == ["ABANDONED"] * 4 + ["COMPLETED"]
 
 
 @pytest.mark.parametrize(
