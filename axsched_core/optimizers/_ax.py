@@ -302,13 +302,6 @@ class AxOptimizer(Optimizer):
                 trial.mark_failed(reason=outcome.reason or None)
             else:
                 trial.mark_abandoned(reason=outcome.reason or None)
-                self._avoid(trial.arm)
-
-    def _avoid(self, arm: Any) -> None:
-        # Ax proposes a point again as long as any trial of it has failed, whatever the others did.
-        for trial in list(self.experiment.trials_by_status[TrialStatus.FAILED]):
-            if _ours(trial) and trial.arm.signature == arm.signature:
-                trial.mark_abandoned(reason=trial.status_reason, unsafe=True)
 
     def may_return(self, indices: Sequence[int]) -> None:
         for index in indices:

@@ -162,6 +162,18 @@ def test_a_stopped_run_counts_from_nothing_in_the_next_session(make: Make, tmp_p
         assert again.client.count("COMPLETED") == 50
 
 
+def test_points_that_a_snapshot_holds_as_abandoned_may_return_too(make: Make, tmp_path: Path):
+    runner = ToyRunner(lambda request: TYPO)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    with pytest.raises(AllTrialsFailed):
+        scheduler.run_optimization(max_trials=3)
+    assert scheduler.client.count("ABANDONED") == 3
+    with pytest.raises(FailureRateExceeded, match="5 of the 5"):
+        scheduler.run_optimization(max_trials=60)
+    with resume(died(scheduler, tmp_path), runner) as again:
+        assert again.client.count("FAILED") == 5
+
+
 def test_what_is_told_of_a_failing_point_is_told_again_by_the_next_driver(make, tmp_path):
     causes = [Cause.EXCEPTION, Cause.LOAD_ERROR]
     for setting, told in ("avoid", ["ABANDONED", "FAILED"]), ("may_return", ["FAILED", "FAILED"]):

@@ -137,7 +137,7 @@ def optimizer_of(kind: str) -> Optimizer:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_point_that_the_machines_failed_first_is_not_proposed_for_ever(kind):
-    """Ax proposes a point as long as one trial of it has failed."""
+    """Ax leaves it out of its list of arms that are not to be repeated, but it is pending."""
     optimizer = optimizer_of(kind)
     point = {"b": "u", "k": 1}
     first, second = optimizer.attach(point), optimizer.attach(point)
