@@ -262,8 +262,8 @@ class Dispatch:
                 and now - job.running_since > limit + policies.TIME_LIMIT_SLACK
             ):
                 job.purpose = Purpose.TIME_LIMIT
-            if job.purpose is None or record.index in self._left:
-                continue
+            if job.purpose is None or (record.index in self._left and job.cancel_sent):
+                continue  # one that is not waited for is to be told to stop all the same
             if job.cancel_since is None:
                 job.cancel_since = now
             if now >= job.cancel_since + self._grace(job):

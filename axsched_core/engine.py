@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core import cancel_request, failures, policies, stopping
+from axsched_core import cancel_request, failures, policies, signals, stopping
 from axsched_core.cancel_request import CancelRequest
 from axsched_core.config import SchedulerConfig
 from axsched_core.consult import Consultation, consult
@@ -121,7 +121,8 @@ class Engine:
         """Begin a call and wait for its end; say whether Ctrl-C was pressed meanwhile.
 
         The first Ctrl-C cancels the jobs, the second does not wait for them, and leaves even
-        where the runner's hook in hand does not return.
+        where the runner's hook in hand does not return. A signal that ends the program is the
+        same, with a limit, after which not even the optimizer is waited for.
         """
         pressed = handled = 0
         begun = False
@@ -130,20 +131,22 @@ class Engine:
                 if not begun:
                     self._inbox.put(start)
                     begun = True
-                while handled < pressed:
+                while handled < pressed + signals.presses():
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
                 # Not for ever: a Ctrl-C that comes just before the wait does not end it.
-                wait((future,), policies.CTRL_C_LAG if handled < 2 else policies.LEAVING_GRACE)
+                leaving = handled > 1 and not self._owner_busy
+                wait((future,), policies.LEAVING_GRACE if leaving else policies.CTRL_C_LAG)
             except KeyboardInterrupt:
                 pressed += 1
                 continue
             if future.done():
                 future.result()  # raises what ended it
                 return handled > 0
-            if handled < 2 or self._owner_busy:
-                continue  # the optimizer is never left in the middle
-            log.warning("The runner does not answer; it is left behind in the middle of a call.")
+            if handled < 2 or (self._owner_busy and not signals.overdue()):
+                continue  # the optimizer is not left in the middle
+            what = "optimizer is not done" if self._owner_busy else "runner does not answer"
+            log.warning("The %s; it is left behind in the middle of a call.", what)
             self.left_behind = True
             self._inbox.put(lambda: self._drop(future))
             return True
@@ -152,9 +155,11 @@ class Engine:
         self._inbox.put(lambda: self._interrupt(again))
         if not again:
             log.warning(
-                "Interrupted: %s%s (Ctrl-C again: do not wait for them).",
+                "%s: %s%s (%s again: do not wait for them).",
+                signals.name() or "Interrupted",
                 "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
                 ", waiting for the candidate that is being generated" if self._owner_busy else "",
+                signals.name() or "Ctrl-C",
             )
 
     def cancel(self) -> None:
@@ -173,12 +178,18 @@ class Engine:
             self._thread.join(policies.CANCEL_GRACE)
         if self._over or self._dismissed:
             return
+        if self.has_jobs and signals.name() and self._memory.opened:
+            log.warning(
+                "%s. To go on: AxScheduler.resume(%r).finish()",
+                signals.name(),
+                str(self._rundir.path),
+            )
         if self.dispatch.active and not self._leaves_jobs:
             try:
                 self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
-        self._close(wait=not self._leaves_jobs)
+        self._close(wait=not self._leaves_jobs and not signals.name())
 
     def dismiss(self) -> None:
         """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
@@ -241,7 +252,12 @@ class Engine:
         try:
             patiently(closed)
         finally:
-            self.owner.rest()
+            self.owner.rest(policies.CTRL_C_LAG if signals.name() else None)
+
+    @property
+    def has_jobs(self) -> bool:
+        """True while trials are on the way."""
+        return bool(self.dispatch.active) and not self._over
 
     @property
     def idle(self) -> bool:
@@ -328,6 +344,9 @@ class Engine:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
+        if signals.name() and self.dispatch.halted is None:
+            # Before a look: the jobs may have been sent the same signal, and are to stay open.
+            self._interrupt(hurry=False)
         try:
             self._look_for_requests(now)
             if self.to_make or self.dispatch.undecided():

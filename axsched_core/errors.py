@@ -99,6 +99,23 @@ class OptimizationInterrupted(KeyboardInterrupt):
     """Ctrl-C, after everything was put in order; the message says how to go on."""
 
 
+class OptimizationTerminated(SystemExit):
+    """SIGTERM or SIGHUP, after everything was put in order; the message, which is logged too, says
+    how to go on.
+
+    No `OptimizationInterrupted`: a program that goes on after Ctrl-C is still to end now, with the
+    exit status that a shell gives a program that the signal has ended.
+
+    Args:
+        number: the signal's number; ``code`` is 128 more.
+        words: what has become of the run.
+    """
+
+    def __init__(self, number: int, words: str) -> None:
+        super().__init__(words)
+        self.code = 128 + number
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest match, or ""."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -44,6 +44,15 @@ LEAVING_GRACE = 2.0
 CTRL_C_LAG = 0.5
 """Seconds within which a Ctrl-C is noticed, at whatever moment it comes."""
 
+TERMINATION_GRACE = 3.0
+"""Seconds after SIGTERM or SIGHUP in which the jobs may end; then they are not waited for.
+``docker stop`` kills after 10, `scancel` after 30, systemd after 90."""
+TERMINATION_LIMIT = 5.0
+"""The same for a candidate that the optimizer makes; then it is left in the middle."""
+SAME_SIGNAL = 1.0
+"""Seconds in which a second SIGTERM or SIGHUP is no more than the first: some senders send two (a
+terminal and its shell, `scancel`)."""
+
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from axsched_core import cancel_request, digest, journal, options
+from axsched_core import cancel_request, digest, journal, options, signals
 from axsched_core.config import SchedulerConfig
 from axsched_core.dispatch import Dispatch
 from axsched_core.errors import InvalidInput
@@ -77,6 +77,7 @@ def resume(
     except BaseException:
         scheduler._let_go()
         raise
+    signals.settle()  # jobs may be on the way already
     return scheduler
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import digest, failures, objectives, options, resume, stored
+from axsched_core import digest, failures, objectives, options, resume, signals, stored, threads
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
@@ -23,6 +23,7 @@ from axsched_core.errors import (
     FailureRateExceeded,
     InvalidInput,
     OptimizationInterrupted,
+    OptimizationTerminated,
     OptimizerError,
     SchedulerBusy,
     SchedulerClosed,
@@ -272,6 +273,7 @@ class AxScheduler:
                 and how to go on.
             OptimizationStuck: the optimizer waits for trials that nobody runs.
             OptimizationInterrupted: Ctrl-C; the message says how to go on.
+            OptimizationTerminated: SIGTERM or SIGHUP; it ends the program.
             OptimizerError, RunnerError: one of the two is broken or used wrongly.
         """
         _whole(max_trials, "max_trials")
@@ -466,6 +468,7 @@ class AxScheduler:
         """
         with self._call("get_next_trial"):
             self._optimizer.check()
+            signals.go_on()
             self._write_down()
             optimizer, made = self._optimizer, list[Record]()
 
@@ -746,7 +749,10 @@ class AxScheduler:
         """Should this be interrupted, trials that were made by then are for the next run."""
         try:
             yield
-        except KeyboardInterrupt:
+            interrupted = signals.presses() > 0
+        except (KeyboardInterrupt, OptimizationTerminated):
+            interrupted = True
+        if interrupted:
             for record in records:
                 record.reopened = record.state is TrialState.CANDIDATE
             raise self._interrupted() from None
@@ -761,21 +767,26 @@ class AxScheduler:
                 "this is called by an observer). Only cancel() may be called meanwhile."
             )
         try:
-            if name != "close":
-                self._alive()
-            self._engine.cancel_wanted = False
-            yield
-            if self._optimizer.in_database and name != "close":
-                self._memory.flush()  # the database knows of no trial that the journal does not
-                self._engine.owner.call(self._optimizer.store)
-            if self._engine.changed_outside:  # the next call makes a snapshot
-                self._fingerprint, self._engine.changed_outside = None, False
-            elif self._memory.opened and self._fingerprint is not None and name != "close":
-                self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
+            with signals.watch(None if name == "close" else self._interrupted):
+                if name != "close":
+                    self._alive()
+                self._engine.cancel_wanted = False
+                yield
+                self._remember(name)
         finally:
             if self._engine.dispatch.halted is Purpose.ABANDON:
                 self._left_to_make = 0
             self._lock.release()
+
+    def _remember(self, name: str) -> None:
+        """A call has ended well: store what is new, and know the optimizer again."""
+        if self._optimizer.in_database and name != "close":
+            self._memory.flush()  # the database knows of no trial that the journal does not
+            self._engine.owner.call(self._optimizer.store)
+        if self._engine.changed_outside:  # the next call makes a snapshot
+            self._fingerprint, self._engine.changed_outside = None, False
+        elif self._memory.opened and self._fingerprint is not None and name != "close":
+            self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
 
     def _alive(self) -> None:
         if not self._finalizer.alive:
@@ -790,6 +801,8 @@ class AxScheduler:
                     "set_script_objective(path) or set_container_objective(image) first."
                 )
             self._chosen.check_complete()
+        if objective and write:
+            signals.go_on()
         if write:
             self._write_down()
         self._learn_metrics()
@@ -828,12 +841,14 @@ class AxScheduler:
         ):
             engine.changed_outside = True  # the next call makes a snapshot
 
-    def _interrupted(self) -> OptimizationInterrupted:
+    def _interrupted(self) -> OptimizationInterrupted | OptimizationTerminated:
+        """Save the experiment, and say how to go on after Ctrl-C or a signal, in what is raised."""
         records, running = self._engine.records.values(), len(self._engine.dispatch.active)
         done = sum(record.state is TrialState.SUCCEEDED for record in records)
         opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
         words = (
-            f"Interrupted: {done} trials have results, {opened} were stopped and stay open, "
+            f"{signals.name() or 'Interrupted'}: {done} trials have results, "
+            f"{opened} were stopped and stay open, "
             + (f"{running} have jobs that may run on, " if running else "")
             + f"{self._left_to_make} were not made yet"
         )
@@ -843,11 +858,16 @@ class AxScheduler:
                 self._engine.owner.call(lambda: self._optimizer.save(path))
             except (AxschedError, OSError) as error:
                 log.error("The experiment could not be saved to %s: %s", path, error)
+            except OptimizationTerminated:
+                log.error("There was no time left to save the experiment to %s.", path)
             else:
                 words += f"; the experiment is saved in {path}"
+        again = f"AxScheduler.resume({str(self._rundir.path)!r}).finish()"
+        if signals.name():
+            return signals.ending(words + (f". To go on: {again}" if self._memory.opened else "."))
         words += ". To go on: scheduler.finish()"
         if self._memory.opened:
-            words += f"; in a new session: AxScheduler.resume({str(self._rundir.path)!r}).finish()"
+            words += f"; in a new session: {again}"
         return OptimizationInterrupted(words)
 
     def _interrupted_before(self) -> list[Record]:
@@ -927,6 +947,7 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     # A forked child has none of the threads: it is not to wait for them when it ends.
     os.register_at_fork(after_in_child=_open_engines.clear)
+signals.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
 
 
 class _CallLock:
@@ -955,8 +976,14 @@ _WHERE = {
 @atexit.register
 def _close_all() -> None:
     """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
-    for engine in list(_open_engines):
-        engine.shut_down()
+    hard = False
+    try:
+        with signals.watch():
+            for engine in list(_open_engines):
+                engine.shut_down()
+    except OptimizationTerminated:  # it came only now, or the time is over
+        hard = True
+    signals.at_exit(hard or threads.any_alive())
 
 
 def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
+from axsched_core import policies, signals
+
 T = TypeVar("T")
+
+
+_actors: weakref.WeakSet[Actor] = weakref.WeakSet()
 
 
 class Actor:
@@ -23,6 +29,7 @@ class Actor:
         self._box = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
+        _actors.add(self)
 
     def post(self, work: Callable[[], T]) -> Future[T]:
         """Have ``work`` done after everything that was posted before."""
@@ -44,6 +51,11 @@ class Actor:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    @property
+    def alive(self) -> bool:
+        """False once its thread has ended."""
+        return self._thread.is_alive()
+
     def _main(self) -> None:
         while (letter := self._box.get()) is not None:
             future, work = letter
@@ -56,12 +68,23 @@ class Actor:
             del letter, future, work
 
 
+def any_alive() -> bool:
+    """True where the thread of an actor has not ended."""
+    return any(actor.alive for actor in list(_actors))
+
+
 def patiently(future: Future[T]) -> T:
-    """Wait for a future; a Ctrl-C meanwhile is raised when it is done."""
+    """Wait for a future; a Ctrl-C meanwhile is raised when it is done.
+
+    Raises:
+        OptimizationTerminated: it is not done, and the program will be killed soon.
+    """
     interrupted: KeyboardInterrupt | None = None
     while not future.done():
         try:
-            wait((future,))
+            if signals.overdue(policies.CTRL_C_LAG):
+                raise signals.ending()
+            wait((future,), policies.CTRL_C_LAG)
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
     answer = future.result()  # outside: a Ctrl-C may be what came of it

@@ -1,0 +1,231 @@
+"""SIGTERM and SIGHUP: the driver is told to end, and will be killed soon if it does not.
+
+`docker stop`, systemd, `scancel` and a closed terminal send them. They are treated like Ctrl-C,
+with a limit. A handler of ours is set while one of our methods is on the stack, and between two
+calls while jobs are on the way; and only in the main thread, in place of the default action: a
+handler of the user's, or a signal that is ignored (nohup), is left alone.
+
+While a method is on the stack the handler only takes a note. Whoever waits looks at the note
+(`presses`, `overdue`), and `watch` raises when all is in order. Between two calls the handler
+raises at once, and `close`, or the program's end, does the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from axsched_core import policies
+from axsched_core.errors import OptimizationTerminated
+
+log = logging.getLogger("axsched")
+Handler = signal.Handlers | Callable[[int, FrameType | None], Any]
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that tell a program to end; Windows has no SIGHUP."""
+
+
+class _Note:
+    """What has come: one a process."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The first signal; 0: none."""
+        self.since = 0.0
+        """When it came, by the monotonic clock, s."""
+        self.again = False
+        """Another came, on purpose."""
+        self.raised = False
+        """It was raised in the main thread."""
+
+    def take(self, number: int) -> None:
+        now = time.monotonic()
+        if not self.number:
+            self.number, self.since = number, now
+        elif now > self.since + policies.SAME_SIGNAL:
+            self.again = True
+
+    @property
+    def pending(self) -> bool:
+        return self.number != 0 and not self.raised
+
+    @property
+    def age(self) -> float:
+        """Seconds since it came; less than 0: nothing has come."""
+        return time.monotonic() - self.since if self.number else -1.0
+
+
+_note = _Note()
+_on_stack = 0
+"""How many of our methods are on the main thread's stack."""
+_jobs_on_the_way: Callable[[], bool] = bool
+
+
+# ---- when the signals are ours -------------------------------------------------------------
+
+
+def keep_while(jobs_on_the_way: Callable[[], bool]) -> None:
+    """Say when the signals are ours between two calls."""
+    global _jobs_on_the_way
+    _jobs_on_the_way = jobs_on_the_way
+
+
+@contextlib.contextmanager
+def watch(in_order: Callable[[], BaseException] | None = None) -> Iterator[None]:
+    """A method of ours is on the stack: a signal that comes meanwhile is raised at its end.
+
+    Args:
+        in_order: puts all in order and returns what is raised; None: there is nothing to do.
+    """
+    global _on_stack
+    if not _in_main_thread():
+        yield
+        return
+    failure: BaseException | None = None
+    _on_stack += 1
+    settle()
+    try:
+        try:
+            yield
+        except BaseException as error:
+            if not _note.pending:
+                raise
+            log.error("%s: %s", type(error).__name__, error)  # nobody else will say it
+            failure = error
+        if _note.pending and in_order is not None:
+            raise in_order() from failure
+    finally:
+        _on_stack -= 1
+        settle()
+    if _note.pending:
+        raise ending() from failure
+
+
+def settle() -> None:
+    """Have our handlers set exactly while they are needed, if this is the main thread."""
+    if not _in_main_thread():
+        return
+    if _on_stack or _jobs_on_the_way():
+        _replace(signal.SIG_DFL, _handle)
+    else:
+        _replace(_handle, signal.SIG_DFL)
+
+
+def _replace(old: Handler, new: Handler) -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is old:
+            with contextlib.suppress(ValueError):  # an interpreter within another has no signals
+                signal.signal(number, new)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _handle(number: int, _frame: FrameType | None) -> None:
+    # It may come in the middle of anything, even of a line of the log: so nothing is logged here.
+    if not (_on_stack or _jobs_on_the_way()):  # a scheduler was forgotten, and its jobs are gone
+        _replace(_handle, signal.SIG_DFL)
+        signal.raise_signal(number)
+        return
+    _note.take(number)
+    if not _on_stack:
+        raise ending()
+
+
+def _forked() -> None:
+    """A child of the driver's is no driver: who ends it with SIGTERM must not wait for ever."""
+    global _on_stack
+    _on_stack = 0
+    _forget()
+    _replace(_handle, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+# ---- what has come -------------------------------------------------------------------------
+
+
+def presses() -> int:
+    """As how many Ctrl-C it counts: the second does not wait for the jobs to end."""
+    if not _note.number:
+        return 0
+    return 2 if _note.again or _note.age > policies.TERMINATION_GRACE else 1
+
+
+def overdue(slack: float = 0.0) -> bool:
+    """True where not even the optimizer is waited for any longer.
+
+    Args:
+        slack: seconds that it may take longer.
+    """
+    return _note.age > policies.TERMINATION_LIMIT + slack
+
+
+def name() -> str:
+    """The signal's name; "" where none has come."""
+    return signal.Signals(_note.number).name if _note.number else ""
+
+
+def ending(words: str = "") -> OptimizationTerminated:
+    """The exception that ends the program, to be raised now.
+
+    Args:
+        words: what has become of the run; they are logged, for the interpreter shows none of this.
+    """
+    if words:
+        log.warning("%s", words)
+    if _in_main_thread():
+        _note.raised = True
+    return OptimizationTerminated(_note.number, words or f"The driver was told to end: {name()}.")
+
+
+def go_on() -> None:
+    """A call begins that makes trials or jobs: whoever has caught what was raised goes on."""
+    if _note.raised:
+        _forget()
+
+
+def _forget() -> None:
+    global _note
+    _note = _Note()
+
+
+# ---- the end of the program ----------------------------------------------------------------
+
+
+def at_exit(hard: bool) -> None:
+    """The last that the program does of ours.
+
+    Args:
+        hard: end it here. Code of Ax that is at work in a thread may crash an interpreter that is
+            taken down around it, and nothing else gives the exit status to a program that was told
+            only now.
+    """
+    if _note.number:
+        _flush()
+        if hard:
+            os._exit(128 + _note.number)
+
+
+def _flush() -> None:
+    """Write what waits; where the terminal is gone, forget it, or the exit status would be 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)
