@@ -85,7 +85,7 @@ class Engine:
         """How many trials had ended when the optimizer had less than it was asked for; it is
         asked again when there are more."""
         self._failure: BaseException | None = None
-        self._fatal = self._one_turn = self.left_behind = False
+        self._fatal = self._one_turn = self.left_behind = self._said_interrupted = False
         self._until: Callable[[], bool] | None = None
         self._future: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name="axsched-engine", daemon=True)
@@ -106,6 +106,7 @@ class Engine:
                 return  # a Ctrl-C came between its being put and our knowing that it was
             self._future, self._until = future, until or (lambda: True)
             self.left_behind, self.unmade = False, 0
+            self._said_interrupted = False
             self._one_turn, self.stops_at_failures = until is None, self.to_make > 0
             self._look_outside, self._starved_at = bool(self.dispatch.active), None
             self._failure, self._fatal = None, False
@@ -142,7 +143,7 @@ class Engine:
                 continue
             if future.done():
                 future.result()  # raises what ended it
-                return handled > 0
+                return handled + signals.presses() > 0
             if handled < 2 or (self._owner_busy and not signals.overdue()):
                 continue  # the optimizer is not left in the middle
             what = "optimizer is not done" if self._owner_busy else "runner does not answer"
@@ -154,13 +155,19 @@ class Engine:
     def _interrupted_by_user(self, *, again: bool) -> None:
         self._inbox.put(lambda: self._interrupt(again))
         if not again:
-            log.warning(
-                "%s: %s%s (%s again: do not wait for them).",
-                signals.name() or "Interrupted",
-                "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
-                ", waiting for the candidate that is being generated" if self._owner_busy else "",
-                signals.name() or "Ctrl-C",
-            )
+            self._say_interrupted()
+
+    def _say_interrupted(self) -> None:
+        if self._said_interrupted:
+            return
+        self._said_interrupted = True
+        log.warning(
+            "%s: %s%s (%s again: do not wait for them).",
+            signals.name() or "Interrupted",
+            "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
+            ", waiting for the candidate that is being generated" if self._owner_busy else "",
+            signals.name() or "Ctrl-C",
+        )
 
     def cancel(self) -> None:
         """Cancel everything; from any thread. A call that is on the stack ends in good order."""
@@ -346,6 +353,7 @@ class Engine:
             self.halt(Purpose.TIMEOUT)
         if signals.name() and self.dispatch.halted is None:
             # Before a look: the jobs may have been sent the same signal, and are to stay open.
+            self._say_interrupted()
             self._interrupt(hurry=False)
         try:
             self._look_for_requests(now)

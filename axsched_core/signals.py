@@ -141,16 +141,31 @@ def _handle(number: int, _frame: FrameType | None) -> None:
         raise ending()
 
 
-def _forked() -> None:
-    """A child of the driver's is no driver: who ends it with SIGTERM must not wait for ever."""
+# A child that the driver forks (a multiprocessing.Pool) is no driver: our handler would only take
+# notes there, and who ends it with SIGTERM would wait for ever. One that is sent at once waits.
+
+_masks = threading.local()
+
+
+def _before_fork() -> None:
+    ours = [number for number in ENDING if signal.getsignal(number) is _handle]
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, ours)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _in_child() -> None:
     global _on_stack
     _on_stack = 0
     _forget()
     _replace(_handle, signal.SIG_DFL)
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
 # ---- what has come -------------------------------------------------------------------------
