@@ -43,8 +43,8 @@ def resume(run_dir: Path, options: dict[str, Any]) -> None:
     """Go on with the run in RUN_DIR whose driver has ended, and finish it.
 
     Prints the best trial as JSON: as it was observed, and as Ax's own model sees it. Ends with
-    status 1 and the reason where that cannot be, with 130 after Ctrl-C. Secret options of the
-    runner were not written down: give them again.
+    status 1 and the reason where that cannot be, with 130 after Ctrl-C, 143 after SIGTERM, 129
+    after SIGHUP. Secret options of the runner were not written down: give them again.
     """
     with in_words(), AxScheduler.resume(run_dir, runner_options=options or None) as scheduler:
         best = scheduler.finish()
