@@ -224,6 +224,25 @@ def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
         presser.join()
 
 
+def test_two_ctrl_c_at_once_have_the_jobs_told_to_stop_all_the_same(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 30)
+    polled = threading.Event()
+
+    class Slow(ToyRunner):
+        @hookimpl
+        def axsched_poll(self, handles):
+            polled.set()
+            presser.join(10)
+            return super().axsched_poll(handles)
+
+    runner = Slow(lambda r: None)
+    scheduler = make(runner=runner)
+    presser = press_ctrl_c(polled, times=2)
+    with pytest.raises(OptimizationInterrupted):
+        scheduler.run_optimization(max_trials=1)
+    assert runner.running() == []
+
+
 def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
     monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
     optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
