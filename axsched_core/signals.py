@@ -227,20 +227,9 @@ def at_exit(hard: bool) -> None:
             taken down around it, and nothing else gives the exit status to a program that was told
             only now.
     """
-    if _note.number:
-        _flush()
-        if hard:
-            os._exit(128 + _note.number)
-
-
-def _flush() -> None:
-    """Write what waits; where the terminal is gone, forget it, or the exit status would be 120."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, stream.fileno())
-                os.close(null)
+    if _note.number and hard:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+                if stream is not None:
+                    stream.flush()
+        os._exit(128 + _note.number)
