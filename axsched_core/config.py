@@ -36,8 +36,8 @@ class SchedulerConfig:
     a new attempt, or the failure of its trial (where a second run would be costly)."""
     on_exit: str = field(default="cancel", validator=in_(("cancel", "leave")))
     """What becomes of running jobs when the driver stops in good order (Ctrl-C, SIGTERM,
-    SIGHUP, ``close``, the program's end): they are cancelled and their trials stay open, or they are
-    left to the backend for `AxScheduler.resume` to find again."""
+    SIGHUP, ``close``, the program's end): they are cancelled and their trials stay open, or they
+    are left to the backend for `AxScheduler.resume` to find again."""
     failed_points: str = field(default="avoid", validator=in_(("avoid", "may_return")))
     """Whether the optimizer may propose the parameters of a trial again whose job failed by itself
     (exception, exit code, signal, memory, time limit, invalid result, refused by the backend).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -55,22 +54,20 @@ def _about(cause: str, records: list[Record]) -> str:
     """How often it was, and what one of the trials says."""
     record = records[-1]
     lines = [f"  {len(records)} x {cause}, last trial {record.index}: {record.message}"]
-    if record.folder is not None:
+    if record.folder is not None and (tail := stderr_tail(record.folder)):
         path = record.folder / jobfolder.STDERR
-        if tail := stderr_tail(path):
-            lines += [f"    {path} ends:", *(f"    | {line}" for line in tail)]
+        lines += [f"    {path} ends:", *(f"    | {line}" for line in tail)]
     return "\n".join(lines)
 
 
-def stderr_tail(path: Path) -> list[str]:
-    """The last lines of a log; none where it is missing, empty or cannot be read."""
+def stderr_tail(folder: Path) -> list[str]:
+    """The last lines of a job's stderr; none where it is missing, empty or cannot be read."""
     try:
-        start = max(0, os.lstat(path).st_size - TAIL_BYTES)
-        data = jobfolder.read_part(path, start, TAIL_BYTES)
+        data = jobfolder.read_end(folder, jobfolder.STDERR, TAIL_BYTES)
     except OSError:
         return []
     lines = data.decode(errors="replace").splitlines()
-    return lines[1 if start else 0 :][-TAIL_LINES:]
+    return lines[1 if len(data) == TAIL_BYTES else 0 :][-TAIL_LINES:]
 
 
 def begin_anew(

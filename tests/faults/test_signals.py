@@ -345,7 +345,8 @@ def test_a_child_that_the_driver_has_forked_dies_of_the_signal_as_ever(driver, w
             scheduler.run_optimization(max_trials=1)
         else:
             scheduler.run_trial(scheduler.get_next_trial())
-            fork()
+            fork_when_it_runs()
+            scheduler.wait_for_completed_trials()
     """)
     out, err = one.end()
     assert (out, one.process.returncode) == ("15\n", 0), err
