@@ -73,7 +73,7 @@ def resume(
     try:
         _restore(scheduler, found)
         if stored is not None:
-            scheduler._fingerprint = None  # the last snapshot may be of an earlier state
+            scheduler._saved.due()  # the last one may be of an earlier state
     except BaseException:
         scheduler._let_go()
         raise
@@ -157,11 +157,7 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     if changed:
         scheduler._begin_anew()
     scheduler._left_to_make = found.to_make
-    scheduler._snapshots_made = 1 + max(
-        (int(path.stem.split("-")[1]) for path in scheduler.run_directory.glob("snapshot-*.json")),
-        default=-1,
-    )
-    scheduler._fingerprint = engine.owner.call(optimizer.fingerprint)
+    scheduler._saved.goes_on(scheduler.run_directory, optimizer)
 
 
 def _mark_again(optimizer: Optimizer, dispatch: Dispatch, records: Mapping[int, Record]) -> None:

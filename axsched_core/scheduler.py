@@ -46,6 +46,7 @@ from axsched_core.plugins import check, installed, load
 from axsched_core.results import InvalidResult, read_result
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import Observers, RunnerSession, split_plugins
+from axsched_core.snapshots import Snapshots
 from axsched_core.trials import Purpose, Record, Stage, Trial, TrialState, all_failed
 
 log = logging.getLogger("axsched")
@@ -113,10 +114,10 @@ class AxScheduler:
         self._engine = Engine(
             self._optimizer, self._session, observers, self.config, rundir, memory
         )
-        self._fingerprint: int | None = None
-        self._snapshots_made = 0
+        self._saved = Snapshots(self._engine.owner.call)
+        if self._optimizer.in_database:
+            self._saved.remember(self._optimizer)
         self._left_to_make = 0
-        self._loaded = False
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._chosen: Chosen | None = None
         self._lock = _lock_for(self._optimizer if optimizer is None else self._optimizer.native)
@@ -449,15 +450,45 @@ class AxScheduler:
         self._memory.flush()  # who was taken over by another driver writes nothing
         if not self._memory.durable:
             return
-        optimizer, call = self._optimizer, self._engine.owner.call
-        fingerprint = call(optimizer.fingerprint)
-        if fingerprint != self._fingerprint:
-            name = f"snapshot-{self._snapshots_made}.json"
-            call(lambda: optimizer.save(self._rundir.path / name))
-            self._memory.snapshot(name, fresh=self._loaded)
-            self._loaded = False
-            self._fingerprint, self._snapshots_made = fingerprint, self._snapshots_made + 1
+        self._saved.write(self._optimizer, self._rundir.path, self._memory)
         self._memory.flush()
+
+    def _notice_changes(self, name: str) -> None:
+        """Write down and store what the user has done to the optimizer since the last call."""
+        if not (self._memory.opened or self._optimizer.in_database):
+            return
+        try:
+            changed = self._saved.look(self._optimizer)
+            self._memory.flush()  # who was taken over by another driver writes nothing
+            if self._memory.opened:
+                self._saved.write(self._optimizer, self._rundir.path, self._memory)
+                self._memory.flush()
+            if changed and self._optimizer.in_database:
+                self._engine.owner.call(self._optimizer.store)
+        except (AxschedError, OSError) as error:
+            if name not in _EVEN_IF_UNWRITTEN:
+                raise
+            log.error("%s: what has changed since the last call is not written: %s", name, error)
+
+    def _remember_content(self, error: BaseException | None = None) -> None:
+        if self._engine.changed_outside:
+            self._engine.changed_outside = False
+            self._saved.due()
+        if not (self._memory.opened or self._optimizer.in_database):
+            return
+        if not (
+            error is None
+            or isinstance(error, Exception | OptimizationInterrupted | OptimizationTerminated)
+        ):
+            self._saved.lose_track()  # the owner may be in the middle of something
+            return
+        try:
+            self._saved.remember(self._optimizer)
+        except Exception as second:
+            self._saved.lose_track()
+            if error is None:
+                raise
+            error.add_note(f"Nor can the optimizer be looked at: {second!r}")
 
     def get_next_trial(self) -> int | None:
         """Have the optimizer make one trial; never waits for a job.
@@ -717,7 +748,8 @@ class AxScheduler:
             self._rundir.name_after(loaded.name)
             self._engine.records.clear()
             self._taken_up = False
-            self._fingerprint, self._loaded, self._left_to_make = None, True, 0
+            self._saved.another()
+            self._left_to_make = 0
         return self
 
     def _let_go(self) -> None:
@@ -771,22 +803,22 @@ class AxScheduler:
                 if name != "close":
                     self._alive()
                 self._engine.cancel_wanted = False
-                yield
-                self._remember(name)
+                self._notice_changes(name)
+                try:
+                    yield
+                    if self._optimizer.in_database and name != "close":
+                        self._memory.flush()  # the database knows no trial that the journal does not
+                        self._engine.owner.call(self._optimizer.store)
+                except BaseException as error:
+                    if name != "close":
+                        self._remember_content(error)
+                    raise
+                if name != "close":
+                    self._remember_content()
         finally:
             if self._engine.dispatch.halted is Purpose.ABANDON:
                 self._left_to_make = 0
             self._lock.release()
-
-    def _remember(self, name: str) -> None:
-        """A call has ended well: store what is new, and know the optimizer again."""
-        if self._optimizer.in_database and name != "close":
-            self._memory.flush()  # the database knows of no trial that the journal does not
-            self._engine.owner.call(self._optimizer.store)
-        if self._engine.changed_outside:  # the next call makes a snapshot
-            self._fingerprint, self._engine.changed_outside = None, False
-        elif self._memory.opened and self._fingerprint is not None and name != "close":
-            self._fingerprint = self._engine.owner.call(self._optimizer.fingerprint)
 
     def _alive(self) -> None:
         if not self._finalizer.alive:
@@ -942,6 +974,9 @@ class AxScheduler:
         records = self._engine.records
         return {index: records[index].snapshot() for index in sorted(records)}
 
+
+# Calls that do what they are for although what the user has changed cannot be written.
+_EVEN_IF_UNWRITTEN = frozenset({"cancel", "close", "preview", "save_experiment", "load_experiment"})
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):

@@ -37,6 +37,7 @@ from axsched_core.best import Best, Point
 from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers._best import modelled, observed
+from axsched_core.optimizers._content import EXPERIMENT, STRATEGY, content_of
 from axsched_core.optimizers._noise import even_sems
 from axsched_core.optimizers._search_space import checked, conditional
 from axsched_core.optimizers.base import (
@@ -47,10 +48,12 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
+from axsched_core.optimizers.content import Changes, Content
 from axsched_core.optimizers.database import LastRun
 
 _log = logging.getLogger(__name__)
 
+_ALL_PARTS = EXPERIMENT | {STRATEGY}
 _NOT_NOW = (DataRequiredError, MaxParallelismReachedException)
 _STRATEGY_COMPLETED = "the generation strategy has made all the trials that it is to make"
 _WAITS = "the optimizer proposes nothing more until trials that are under way have ended"
@@ -69,6 +72,8 @@ class AxOptimizer(Optimizer):
         """Trials that are to be stored again although their status is the same."""
         self._uneven: set[str] = set()
         """Metrics of which was said that only some results have a standard error."""
+        self._changed_parts: set[str] = set()
+        """Parts of the `Content` that the user has changed, and that are still to be stored."""
 
     # What the three kinds differ in.
 
@@ -129,6 +134,9 @@ class AxOptimizer(Optimizer):
     @property
     def name(self) -> str:
         return str(self.experiment._name or "")
+
+    def content(self) -> Content:
+        return content_of(self.experiment, self._chosen)
 
     def check(self) -> None:
         self._config()
@@ -368,7 +376,13 @@ class AxOptimizer(Optimizer):
 
     def store(self) -> None:
         if self._database is not None:
-            self._database.store(self.experiment, self._chosen, self._touched)
+            self._database.store(self.experiment, self._chosen, self._touched, self._changed_parts)
+
+    def changed(self, changes: Changes | None) -> None:
+        if self._database is not None:
+            self._changed_parts |= _ALL_PARTS if changes is None else changes.parts
+            # A new one is stored for its status, and by the user's own client perhaps already.
+            self._touched |= set(self.experiment.trials if changes is None else changes.trials)
 
     def runs_in(self, run_dir: Path, run_id: str) -> None:
         if self._database is not None:

@@ -33,6 +33,7 @@ from sqlalchemy import MetaData, Text, inspect, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from axsched_core.errors import InvalidInput
+from axsched_core.optimizers._content import EXPERIMENT, STRATEGY
 
 _log = logging.getLogger("axsched")
 
@@ -218,22 +219,24 @@ class Database:
             self._failed = True
             self._complain(error, 0, experiment)
 
-    def store(self, experiment: Any, strategy: Any, touched: set[int]) -> None:
+    def store(self, experiment: Any, strategy: Any, touched: set[int], parts: set[str]) -> None:
         """Put what has changed into the database; where that fails, with the next call.
 
         Args:
             experiment: the Ax experiment.
             strategy: its generation strategy, or None where none was chosen yet.
             touched: trials that changed otherwise than in their status; emptied when stored.
+            parts: what the user has changed beside trials (`_content`); emptied when stored.
         """
         began = time.monotonic()
         if began < self._not_before:
             return
         changed = len(self._changed(experiment, touched))
-        if not changed and not self._failed and self._metrics == set(experiment.metrics):
+        same = self._metrics == set(experiment.metrics) and not parts
+        if not changed and not self._failed and same:
             return
         try:
-            self._put_twice(experiment, strategy, touched)
+            self._put_twice(experiment, strategy, touched, parts)
         except Exception as error:  # noqa: BLE001 - results are not lost for it: they wait
             took = time.monotonic() - began
             self._not_before = time.monotonic() + min(10 * took, SAY_AGAIN)
@@ -241,6 +244,7 @@ class Database:
             self._complain(error, changed, experiment)
             return
         touched.clear()
+        parts.clear()
         if self._failed:
             self._failed, self._said = False, 0.0
             _log.warning("%s: all is stored again.", self.where)
@@ -252,24 +256,26 @@ class Database:
             if index in touched or self._stored.get(index) is not trial.status
         ]
 
-    def _put_twice(self, experiment: Any, strategy: Any, touched: set[int]) -> None:
+    def _put_twice(
+        self, experiment: Any, strategy: Any, touched: set[int], parts: set[str]
+    ) -> None:
         try:
-            self._put(experiment, strategy, touched)
+            self._put(experiment, strategy, touched, parts)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
             # A server that was restarted is noticed by the first use of an old connection.
             self._failed = True
-            self._put(experiment, strategy, touched)
+            self._put(experiment, strategy, touched, parts)
 
-    def _put(self, experiment: Any, strategy: Any, touched: set[int]) -> None:
+    def _put(self, experiment: Any, strategy: Any, touched: set[int], parts: set[str]) -> None:
         if self._failed:
             self._find_again(experiment)
         # First the strategy: one that is ahead of its trials leaves a point out, one that is
         # behind proposes a point again.
         if strategy is not None:
-            self._put_strategy(experiment, strategy)
-        if self._metrics != set(experiment.metrics):
+            self._put_strategy(experiment, strategy, whole=STRATEGY in parts)
+        if self._metrics != set(experiment.metrics) or parts & EXPERIMENT:
             self._put_whole(experiment)
         # Only now, and never kept: with each save Ax puts other objects in the trials' places.
         elif changed := self._changed(experiment, touched):
@@ -283,11 +289,11 @@ class Database:
         self._metrics = set(experiment.metrics)
         self._stored = {index: trial.status for index, trial in experiment.trials.items()}
 
-    def _put_strategy(self, experiment: Any, strategy: Any) -> None:
+    def _put_strategy(self, experiment: Any, strategy: Any, *, whole: bool = False) -> None:
         if strategy._experiment is None:
             strategy.experiment = experiment
         node = strategy.current_node_name
-        if strategy.db_id is None or node != self._node:
+        if strategy.db_id is None or node != self._node or whole:
             _save_generation_strategy(strategy, self.settings.encoder, self.settings.decoder)
             self._node = node
         elif runs := [run for run in strategy._generator_runs if run.db_id is None]:

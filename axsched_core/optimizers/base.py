@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from attrs import field, frozen
 from axsched_core.best import Best
 from axsched_core.errors import OptimizerError
 from axsched_core.jobs import Metrics, Parameters
+from axsched_core.optimizers.content import Changes, Content, Part
 
 
 @frozen
@@ -86,10 +88,30 @@ class Optimizer(abc.ABC):
     in_database: bool = False
     """True where `store` has something to do."""
 
-    def fingerprint(self) -> int:
-        """A number that changes when the user adds, ends or completes a trial."""
+    def content(self) -> Content:
+        """Everything that `save` writes, in a form that is cheap to compare.
+
+        It is taken before and after each of our calls, so that what the user changes in between
+        is noticed. An optimizer whose file holds more than its trial views overrides this.
+        """
         views = self.trials().values()
-        return hash(tuple((view.index, view.status, view.has_data) for view in views))
+        names = {
+            "objectives": self.objective_names,
+            "required metrics": sorted(self.required_metrics),
+            "parameters": self.parameter_names,
+        }
+        return Content(
+            {
+                view.index: (
+                    view.status,
+                    repr(view.parameters),
+                    view.has_data,
+                    repr(view.metadata),
+                )
+                for view in views
+            },
+            {name: Part(json.dumps(value)) for name, value in names.items()},
+        )
 
     @property
     @abc.abstractmethod
@@ -197,6 +219,12 @@ class Optimizer(abc.ABC):
 
         Called once a consultation, and at the end of each call. Never raises because of the
         database: what could not be stored is stored with the next call.
+        """
+
+    def changed(self, changes: Changes | None) -> None:  # noqa: B027
+        """Be told what the user has changed since our last call, for `store` to store it.
+
+        None: nobody knows what has changed.
         """
 
     def runs_in(self, run_dir: Path, run_id: str) -> None:  # noqa: B027
