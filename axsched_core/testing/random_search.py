@@ -19,6 +19,7 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
+from axsched_core.optimizers.content import Content, Part
 
 
 class RandomSearch(Optimizer):
@@ -120,6 +121,13 @@ class RandomSearch(Optimizer):
             has_data=trial["metrics"] is not None,
             metadata=trial["metadata"],
         )
+
+    def content(self) -> Content:
+        metrics = {str(index): trial["metrics"] for index, trial in self._trials.items()}
+        held = super().content()
+        more = {"bounds": self.bounds, "metrics": metrics}
+        parts = {name: Part(json.dumps(value)) for name, value in more.items()}
+        return Content(held.trials, {**held.parts, **parts})
 
     def initial_trials_left(self) -> int:
         return 0
