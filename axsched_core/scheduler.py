@@ -807,7 +807,7 @@ class AxScheduler:
                 try:
                     yield
                     if self._optimizer.in_database and name != "close":
-                        self._memory.flush()  # the database knows no trial that the journal does not
+                        self._memory.flush()  # the database knows no more than the journal
                         self._engine.owner.call(self._optimizer.store)
                 except BaseException as error:
                     if name != "close":
