@@ -55,10 +55,12 @@ TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style."""
-    session.install(*CONSTRAINTS, "ruff")
+    """Style, and who may import whom: the contracts in pyproject.toml."""
+    session.install(*CONSTRAINTS, "ruff", "import-linter")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    places = os.pathsep.join(map(str, (CORE, *PLUGINS)))
+    session.run("lint-imports", "--no-logo", env={"PYTHONPATH": places})
 
 
 @nox.session
