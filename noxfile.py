@@ -48,6 +48,8 @@ LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
 APART = ("tests/backends", "tests/hostile", "tests/torture", "tests/core/ax/test_sql.py")
 TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 """Most tests wait more than they compute."""
+SLOWEST = ("--durations", "12", "--durations-min", "5")
+"""Says where the time goes."""
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
 TEMPLATE = ROOT / "examples" / "runner_template"
 TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
@@ -119,9 +121,9 @@ def template(session: nox.Session) -> None:
     session.run("axsched", "runners")
 
 
-@nox.session(python=PYTHONS, requires=["build"])
+@nox.session(python=PYTHONS[1:], requires=["build"])
 def tests_light(session: nox.Session) -> None:
-    """What can be tested without Ax, on every Python."""
+    """What can be tested without Ax, on the newer Pythons; `oldest_pluggy` has the oldest."""
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
     _install_wheels(session, CORE, *PLUGINS)
     where = session.posargs or [*LIGHT_TESTS, "tests/plugins"]
@@ -152,7 +154,7 @@ def tests(session: nox.Session) -> None:
     """All tests, with Ax. Those that start servers, or keep the machine busy, one after another."""
     rest = [*TWO_AT_ONCE, "tests", *(f"--ignore={path}" for path in APART)]
     for chosen in [session.posargs] if session.posargs else [*([path] for path in APART), rest]:
-        session.run(_full("pytest"), *chosen, env=UNDER_TEST, external=True)
+        session.run(_full("pytest"), *chosen, *SLOWEST, env=UNDER_TEST, external=True)
 
 
 @nox.session(requires=["full"], venv_backend="none")
