@@ -129,13 +129,12 @@ class DockerRunner:
 
     def _handle(self, request: JobRequest) -> JobHandle:
         kind = request.objective.capability.value if request.objective is not None else ""
-        folder = jobfolder.recorded(request.folder, self._run_dir)
+        folder = jobfolder.recorded(request.folder, self._run_dir())
         return JobHandle(request.key, container_name(request.key), {"folder": folder, "kind": kind})
 
     def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir)
+        return jobfolder.located(handle.data["folder"], self._run_dir())
 
-    @property
     def _run_dir(self) -> Path:
         assert self._context is not None
         return self._context.run_dir

@@ -160,13 +160,12 @@ class JobLibRunner:
         return handle
 
     def _handle(self, request: JobRequest) -> JobHandle:
-        folder = jobfolder.recorded(request.folder, self._run_dir)
+        folder = jobfolder.recorded(request.folder, self._run_dir())
         return JobHandle(request.key, data={"folder": folder})
 
     def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir)
+        return jobfolder.located(handle.data["folder"], self._run_dir())
 
-    @property
     def _run_dir(self) -> Path:
         assert self._context is not None
         return self._context.run_dir

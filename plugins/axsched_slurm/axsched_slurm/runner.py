@@ -170,13 +170,12 @@ class SlurmRunner:
         self._watch.submitted(key)
 
     def _handle(self, request: JobRequest, job_id: str) -> JobHandle:
-        folder = jobfolder.recorded(request.folder, self._run_dir)
+        folder = jobfolder.recorded(request.folder, self._run_dir())
         return JobHandle(request.key, job_id, {"folder": folder})
 
     def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir)
+        return jobfolder.located(handle.data["folder"], self._run_dir())
 
-    @property
     def _run_dir(self) -> Path:
         assert self._context is not None
         return self._context.run_dir
