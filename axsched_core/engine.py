@@ -144,7 +144,9 @@ class Engine:
             if future.done():
                 future.result()  # raises what ended it
                 return handled + signals.presses() > 0
-            if handled < 2 or (self._owner_busy and not signals.overdue()):
+            # It may have been busy when the wait began, or be busy only now.
+            in_time = self._owner_busy or not leaving
+            if handled < 2 or (in_time and not signals.overdue()):
                 continue  # the optimizer is not left in the middle
             what = "optimizer is not done" if self._owner_busy else "runner does not answer"
             log.warning("The %s; it is left behind in the middle of a call.", what)

@@ -157,7 +157,7 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
     if changed:
         scheduler._begin_anew()
     scheduler._left_to_make = found.to_make
-    scheduler._saved.goes_on(scheduler.run_directory, optimizer)
+    scheduler._saved.goes_on(optimizer)
 
 
 def _mark_again(optimizer: Optimizer, dispatch: Dispatch, records: Mapping[int, Record]) -> None:

@@ -114,9 +114,8 @@ class AxScheduler:
         self._engine = Engine(
             self._optimizer, self._session, observers, self.config, rundir, memory
         )
-        self._saved = Snapshots(self._engine.owner.call)
-        if self._optimizer.in_database:
-            self._saved.remember(self._optimizer)
+        self._saved = Snapshots(self._engine.owner.call, memory, rundir)
+        self._saved.remember(self._optimizer)
         self._left_to_make = 0
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._chosen: Chosen | None = None
@@ -448,24 +447,14 @@ class AxScheduler:
             self._engine.owner.call(lambda: tell(run_dir.path, run_dir.run_id))
         self._engine.dispatch.attempts.write_function()
         self._memory.flush()  # who was taken over by another driver writes nothing
-        if not self._memory.durable:
-            return
-        self._saved.write(self._optimizer, self._rundir.path, self._memory)
+        self._saved.write(self._optimizer)
         self._memory.flush()
 
     def _notice_changes(self, name: str) -> None:
         """Write down and store what the user has done to the optimizer since the last call."""
-        if not (self._memory.opened or self._optimizer.in_database):
-            return
         try:
-            changed = self._saved.look(self._optimizer)
-            self._memory.flush()  # who was taken over by another driver writes nothing
-            if self._memory.opened:
-                self._saved.write(self._optimizer, self._rundir.path, self._memory)
-                self._memory.flush()
-            if changed and self._optimizer.in_database:
-                self._engine.owner.call(self._optimizer.store)
-        except (AxschedError, OSError) as error:
+            self._saved.notice(self._optimizer)
+        except Exception as error:
             if name not in _EVEN_IF_UNWRITTEN:
                 raise
             log.error("%s: what has changed since the last call is not written: %s", name, error)
@@ -474,21 +463,7 @@ class AxScheduler:
         if self._engine.changed_outside:
             self._engine.changed_outside = False
             self._saved.due()
-        if not (self._memory.opened or self._optimizer.in_database):
-            return
-        if not (
-            error is None
-            or isinstance(error, Exception | OptimizationInterrupted | OptimizationTerminated)
-        ):
-            self._saved.lose_track()  # the owner may be in the middle of something
-            return
-        try:
-            self._saved.remember(self._optimizer)
-        except Exception as second:
-            self._saved.lose_track()
-            if error is None:
-                raise
-            error.add_note(f"Nor can the optimizer be looked at: {second!r}")
+        self._saved.remember(self._optimizer, error)
 
     def get_next_trial(self) -> int | None:
         """Have the optimizer make one trial; never waits for a job.
@@ -765,10 +740,13 @@ class AxScheduler:
         """
         if not self._finalizer.alive:
             return
-        with self._call("close"):
-            self._finalizer.detach()
-            _open_engines.discard(self._engine)
-            self._engine.shut_down()
+        with self._alone("close"):
+            try:
+                self._notice_changes("close")
+            finally:
+                self._finalizer.detach()
+                _open_engines.discard(self._engine)
+                self._engine.shut_down()
 
     def __enter__(self) -> AxScheduler:
         return self
@@ -793,28 +771,34 @@ class AxScheduler:
 
     @contextlib.contextmanager
     def _call(self, name: str) -> Iterator[None]:
+        """One call: what the user has changed before it is seen, and what it changes is known."""
+        with self._alone(name, self._interrupted):
+            self._alive()
+            self._notice_changes(name)
+            try:
+                yield
+                if self._optimizer.in_database:
+                    self._memory.flush()  # the database knows no more than the journal
+                    self._engine.owner.call(self._optimizer.store)
+            except BaseException as error:
+                self._remember_content(error)
+                raise
+            self._remember_content()
+
+    @contextlib.contextmanager
+    def _alone(
+        self, name: str, in_order: Callable[[], BaseException] | None = None
+    ) -> Iterator[None]:
+        """Keep other calls out, and signals that end the program waiting (see `signals.watch`)."""
         if not self._lock.acquire(blocking=False):
             raise SchedulerBusy(
                 f"{name}: another call to this scheduler is on the stack (in another thread, or "
                 "this is called by an observer). Only cancel() may be called meanwhile."
             )
         try:
-            with signals.watch(None if name == "close" else self._interrupted):
-                if name != "close":
-                    self._alive()
+            with signals.watch(in_order):
                 self._engine.cancel_wanted = False
-                self._notice_changes(name)
-                try:
-                    yield
-                    if self._optimizer.in_database and name != "close":
-                        self._memory.flush()  # the database knows no more than the journal
-                        self._engine.owner.call(self._optimizer.store)
-                except BaseException as error:
-                    if name != "close":
-                        self._remember_content(error)
-                    raise
-                if name != "close":
-                    self._remember_content()
+                yield
         finally:
             if self._engine.dispatch.halted is Purpose.ABANDON:
                 self._left_to_make = 0

@@ -4,35 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from axsched_core.errors import OptimizationInterrupted, OptimizationTerminated
 from axsched_core.memory import Memory
 from axsched_core.optimizers.base import Optimizer
 from axsched_core.optimizers.content import Changes, Content
+from axsched_core.rundir import RunDirectory
 
 log = logging.getLogger("axsched")
-T = TypeVar("T")
 
 
 class Snapshots:
     """The snapshots of one run directory.
 
     What the optimizer holds is taken down after each of our calls (`remember`), and compared when
-    the next one begins (`look`). What differs is the user's doing.
+    the next one begins (`notice`). What differs is the user's doing. Both do nothing for a run that
+    has neither a journal nor a database.
 
     Args:
         call: has something done in the thread that owns the optimizer, and returns its answer.
+        memory: the run's; a snapshot's line in the journal waits there for the next flush.
+        rundir: the run directory.
     """
 
-    def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
-        self._call = call
+    def __init__(
+        self, call: Callable[[Callable[[], Any]], Any], memory: Memory, rundir: RunDirectory
+    ) -> None:
+        self._call, self._memory, self._rundir = call, memory, rundir
         self._held: Content | None = None
+        """None: nobody knows what we have done to the optimizer, and what the user has."""
         self._due, self._fresh, self._made = True, False, 0
 
-    def goes_on(self, run_dir: Path, optimizer: Optimizer) -> None:
+    def goes_on(self, optimizer: Optimizer) -> None:
         """Take up a run directory in which the last snapshot and the journal say all."""
-        numbers = [int(path.stem.split("-")[1]) for path in run_dir.glob("snapshot-*.json")]
+        files = self._rundir.path.glob("snapshot-*.json")
+        numbers = [int(path.stem.split("-")[1]) for path in files]
         self._made, self._due = 1 + max(numbers, default=-1), False
         self.remember(optimizer)
 
@@ -44,20 +51,47 @@ class Snapshots:
         """The optimizer was replaced: no trial before it counts any more."""
         self._held, self._due, self._fresh = None, True, True
 
-    def remember(self, optimizer: Optimizer) -> None:
-        """Take down what the optimizer holds, after we have worked on it."""
-        self._held = self._call(optimizer.content)
+    def remember(self, optimizer: Optimizer, error: BaseException | None = None) -> None:
+        """Take down what the optimizer holds, after we have worked on it.
 
-    def lose_track(self) -> None:
-        """Nobody knows what we have done to the optimizer, and what the user will have."""
-        self._held, self._due = None, True
+        Args:
+            optimizer: the optimizer.
+            error: what has ended our call; None: it went well.
+        """
+        if not self._follows(optimizer):
+            return
+        try:
+            if isinstance(error, BaseException) and not isinstance(error, _IN_ORDER):
+                self._held = None  # the owner may be in the middle of something
+            else:
+                self._held = self._call(optimizer.content)
+        except BaseException as second:
+            self._held = None
+            if error is None or not isinstance(second, Exception):
+                raise
+            error.add_note(f"Nor can the optimizer be looked at: {second!r}")
 
-    def look(self, optimizer: Optimizer) -> bool:
+    def notice(self, optimizer: Optimizer) -> None:
         """See what the user has changed, say so, and have it written and stored.
 
-        Returns:
-            True where something has changed.
+        Raises:
+            AxschedError, OSError: it cannot be written now; the next call tries again.
         """
+        if not self._follows(optimizer):
+            return
+        changed = self._look(optimizer)
+        if not self._due:
+            return
+        self._memory.flush()  # who was taken over by another driver writes nothing
+        self.write(optimizer)
+        self._memory.flush()
+        if changed and optimizer.in_database:
+            self._call(optimizer.store)
+
+    def _follows(self, optimizer: Optimizer) -> bool:
+        return self._memory.opened or optimizer.in_database
+
+    def _look(self, optimizer: Optimizer) -> bool:
         now: Content = self._call(optimizer.content)
         changes: Changes | None = None if self._held is None else now.since(self._held)
         if changes is not None and not changes:
@@ -68,11 +102,15 @@ class Snapshots:
         self._call(lambda: optimizer.changed(changes))
         return True
 
-    def write(self, optimizer: Optimizer, run_dir: Path, memory: Memory) -> None:
-        """Write one where it is due; its line in the journal waits for the next flush."""
-        if not self._due:
+    def write(self, optimizer: Optimizer) -> None:
+        """Write one where it is due and there is a journal."""
+        if not (self._due and self._memory.opened):
             return
         name = f"snapshot-{self._made}.json"
-        self._call(lambda: optimizer.save(run_dir / name))
-        memory.snapshot(name, fresh=self._fresh)
+        self._call(lambda: optimizer.save(self._rundir.path / name))
+        self._memory.snapshot(name, fresh=self._fresh)
         self._due, self._fresh, self._made = False, False, self._made + 1
+
+
+_IN_ORDER = (Exception, OptimizationInterrupted, OptimizationTerminated)
+"""What ends a call with the owner at rest."""

@@ -82,9 +82,9 @@ def patiently(future: Future[T]) -> T:
     interrupted: KeyboardInterrupt | None = None
     while not future.done():
         try:
-            if signals.overdue(policies.CTRL_C_LAG):
-                raise signals.ending()
             wait((future,), policies.CTRL_C_LAG)
+            if signals.overdue(policies.CTRL_C_LAG) and not future.done():
+                raise signals.ending()
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
     answer = future.result()  # outside: a Ctrl-C may be what came of it

@@ -14,7 +14,7 @@ from keys import press_ctrl_c
 from next_driver import resume
 from toy import Stubborn, ToyOptimizer, ToyRunner
 
-from axsched_core import TrialState, hookimpl
+from axsched_core import TrialState, engine, hookimpl
 from axsched_core.errors import (
     BackendUnavailable,
     InvalidInput,
@@ -222,6 +222,57 @@ def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
     finally:
         released.set()
         presser.join()
+
+
+def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 30)
+    monkeypatch.setattr("axsched_core.policies.CTRL_C_LAG", 0.01)
+    asked, told, leaving = threading.Event(), threading.Event(), threading.Event()
+    wait = engine.wait
+
+    def recorded(futures, timeout):
+        if timeout == 30:
+            leaving.set()
+        return wait(futures, timeout)
+
+    class Slow:
+        @hookimpl
+        def axsched_on_event(self, event):
+            if told.is_set():  # the optimizer is done, and the call is not
+                leaving.wait(10)
+
+    def ask(n):
+        asked.set()
+        presser.join(10)
+        told.set()
+
+    monkeypatch.setattr(engine, "wait", recorded)
+    optimizer = ToyOptimizer()
+    optimizer.on_ask = ask
+    scheduler = make(optimizer, plugins=[Slow()])
+    presser = press_ctrl_c(asked, times=2)
+    with pytest.raises(OptimizationInterrupted):
+        scheduler.run_optimization(max_trials=1)
+    assert leaving.is_set()
+    assert not scheduler._engine.left_behind
+
+
+def test_jobs_are_cancelled_at_close_whatever_the_optimizer_says(make, caplog):
+    class Broken(ToyOptimizer):
+        def content(self):
+            if broken:
+                raise RuntimeError("no content")
+            return super().content()
+
+    broken = False
+    runner = ToyRunner(lambda r: None)
+    scheduler = make(Broken(), runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    broken = True
+    scheduler.close()
+    assert runner.running() == []
+    assert runner.closed == [True]
+    assert "close: what has changed since the last call is not written: no content" in caplog.text
 
 
 def test_two_ctrl_c_at_once_have_the_jobs_told_to_stop_all_the_same(make, monkeypatch):

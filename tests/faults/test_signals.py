@@ -307,6 +307,22 @@ def test_who_catches_what_is_raised_may_go_on(driver):
     assert statuses == str(["COMPLETED"] * 3)
 
 
+def test_who_catches_it_may_save_the_experiment_although_the_time_is_over(driver):
+    one = driver("""
+        scheduler.set_objective_function(waits)
+        try:
+            scheduler.run_optimization(max_trials=3)
+        except OptimizationTerminated:
+            policies.CTRL_C_LAG, policies.TERMINATION_LIMIT = 20.0, -1000.0
+        scheduler.save_experiment(MARK + ".json")
+        print(os.path.exists(MARK + ".json"))
+    """)
+    one.wait_for_starts(2)
+    one.process.terminate()
+    out, err = one.end()
+    assert out == "True\n", err
+
+
 def test_a_program_that_goes_on_after_ctrl_c_is_ended_by_a_signal(driver):
     one = driver("""
         scheduler.set_objective_function(waits)
