@@ -1098,6 +1098,8 @@ def _become_main(folder: str, content: Mapping[str, Any]) -> None:
     main = type(sys)("__main__")
     vars(main).update(content, __name__="__main__", __spec__=None)
     main.__file__ = os.path.join(folder, "axsched_worker.py")
+    if not os.path.exists(main.__file__):  # in a container the two files lie one level higher
+        main.__file__ = os.path.abspath(__file__)
     sys.modules["__main__"] = main
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import ctypes
 import json
 import math
+import multiprocessing
 import os
 import random
 import resource
@@ -1013,6 +1015,27 @@ def test_run_here_writes_the_same_files(jobs: Jobs) -> None:
     assert worker.run_here(str(failed))
     assert ending(failed).cause is Cause.EXCEPTION
     assert "KeyError: 'missing'" in (failed / jobfolder.STDERR).read_text()
+
+
+def test_a_container_s_job_starts_fresh_processes_that_find_helpers_of_main(jobs: Jobs) -> None:
+    def helper(x: float) -> float:
+        return -x
+
+    helper.__module__, helper.__qualname__ = "__main__", "helper"
+
+    def objective(_: Any) -> float:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(helper, 3).result()
+
+    folder = jobs.make(objective)
+    for name in (jobfolder.WORKER, jobfolder.FUNCTION, jobfolder.CLOUDPICKLE):
+        os.rename(folder / name, jobs.root / name)
+    for name in (jobfolder.FUNCTION, jobfolder.CLOUDPICKLE):
+        (folder / name).symlink_to(f"../{name}")
+    subprocess.run([sys.executable, jobs.root / jobfolder.WORKER, folder], timeout=60)
+    assert ending(folder).state is JobState.SUCCEEDED, ending(folder)
+    assert result(folder) == -3
 
 
 @pytest.mark.parametrize("kind", ["function", "script"])
