@@ -50,7 +50,7 @@ class Folder:
 
     def __init__(self, path: Path | str, *, follow: bool = False) -> None:
         self.path = Path(path)
-        self._fd = os.open(path, _FOLDER & ~(os.O_NOFOLLOW if follow else 0))
+        self._fd = os.open(path, _FOLDER & ~os.O_NOFOLLOW) if follow else _open_folder(path)
 
     @classmethod
     def _of(cls, descriptor: int, path: Path) -> Folder:
@@ -363,7 +363,7 @@ def copy_file(source: IO[bytes], target: IO[bytes]) -> None:
         target.truncate()
 
 
-def _open_folder(name: str, dir_fd: int) -> int:
+def _open_folder(name: Path | str, dir_fd: int | None = None) -> int:
     try:
         return os.open(name, _FOLDER, dir_fd=dir_fd)
     except PermissionError:
@@ -371,7 +371,7 @@ def _open_folder(name: str, dir_fd: int) -> int:
         return os.open(name, _FOLDER, dir_fd=dir_fd)
 
 
-def _set_mode(name: str, mode: int, dir_fd: int) -> None:
+def _set_mode(name: Path | str, mode: int, dir_fd: int | None) -> None:
     if not sys.platform.startswith("linux"):
         os.chmod(name, mode, dir_fd=dir_fd, follow_symlinks=False)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import stat
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from axsched_core import jobfolder
 from axsched_core.folders import DEEPEST, Folder, NotAFile, remove_tree
 from axsched_core.jobs import JobResult, NotReady
+
+PR_SET_DUMPABLE = 4
 
 
 @pytest.fixture
@@ -200,6 +203,32 @@ def test_another_user_s_files_are_not_taken_over(folder: Folder) -> None:
             folder.sanitize()
     finally:
         os.seteuid(0)
+
+
+def test_a_job_that_locks_its_own_folder_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = tmp_path / "job"
+    job.mkdir()
+    (job / jobfolder.RESULT).write_text("1")
+    monkeypatch.chdir(tmp_path)  # what lies above is for root alone
+    if os.geteuid() == 0:
+        for path in (tmp_path, job, job / jobfolder.RESULT):
+            os.chown(path, 65534, 65534)
+        os.seteuid(65534)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # as for any process of such a user
+    try:
+        for look, answer in (
+            (lambda: jobfolder.has(Path("job"), jobfolder.CLAIM), False),
+            (lambda: jobfolder.read_exit(Path("job")), None),
+            (lambda: jobfolder.cancel_reason(Path("job")), None),
+            (lambda: jobfolder.read_result(Path("job"), 1000), JobResult(raw=b"1")),
+        ):
+            Path("job").chmod(0)
+            assert look() == answer
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
 
 
 NAMES = st.sampled_from(
