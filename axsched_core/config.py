@@ -40,8 +40,8 @@ class SchedulerConfig:
     are left to the backend for `AxScheduler.resume` to find again."""
     failed_points: str = field(default="avoid", validator=in_(("avoid", "may_return")))
     """Whether the optimizer may propose the parameters of a trial again whose job failed by itself
-    (exception, exit code, signal, memory, time limit, invalid result, refused by the backend).
-    Where the machines failed, it always may."""
+    (exception, exit code, signal, memory, time limit, invalid result). Where the machines failed,
+    or the backend has refused the job, it always may."""
     tolerated_trial_failure_rate: float = field(default=0.99, validator=[ge(0), le(1)])
     """The share of failed trials, of those that have ended, above which ``run_optimization`` and
     ``finish`` stop with `FailureRateExceeded`. The default stops a run in which nothing works; 1

@@ -19,11 +19,11 @@ FAULTS_OF_THE_POINT = frozenset(
         Cause.OUT_OF_MEMORY,
         Cause.TIME_LIMIT,
         Cause.RESULT_INVALID,
-        Cause.SUBMIT_REFUSED,
     }
 )
-"""Causes that would most likely be met again with the same parameters. LOAD_ERROR is not among
-them: where the function cannot be loaded, no parameters were looked at."""
+"""Causes that would most likely be met again with the same parameters. LOAD_ERROR and
+SUBMIT_REFUSED are not among them: where the function cannot be loaded, or the image is gone, no
+parameters were looked at, and a search space that is finite would be used up."""
 
 FAULTS_BEFORE_GIVING_UP = 5
 """Exceptions in a row from one hook, outages aside, after which a runner is called broken."""

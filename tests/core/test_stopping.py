@@ -75,7 +75,8 @@ def test_what_ended_before_the_objective_was_repaired_does_not_count():
 
 @pytest.mark.parametrize("cause", Cause)
 def test_what_is_told_of_a_failure_depends_on_whose_fault_it_was(cause):
-    may_return = {Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED, Cause.LOAD_ERROR, Cause.CANCELLED}
+    may_return = {Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED, Cause.CANCELLED}
+    may_return |= {Cause.LOAD_ERROR, Cause.SUBMIT_REFUSED}
     told = OutcomeKind.FAILED if cause in may_return else OutcomeKind.ABANDONED
     assert kind_of(F, cause, "avoid") is told
     assert kind_of(F, cause, "may_return") is OutcomeKind.FAILED
