@@ -315,7 +315,7 @@ def log_name(stream: str) -> str:
 def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> bytes:
     """Up to ``limit`` bytes of a file of a job's folder from byte ``offset`` on.
 
-    None where it is missing, or is not a regular file.
+    Empty where it is missing, or is not a regular file.
     """
     try:
         with _opened(folder) as place:
@@ -325,7 +325,7 @@ def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> byte
 
 
 def read_end(folder: Path, name: str, limit: int) -> bytes:
-    """The last ``limit`` bytes of a file of a job's folder; none as in `read_part`."""
+    """The last ``limit`` bytes of a file of a job's folder; empty as in `read_part`."""
     try:
         with Folder(folder) as place:
             return place.read(name, limit, max(0, place.size(name) - limit))
