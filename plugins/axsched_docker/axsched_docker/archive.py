@@ -200,7 +200,8 @@ def unpack(pieces: Iterable[bytes], target: Folder) -> list[str]:
             continue
         name = "/".join(parts)
         try:
-            if ".." in parts or member.isdev():
+            first = PurePosixPath(member.linkname).parts if member.islnk() else ()
+            if ".." in (*parts, *first) or member.isdev():
                 left_out.append(f"{name!a}: a FIFO, a device, or no proper name")
             elif member.issym():
                 links[name] = member.linkname
@@ -209,7 +210,7 @@ def unpack(pieces: Iterable[bytes], target: Folder) -> list[str]:
             elif member.isreg():
                 _unpack_file(tar, member, target, name)
             elif member.islnk():
-                _unpack_second_name(member, target, name, links)
+                _unpack_second_name(target, name, "/".join(first[1:]), links)
         except OSError as error:
             if error.errno in DISK_TROUBLE:
                 raise
@@ -233,11 +234,8 @@ def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Folder, 
     target.set_mode(name, 0o600 | member.mode & 0o777)
 
 
-def _unpack_second_name(
-    member: tarfile.TarInfo, target: Folder, name: str, links: dict[str, str]
-) -> None:
+def _unpack_second_name(target: Folder, name: str, first: str, links: dict[str, str]) -> None:
     """A hard link: a second name of what came before."""
-    first = "/".join(PurePosixPath(member.linkname).parts[1:])
     if first in links:
         links[name] = links[first]
     elif {name, first} & set(PROTOCOL):

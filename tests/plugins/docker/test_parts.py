@@ -105,6 +105,7 @@ def unpacked(target: Path, *entries: tuple[str, bytes, str]) -> list[str]:
 def test_an_archive_writes_nowhere_else(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
+    (outside / "secret").write_text("s")
     left_out = unpacked(
         tmp_path / "in",
         ("job", tarfile.DIRTYPE, ""),
@@ -112,14 +113,16 @@ def test_an_archive_writes_nowhere_else(tmp_path: Path) -> None:
         ("job/link", tarfile.SYMTYPE, str(outside)),
         ("job/up", tarfile.SYMTYPE, "a/../../outside"),
         ("job/near", tarfile.SYMTYPE, "a"),
-        ("job/far", tarfile.LNKTYPE, "job/../../outside"),
+        ("job/far", tarfile.LNKTYPE, "job/../outside/secret"),
+        ("job/result.json", tarfile.LNKTYPE, "job/../outside/secret"),
         ("job/null", tarfile.CHRTYPE, ""),
         ("job/pipe", tarfile.FIFOTYPE, ""),
         ("job/a", tarfile.REGTYPE, "1" * 5000),
         ("job/" + "n" * 300, tarfile.REGTYPE, "x"),
     )
-    assert len(left_out) == 7
+    assert len(left_out) == 8
     assert sorted(os.listdir(tmp_path / "in")) == ["a", "near"]
+    assert (outside / "secret").stat().st_nlink == 1
     assert (tmp_path / "in" / "near").read_text() == "1" * 5000
     assert sorted(os.listdir(tmp_path)) == ["in", "outside"]
 
