@@ -872,10 +872,10 @@ class AxScheduler:
             path = self._rundir.path / "experiment.json"
             try:
                 self._engine.owner.call(lambda: self._optimizer.save(path))
-            except (AxschedError, OSError) as error:
-                log.error("The experiment could not be saved to %s: %s", path, error)
             except OptimizationTerminated:
                 log.error("There was no time left to save the experiment to %s.", path)
+            except Exception as error:  # noqa: BLE001 - it must not hide that this was interrupted
+                log.error("The experiment could not be saved to %s: %s", path, error)
             else:
                 words += f"; the experiment is saved in {path}"
         again = f"AxScheduler.resume({str(self._rundir.path)!r}).finish()"

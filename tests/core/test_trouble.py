@@ -275,6 +275,23 @@ def test_jobs_are_cancelled_at_close_whatever_the_optimizer_says(make, caplog):
     assert "close: what has changed since the last call is not written: no content" in caplog.text
 
 
+def test_ctrl_c_is_told_although_the_experiment_cannot_be_saved(make, caplog):
+    class Broken(ToyOptimizer):
+        def save(self, path):
+            if path.name == "experiment.json":
+                raise RuntimeError("no such encoder")
+            super().save(path)
+
+    runner = Stubborn(lambda r: None)
+    scheduler = make(Broken(), runner)
+    presser = press_ctrl_c(runner.polled)
+    with pytest.raises(OptimizationInterrupted, match=r"To go on: scheduler.finish\(\)"):
+        scheduler.run_optimization(max_trials=1)
+    presser.join()
+    assert "could not be saved" in caplog.text
+    assert "no such encoder" in caplog.text
+
+
 def test_two_ctrl_c_at_once_have_the_jobs_told_to_stop_all_the_same(make, monkeypatch):
     monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 30)
     polled = threading.Event()
