@@ -60,7 +60,7 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.worker import WORKER_FILE
-from axsched_core.worker.axsched_worker import JSON_LIMIT
+from axsched_core.worker.axsched_worker import JSON_LIMIT, MESSAGE_LIMIT
 
 PARAMS = "params.json"
 JOB = "job.json"
@@ -236,12 +236,22 @@ def read_json(folder: Path | Folder, name: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if ok else None
+    try:
+        ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if ok else None
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    ok = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31
+    return value if ok else None
+
+
+def _words(value: Any) -> str:
+    """A text for people: not endless, and nothing that a terminal or an encoding stumbles over."""
+    text = value[:MESSAGE_LIMIT] if isinstance(value, str) else ""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
@@ -266,12 +276,12 @@ def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
     return JobStatus(
         state,
         cause,
-        message=str(data.get("message") or ""),
+        message=_words(data.get("message")),
         exit_code=exit_code,
         signal=signal,
         started_at=_number(data.get("start")),
         ended_at=_number(data.get("end")),
-        host=str(data.get("host") or ""),
+        host=_words(data.get("host")),
     )
 
 
@@ -280,7 +290,7 @@ def read_start(folder: Path) -> JobStatus | None:
     data = read_json(folder, PID)
     if not isinstance(data, Mapping):
         return None
-    return JobStatus(JobState.RUNNING, host=str(data.get("host") or ""))
+    return JobStatus(JobState.RUNNING, host=_words(data.get("host")))
 
 
 def read_result(folder: Path, limit: int) -> JobResult | NotReady:
@@ -399,7 +409,7 @@ def taken_back_by(folder: Path) -> str | None:
     """The words of the driver that has taken the claim (see `try_claim`), so that the job never
     ran nor will; None where none has."""
     found = read_json(folder, CLAIM)
-    return str(found["by"]) if isinstance(found, Mapping) and "by" in found else None
+    return _words(found["by"]) if isinstance(found, Mapping) and "by" in found else None
 
 
 def never_ran(folder: Path) -> bool:

@@ -241,16 +241,30 @@ def owner_is_alive(folder: str) -> Optional[bool]:
         False also where nobody has claimed the job, or the driver has taken it back.
     """
     claim = _read_json(folder, "claim")
-    owner = _read_json(folder, "pid.json") or claim
-    if not isinstance(owner, dict) or "pid" not in owner:
-        if isinstance(claim, dict):
-            return False  # taken back by the driver: {"by": ...}
-        # A claim is empty for an instant between being made and being filled in.
-        try:
-            return time.time() - os.lstat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-    return is_alive(owner)
+    for owner in (_read_json(folder, "pid.json"), claim):
+        if _names_a_process(owner):
+            return is_alive(owner)
+    if isinstance(claim, dict):
+        return False  # taken back by the driver: {"by": ...}
+    # A claim is empty for an instant between being made and being filled in.
+    try:
+        return time.time() - os.lstat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+
+
+def _names_a_process(owner: Any) -> bool:
+    """False for what no `identity` can be: a job may have written anything in its place."""
+    if not isinstance(owner, dict):
+        return False
+    pid, start = owner.get("pid"), owner.get("start_time")
+    return type(pid) is int and 0 < pid < 1 << 31 and (start is None or type(start) is int)
+
+
+def _taken_back(folder: str) -> bool:
+    """True where the driver has the claim, so that the job shall never run."""
+    claim = _read_json(folder, "claim")
+    return isinstance(claim, dict) and "by" in claim
 
 
 def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
@@ -264,6 +278,8 @@ def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
             os.kill(owner["pid"], 0)
         except ProcessLookupError:
             return False
+        except PermissionError:
+            return True  # another user's
         return True
     fields = _process_stat(owner["pid"])
     return fields is not None and fields[0] != "Z" and int(fields[19]) == owner["start_time"]
@@ -319,7 +335,7 @@ def _claim(folder: str, restart: int) -> bool:
         return first
     # A requeued job may find the claim of its first start, but not the driver's: that one
     # says that the job shall never run.
-    if not first and "by" in (_read_json(folder, "claim") or {}):
+    if not first and _taken_back(folder):
         return False
     return _create(os.path.join(folder, "claim.%d" % restart), mine)
 
@@ -1391,7 +1407,9 @@ def _read_json(folder: str, name: str) -> Any:
     try:
         data = _read(folder, name, JSON_LIMIT + 1)
         return json.loads(data.decode("utf-8")) if len(data) <= JSON_LIMIT else None
-    except (FileNotFoundError, NotADirectoryError, NotAFile, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, NotAFile):
+        return None
+    except (ValueError, RecursionError):
         return None
 
 
@@ -1416,7 +1434,7 @@ def _stay(folder: str) -> int:
 
     A batch system that has forgotten a start makes another one, beside the first.
     """
-    if "by" in (_read_json(folder, "claim") or {}) or not wait_for_owner(folder):
+    if _taken_back(folder) or not wait_for_owner(folder):
         return NOT_MINE
     return NOT_MINE if _exists(folder, "exit.json") else OWNER_GONE
 

@@ -297,8 +297,9 @@ class Fleet:
             return
         folder = jobfolder.located(label, self._run_dir)
         status = jobfolder.read_exit(folder)
-        if status is None or (jobfolder.read_json(folder, jobfolder.EXIT) or {}).get("kept"):
-            return  # the container has files that are not here
+        told = jobfolder.read_json(folder, jobfolder.EXIT)
+        if status is None or not isinstance(told, dict) or told.get("kept"):
+            return  # the container may have files that are not here
         if not self._collector.keeps(str(status.cause or "")):
             self._hands.do(partial(self._collector.remove, container_name(key)))
 

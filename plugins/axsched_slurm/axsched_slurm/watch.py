@@ -292,7 +292,8 @@ def _overdue(folder: Path, patience: float) -> bool:
     job = jobfolder.read_json(folder, jobfolder.JOB)
     limit = job.get("time_limit") if isinstance(job, Mapping) else None
     age = jobfolder.age(folder, jobfolder.CLAIM)
-    return age is None or (limit is not None and age > limit + patience)
+    # The job can have written anything there meanwhile.
+    return age is None or (isinstance(limit, int | float) and age - patience > limit)
 
 
 def _cancelled(words: str) -> JobStatus:
