@@ -80,7 +80,7 @@ def test_no_reader_stumbles_over_what_a_job_has_written(tmp_path: Path, value: s
                 _read_everything(folder)
                 (folder / "pid.json").unlink()
                 _read_everything(folder)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told below
             errors.append(error)
 
     thread = threading.Thread(target=read, daemon=True)
