@@ -40,7 +40,8 @@ class Folder:
     Args:
         path: the folder.
         follow: True: the folder may be a symbolic link, made by the user. What lies in it is
-            opened without following links in any case.
+            opened without following links in any case. False: where this user's rights to their
+            own folder were taken away (by a job), they are given back.
 
     Raises:
         FileNotFoundError: there is none.
@@ -365,10 +366,15 @@ def copy_file(source: IO[bytes], target: IO[bytes]) -> None:
 
 def _open_folder(name: Path | str, dir_fd: int | None = None) -> int:
     try:
-        return os.open(name, _FOLDER, dir_fd=dir_fd)
+        descriptor = os.open(name, _FOLDER, dir_fd=dir_fd)
     except PermissionError:
         _set_mode(name, 0o700, dir_fd)  # ours, and its mode was taken away
         return os.open(name, _FOLDER, dir_fd=dir_fd)
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+        with contextlib.suppress(OSError):  # it can be read at least
+            os.fchmod(descriptor, 0o700 | stat.S_IMODE(found.st_mode))
+    return descriptor
 
 
 def _set_mode(name: Path | str, mode: int, dir_fd: int | None) -> None:

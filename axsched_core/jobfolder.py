@@ -409,7 +409,9 @@ def taken_back_by(folder: Path) -> str | None:
     """The words of the driver that has taken the claim (see `try_claim`), so that the job never
     ran nor will; None where none has."""
     found = read_json(folder, CLAIM)
-    return _words(found["by"]) if isinstance(found, Mapping) and "by" in found else None
+    if not isinstance(found, Mapping) or "by" not in found or has(folder, PID):
+        return None  # where it has begun, only the job itself can have put that there
+    return _words(found["by"])
 
 
 def never_ran(folder: Path) -> bool:

@@ -264,7 +264,8 @@ def _names_a_process(owner: Any) -> bool:
 def _taken_back(folder: str) -> bool:
     """True where the driver has the claim, so that the job shall never run."""
     claim = _read_json(folder, "claim")
-    return isinstance(claim, dict) and "by" in claim
+    # Where it has begun, only the job itself can have put that there.
+    return isinstance(claim, dict) and "by" in claim and not _exists(folder, "pid.json")
 
 
 def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:

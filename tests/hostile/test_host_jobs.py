@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +17,13 @@ from audit import paths_below_jobs
 from axsched_joblib import JobLibRunner
 from axsched_slurm import SlurmRunner
 from backends import need
-from hostile import CASES, RESULT, Case, digest, make_victim
+from hostile import CASES, RESULT, WRITE, Case, digest, make_victim
 from slurm_cluster import SlurmCluster
 
 import axsched_core
 from axsched_core import jobfolder
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import JobHandle, JobResult, JobState, NotReady, ScriptObjective
+from axsched_core.jobs import JobHandle, JobResult, JobState, JobStatus, NotReady, ScriptObjective
 from axsched_core.testing import Bench
 
 PACKAGES = [Path(one.__file__).parent for one in (axsched_core, axsched_joblib, axsched_slurm)]
@@ -108,3 +111,51 @@ def test_the_next_driver_sees_the_same_and_what_is_removed_is_the_folder(attack:
         remove_tree(folder)
         assert not os.path.lexists(folder)
     assert digest(attack.victim) == before
+
+
+# ---- what a job does to its own folder, and the run goes on --------------------------------------
+
+DROPPED = ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner")
+"""Root without these is an ordinary user as far as files are concerned."""
+MODES = {"nothing": "000", "no entering": "600", "no writing": "500"}
+
+
+def _in_words(command: str) -> JobStatus:
+    """The end of a job under joblib that has run this; for a process of its own."""
+    with tempfile.TemporaryDirectory() as place:
+        bench = Bench(JobLibRunner(1), Path(place), patience=60)
+        handle = bench.start({"x": 1}, objective=ScriptObjective(("sh", "-c", command)))
+        status = bench.wait([handle])[handle.key]
+        assert jobfolder.cancel_reason(bench.folder(handle)) is None
+        jobfolder.request_cancel(bench.folder(handle), "test")
+        bench.close()
+        return status
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_job_may_take_its_folder_s_rights_away(mode: str, killed: bool) -> None:
+    end = "kill -9 $PPID; sleep 9" if killed else "sleep 1"
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]; import test_host_jobs as t; "
+        "print(t._in_words(sys.argv[1]).state.name)"
+    )
+    command = f"{WRITE} chmod {mode} $AXSCHED_JOB_DIR; {end}"
+    dropped = DROPPED if os.geteuid() == 0 else ()
+    here = Path(__file__).parent
+    made = subprocess.run(
+        [*dropped, sys.executable, "-c", program, command, str(here), str(here.parent / "support")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert made.stdout == ("LOST\n" if killed else "SUCCEEDED\n"), made.stderr
+
+
+def test_a_job_that_has_begun_cannot_say_that_it_was_taken_back(tmp_path: Path) -> None:
+    bench = Bench(JobLibRunner(1), tmp_path, patience=60)
+    claim = """cd "$AXSCHED_JOB_DIR"; echo '{"by": "nobody"}' > claim; """
+    words = ("sh", "-c", f"{claim} sleep 1; {WRITE}")
+    handle = bench.start({"x": 1}, objective=ScriptObjective(words))
+    assert bench.wait([handle])[handle.key].state is JobState.SUCCEEDED
+    bench.close()
