@@ -167,7 +167,7 @@ class Dispatch:
         try:
             if submitted and self._config.on_exit == "cancel":
                 self._about_to_stop(submitted)
-                self._memory.flush()  # who was taken over by another driver cancels nothing
+                self._memory.flush_before_stopping()  # who was taken over cancels nothing
                 self._session.cancel(_handles(submitted), "the scheduler was dropped")
         except Exception:
             log.exception("Jobs of runner %r may run on.", self._session.info.name)
@@ -272,7 +272,7 @@ class Dispatch:
                 by_purpose.setdefault(job.purpose, []).append(record)
         self._about_to_stop(by_purpose.get(Purpose.REOPEN, ()))
         if by_purpose:
-            self._memory.flush()  # who was taken over by another driver cancels nothing
+            self._memory.flush_before_stopping()  # who was taken over cancels nothing
         for purpose, records in by_purpose.items():
             handles = _handles(records)
             send = functools.partial(self._session.cancel, handles, purpose.value)

@@ -446,7 +446,7 @@ class Engine:
         if self._failure is None:
             self._failure = error
         self._fatal = self._fatal or fatal
-        self._make_no_more()
+        self.unmade, self.to_make = self.unmade + self.to_make, 0  # the call's timeout stays
         for record in self.dispatch.undecided():
             if record.unsent:
                 self.dispatch.park(record)

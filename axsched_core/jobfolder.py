@@ -48,7 +48,7 @@ from typing import Any
 import cloudpickle
 
 from axsched_core.errors import InvalidInput
-from axsched_core.folders import Folder, NotAFile, remove_tree
+from axsched_core.folders import DISK_FULL, Folder, NotAFile, remove_tree
 from axsched_core.jobs import (
     Cause,
     FunctionObjective,
@@ -382,7 +382,18 @@ def try_claim(folder: Path, who: str) -> bool:
         FileNotFoundError: there is no such folder.
         OSError: the claim cannot be written.
     """
-    return claim(folder, {"by": who})
+    try:
+        return claim(folder, {"by": who})
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+    # An empty file takes no room. It does not say by whom, but that the job never runs is certain.
+    try:
+        with Folder(folder) as place:
+            place.create(CLAIM, b"")
+    except FileExistsError:
+        return False
+    return True
 
 
 def claim(folder: Path, content: Mapping[str, str]) -> bool:
@@ -431,5 +442,14 @@ def cancel_reason(folder: Path) -> str | None:
 
 
 def request_cancel(folder: Path, reason: str) -> None:
-    """Ask the worker that runs the job to end it."""
-    write(folder, CANCEL, reason.encode())
+    """Ask the worker that runs the job to end it.
+
+    Raises:
+        OSError: it cannot be written, not even without the reason where the disk is full.
+    """
+    try:
+        write(folder, CANCEL, reason.encode())
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        write(folder, CANCEL, b"")

@@ -10,6 +10,7 @@ from typing import Any
 
 from axsched_core import journal
 from axsched_core.errors import InvalidInput, RunLocked
+from axsched_core.folders import DISK_FULL
 from axsched_core.jobs import JobHandle
 from axsched_core.lock import RunLock
 from axsched_core.objectives import Chosen
@@ -88,6 +89,20 @@ class Memory:
             self._journal.flush()
         except OSError as error:
             raise self._unwritable(self._journal.path, error) from error
+
+    def flush_before_stopping(self) -> None:
+        """As `flush`, before jobs are stopped: that is done also where the disk is full.
+
+        Raises:
+            RunLocked: another driver has taken the run over.
+            InvalidInput: nobody can say whether one has.
+        """
+        try:
+            self.flush()
+        except InvalidInput as error:
+            if getattr(error.__cause__, "errno", None) not in DISK_FULL:
+                raise
+            log.warning("%s Jobs are stopped all the same.", error)
 
     def close(self) -> None:
         """Flush, close, and unlock; where another driver has taken over, touch nothing.

@@ -70,6 +70,8 @@ SWEEP_LIMIT = 20.0
 CLAIM_GRACE = 5.0
 """Seconds in which a new claim must have been filled in by its owner."""
 MESSAGE_LIMIT = 2000
+RESERVE = 4096
+"""Bytes of ``pid.json``: room for an ``exit.json`` where the job has filled the disk."""
 NOTES = "notes"
 """The name in a result under which anything goes."""
 JSON_LIMIT = 8 << 20
@@ -194,7 +196,7 @@ def run_here(folder: str) -> bool:
         if _exists(folder, "cancel"):
             ending = _Ending(cause="CANCELLED", message=_cancel_message(folder))
         else:
-            _write_json(folder, "pid.json", identity())
+            _write_pid(folder)
             _plain_start_method()
             with open(_open_log(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
                 ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
@@ -394,7 +396,28 @@ def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.js
     except OSError:
         words = "%s cannot be written (%s):\n%s\n" % (name, folder, traceback.format_exc())
         _note(folder, words)
-        raise
+        data["message"] = data["message"][: RESERVE // 8]  # a character may become six
+        if not _write_in_place("pid.json", folder, json.dumps(data).encode(), name):
+            raise
+
+
+def _write_in_place(old: str, folder: str, data: bytes, name: str) -> bool:
+    """Where a full disk takes no new file: use the room of one that is not needed any more."""
+    try:
+        place = _place(folder, make=True)
+        try:
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            with os.fdopen(os.open(old, flags, dir_fd=place), "wb", buffering=0) as file:
+                check_regular(os.fstat(file.fileno()), old)
+                if file.write(data) != len(data):
+                    return False
+                file.truncate()
+            os.replace(old, name, src_dir_fd=place, dst_dir_fd=place)
+        finally:
+            os.close(place)
+    except OSError:
+        return False
+    return True
 
 
 def _supervisor_trouble(folder: str, error: BaseException) -> _Ending:
@@ -464,7 +487,7 @@ class _Supervisor:
     def _supervise(self) -> _Ending:
         self._get_ready()
         _hold(self.folder)
-        _write_json(self.folder, "pid.json", identity())
+        _write_pid(self.folder)
         job = _read_json(self.folder, "job.json")
         if not isinstance(job, dict):
             raise ValueError("job.json is missing, not JSON, or longer than %d bytes" % JSON_LIMIT)
@@ -759,7 +782,7 @@ def _be_child(
             words = "this worker runs functions and scripts, not %r" % job.get("kind")
             ending = _Ending(exit_code=1, cause="LOAD_ERROR", message=words)
     except BaseException as error:  # noqa: BLE001 - it is reported to the supervisor
-        traceback.print_exc()
+        _say(traceback.format_exc(), sys.stderr)
         ending.message += ": " + _one_line(error)
     finally:
         _report(report, ending)
@@ -948,7 +971,7 @@ def _run_function(
         value = function(**parameters) if job["keywords"] else function(parameters)
         _write_result(folder, value, job["max_result_bytes"])
     except _Refused as refusal:
-        print("axsched:", refusal, file=stderr)
+        _say("axsched: %s\n" % refusal, stderr)
         code = 0 if refusal.cause == "RESULT_INVALID" else 1
         return _Ending(exit_code=code, cause=refusal.cause, message=str(refusal))
     except SystemExit as stop:
@@ -982,14 +1005,22 @@ def _ending_of_exit(stop: SystemExit, stderr: TextIO) -> _Ending:
         words = "the function called sys.exit(%d)" % stop.code
     else:
         code, words = 1, "the function called sys.exit: %s" % (stop.code,)
-        print(stop.code, file=stderr)
+        _say("%s\n" % (stop.code,), stderr)
     return _Ending(exit_code=code, cause="EXIT_CODE", message=words)
 
 
 def _print_traceback(error: BaseException, stderr: TextIO) -> None:
     # Without our own frame, which is the first.
     trace = error.__traceback__ and (error.__traceback__.tb_next or error.__traceback__)
-    traceback.print_exception(type(error), error, trace, file=stderr)
+    _say("".join(traceback.format_exception(type(error), error, trace)), stderr)
+
+
+def _say(text: str, stderr: TextIO) -> None:
+    try:
+        stderr.write(text)
+        stderr.flush()
+    except (OSError, ValueError):  # the disk is full, or the function has closed it
+        return
 
 
 def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Mapping[str, Any]]:
@@ -1133,7 +1164,10 @@ def _write_result(folder: str, value: object, limit: int) -> None:
     if len(data) > limit:
         words = "the result is %d bytes long, more than the limit of %d" % (len(data), limit)
         raise _Refused("RESULT_INVALID", words)
-    _write_bytes(folder, "result.json", data)
+    try:
+        _write_bytes(folder, "result.json", data)
+    except OSError as error:
+        raise _Refused("NODE_FAIL", "the result cannot be written: " + _one_line(error)) from error
 
 
 def _plain_result(value: object) -> Any:
@@ -1416,6 +1450,10 @@ def _read_json(folder: str, name: str) -> Any:
 
 def _write_json(folder: str, name: str, data: object) -> None:
     _write_bytes(folder, name, json.dumps(data).encode())
+
+
+def _write_pid(folder: str) -> None:
+    _write_bytes(folder, "pid.json", json.dumps(identity()).encode().ljust(RESERVE))
 
 
 def _write_bytes(folder: str, name: str, data: bytes) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from backends import need
 from hostile import make_victim
 from wall import walled_off
 
@@ -20,3 +23,14 @@ def _wall() -> Iterator[None]:
 def victim(tmp_path: Path) -> Path:
     """A tree that nothing may touch."""
     return make_victim(tmp_path / "victim")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 40 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    need("A small disk", [], "" if os.geteuid() == 0 else "mounting needs root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)

@@ -11,7 +11,6 @@ import axsched_docker
 import pytest
 from audit import paths_below_jobs
 from axsched_docker import DockerRunner
-from backends import need
 from docker_bench import DockerBench, containers, engine, make_bench
 from docker_engine import DockerEngine
 from hostile import CASES, RESULT, WRITE, Case, digest, make_victim, special
@@ -195,17 +194,6 @@ def _as_nobody(engine: DockerEngine, place: Path, command: str) -> None:
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert bench.metrics(handle) == {"loss": (0.25, None)}
     bench.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 40 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    need("A small disk", [], "" if os.geteuid() == 0 else "mounting needs root")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_files_that_do_not_fit_stay_in_the_container_and_the_result_counts(

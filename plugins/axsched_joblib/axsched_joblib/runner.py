@@ -248,7 +248,15 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
-        return {handle.key: self._cancel(handle, reason) for handle in handles}
+        outcomes, trouble = {}, None
+        for handle in handles:
+            try:
+                outcomes[handle.key] = self._cancel(handle, reason)
+            except OSError as error:  # the others are to be told all the same
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return outcomes
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
         if not _is_ours(handle) or not self._folder(handle).is_dir():

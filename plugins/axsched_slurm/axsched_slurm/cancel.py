@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from axsched_slurm import states
 from axsched_slurm.commands import CommandFailed, Commands
 from axsched_slurm.query import Row
 from axsched_slurm.watch import CANCELLED_BY, Watch
+
+_log = logging.getLogger(__name__)
 
 IDS_AT_ONCE = 200
 """Words in one command line of scancel."""
@@ -46,7 +49,10 @@ def _tell(folder: Path, reason: str) -> CancelOutcome:
     if not jobfolder.try_claim(folder, CANCELLED_BY):
         by = jobfolder.taken_back_by(folder)
         if by is None:
-            jobfolder.request_cancel(folder, reason)
+            try:
+                jobfolder.request_cancel(folder, reason)
+            except OSError as error:  # scancel ends it all the same
+                _log.warning("%s: why it is cancelled cannot be written: %s", folder, error)
         elif by != CANCELLED_BY:
             return CancelOutcome.ALREADY_ENDED
     return CancelOutcome.REQUESTED
