@@ -4,6 +4,7 @@ from axsched_core.best import Best, Point
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
+from axsched_core.retry import RetryPolicy
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
 
@@ -12,6 +13,7 @@ __all__ = [
     "AxschedError",
     "Best",
     "Point",
+    "RetryPolicy",
     "SchedulerConfig",
     "Trial",
     "TrialState",

@@ -10,15 +10,15 @@ from typing import Any
 
 import attrs
 
-from axsched_core import jobfolder
+from axsched_core import jobfolder, retry
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import JobRequest, Resources
+from axsched_core.jobs import JobRequest, Resources, ScriptObjective
 from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
 from axsched_core.rundir import RunDirectory
-from axsched_core.trials import Job, Record
+from axsched_core.trials import Job, Record, Submission
 
 
 class Attempts:
@@ -76,18 +76,18 @@ class Attempts:
     def next(self, record: Record) -> JobRequest:
         """The next attempt of a trial, its folder made and its key taken by the journal.
 
-        The same again where the outcome of its submission is unknown.
+        The same again where the outcome of its submission is unknown, or was a refusal for now.
 
         Raises:
             InvalidInput: the run directory cannot be written.
             TypeError, ValueError: JSON cannot hold its parameters.
         """
-        if record.in_doubt:
+        if record.in_doubt or record.refusals:
             return record.job.request
         if self._chosen is not None:
             self._chosen.check_complete()
         self.write_function()
-        if record.latest is not None and not record.latest.sent:
+        if record.latest is not None and record.latest.submission is Submission.UNSENT:
             # Prepared, but never sent: the objective may have changed since.
             with contextlib.suppress(OSError):
                 remove_tree(record.latest.request.folder)
@@ -96,7 +96,7 @@ class Attempts:
         number = self._numbers.get(record.index, 0) + 1
         while self._rundir.is_taken(record.index, number):
             number += 1  # a driver that was killed had made it, or salvage has put it aside
-        request = self.request(record.index, number, record.parameters)
+        request = self.request(record.index, number, record.parameters, record.grown)
         try:
             jobfolder.prepare(
                 request,
@@ -110,10 +110,27 @@ class Attempts:
         self._memory.key(record)
         return request
 
-    def request(self, index: int, attempt: int, parameters: Mapping[str, Any]) -> JobRequest:
-        """What would be submitted for this attempt; touches nothing."""
+    def request(
+        self,
+        index: int,
+        attempt: int,
+        parameters: Mapping[str, Any],
+        grown: Resources | None = None,
+    ) -> JobRequest:
+        """What would be submitted for this attempt; touches nothing.
+
+        ``grown``: what it gets at least.
+        """
         objective = self._chosen.objective if self._chosen is not None else None
         own = getattr(objective, "time_limit", None)
+        if (
+            isinstance(objective, ScriptObjective)
+            and own
+            and grown is not None
+            and grown.time_limit is not None
+        ):
+            own = max(own, grown.time_limit)
+            objective = attrs.evolve(objective, time_limit=own)
         limit = self._config.max_trial_monitoring_time
         needs: Resources = getattr(objective, "resources", Resources())
         return JobRequest(
@@ -123,7 +140,9 @@ class Attempts:
             parameters=dict(parameters),
             folder=self._rundir.job_folder(index, attempt),
             objective=objective,
-            resources=attrs.evolve(needs, time_limit=min(limit, own) if own else limit),
+            resources=retry.at_least(
+                attrs.evolve(needs, time_limit=min(limit, own) if own else limit), grown
+            ),
         )
 
     def unwritable(self, error: OSError) -> InvalidInput:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 from attrs.validators import ge, gt, in_, le, lt, optional
+
+from axsched_core import options
+from axsched_core.errors import InvalidInput
+from axsched_core.retry import RetryPolicy
+
+
+def _policy(given: RetryPolicy | Mapping[str, Any]) -> RetryPolicy:
+    try:
+        return options.build(RetryPolicy, given, "'retry'")
+    except InvalidInput as error:
+        raise ValueError(str(error).rstrip(".")) from error
 
 
 @frozen
@@ -38,6 +51,9 @@ class SchedulerConfig:
     """What becomes of running jobs when the driver stops in good order (Ctrl-C, SIGTERM,
     SIGHUP, ``close``, the program's end): they are cancelled and their trials stay open, or they
     are left to the backend for `AxScheduler.resume` to find again."""
+    retry: RetryPolicy = field(factory=RetryPolicy, converter=_policy)
+    """How often a trial is tried again after which cause, and how long refusals for now are waited
+    out; also a mapping with the keys of `RetryPolicy`."""
     failed_points: str = field(default="avoid", validator=in_(("avoid", "may_return")))
     """Whether the optimizer may propose the parameters of a trial again whose job failed by itself
     (exception, exit code, signal, memory, time limit, invalid result). Where the machines failed,

@@ -11,11 +11,12 @@ import functools
 import json
 import logging
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from axsched_core import jobfolder, policies
+from axsched_core import jobfolder, policies, retry
 from axsched_core.attempts import Attempts
 from axsched_core.backend import Backend
 from axsched_core.config import SchedulerConfig
@@ -23,6 +24,7 @@ from axsched_core.errors import AxschedError, InvalidInput, RunnerError
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import (
     CancelOutcome,
+    Capability,
     Cause,
     Event,
     JobHandle,
@@ -38,7 +40,7 @@ from axsched_core.memory import Memory
 from axsched_core.results import NOTES, InvalidResult, Result, read_result, warn_of_dropped
 from axsched_core.rundir import RunDirectory
 from axsched_core.session import RunnerSession
-from axsched_core.trials import Job, Purpose, Record, Stage, TrialState
+from axsched_core.trials import Job, Purpose, Record, Stage, Submission, TrialState
 
 log = logging.getLogger("axsched")
 
@@ -117,6 +119,7 @@ class Dispatch:
                 continue  # it was cancelled while the call was being prepared
             assert record.index not in self.active, f"trial {record.index} is on the way"
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
+            record.refusals, record.not_before = 0, 0.0
             self.active[record.index] = record
 
     def woken(self, key: str) -> None:
@@ -313,17 +316,19 @@ class Dispatch:
             job.purpose, job.cancel_sent, job.cancel_since = None, False, None
             self._left.add(record.index)
         else:
-            self._cancelled(record, message)
+            self._cancelled(record, message, gone=False)
 
-    def _cancelled(self, record: Record, message: str) -> None:
-        """The job is over because it was cancelled: what that means depends on by whom."""
+    def _cancelled(self, record: Record, message: str, *, gone: bool = True) -> None:
+        """The job is over because it was cancelled: what that means depends on by whom.
+
+        ``gone``: it is certain to have ended, so that another one may follow.
+        """
         job = record.job
         # It may have been stopped in an earlier call, or by a driver that has died since.
         purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
-            record.excused += 1
             if self.halted is None:
                 # It has ended in a later call than the one that was interrupted: go on with it.
                 self._forget(record)
@@ -333,7 +338,7 @@ class Dispatch:
         elif purpose is Purpose.TIME_LIMIT:
             limit = job.request.resources.time_limit
             words = f"ran longer than its limit of {limit:g} s"
-            self._decide(record, TrialState.FAILED, Cause.TIME_LIMIT, words)
+            self._failed(record, Cause.TIME_LIMIT, words, again=gone)
         else:
             words = purpose.value if purpose else (message or "cancelled on the backend")
             self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, words)
@@ -371,8 +376,9 @@ class Dispatch:
             self._cannot_stop(record)
             return
         record.orphaned = False
-        record.job.handle = JobHandle(record.job.request.key)
-        record.excused += certain
+        record.job.submission = Submission.REFUSED
+        if not certain:
+            record.ended.append(retry.Ended(Cause.LOST, record.job.request.resources))
         if record.job.purpose is not None:
             self._cancelled(record, "")
         elif not certain and self._config.on_unknown == "fail":
@@ -398,13 +404,14 @@ class Dispatch:
             return
         self._memory.flush()  # the keys are on disk before anybody may have the jobs
         for record in ready:
-            record.job.sent = True
+            record.job.submission = Submission.IN_DOUBT
         answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
         if answers is None:
             return
+        jitter = random.random()  # one for all: who was refused together is submitted together
         for record, answer in zip(ready, answers, strict=True):
             if isinstance(answer, SubmitError):
-                self._refused(record, answer, now)
+                self._refused(record, answer, now, jitter)
             else:
                 self._accepted(record, answer)
         self._last_submission = now
@@ -448,7 +455,9 @@ class Dispatch:
 
     def _accepted(self, record: Record, handle: JobHandle) -> None:
         job = record.job
-        job.handle, record.stage, record.reopened = handle, Stage.SUBMITTED, False
+        job.handle, job.submission = handle, Submission.ACCEPTED
+        record.stage, record.reopened = Stage.SUBMITTED, False
+        record.refusals, record.message = 0, ""
         self._memory.handle(record, handle)
         self.annotations[record.index] = self.mark(record)
         self._emit("job_submitted", record)
@@ -467,18 +476,32 @@ class Dispatch:
             "folder": str(job.request.folder),
         }
 
-    def _refused(self, record: Record, error: SubmitError, now: float) -> None:
+    def _refused(self, record: Record, error: SubmitError, now: float, jitter: float) -> None:
         job = record.job
-        job.handle = JobHandle(job.request.key)  # the outcome is known: there is no such job
+        job.submission = Submission.REFUSED
         if job.purpose is not None:
             self._cancelled(record, error.message)
-        elif error.transient and record.attempts < policies.MAX_ATTEMPTS:
-            record.not_before = now + policies.pause_after_trouble(
-                record.attempts, self._config.monitoring_interval
-            )
-            self._emit("job_retried", record, message=f"refused for now: {error.message}")
+        elif error.transient:
+            self._wait(record, error.message, now, jitter)
         else:
             self._decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, error.message)
+
+    def _wait(self, record: Record, why: str, now: float, jitter: float) -> None:
+        """The backend has refused a job for now, which is no attempt: submit it again later."""
+        if not record.refusals:
+            record.refused_since = now
+        record.refusals += 1
+        waited = now - record.refused_since
+        pause = retry.patience(self._config.retry, record.refusals, waited, jitter)
+        if pause is None:
+            words = f"{why} (refused for {waited:.3g} s)"
+            self._decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, words)
+            return
+        words = f"refused for now: {why}"
+        if record.message != words:
+            log.warning("Trial %d: %s; it waits.", record.index, words)
+        record.message, record.not_before = words, now + pause
+        self._emit("job_waiting", record, message=words)
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now."""
@@ -545,7 +568,7 @@ class Dispatch:
         if status.state is JobState.LOST:
             # If it only seems to be lost, its claim keeps it from ever starting beside the next.
             self._claim(record, "given up as lost")
-        if job.purpose is Purpose.TIME_LIMIT and policies.machines_failed(status):
+        if job.purpose is Purpose.TIME_LIMIT and retry.machines_failed(status):
             job.purpose = None  # its machine has died, and with it who keeps the limit there
         if job.purpose is Purpose.CLOSED:
             self.retire(record)
@@ -554,17 +577,12 @@ class Dispatch:
             job.result_due, job.next_fetch = now + self._session.info.result_grace, now
         elif status.state is JobState.CANCELLED or job.purpose is not None or job.stopping:
             self._cancelled(record, status.message)
-        elif policies.tried_again(status, self._counted(record)):
-            record.stage, record.state = Stage.WAITING, TrialState.QUEUED
-            words = status.message or status.backend_state or status.state.value
-            log.warning("Trial %d: %s; it is tried again.", record.index, words)
-            self._emit("job_retried", record, message=words)
         else:
             cause = status.cause
-            if status.state is JobState.LOST:
-                cause = cause or Cause.LOST
+            if status.state is JobState.LOST and cause not in retry.FAULTS_OF_THE_MACHINES:
+                cause = Cause.LOST
             words = status.message or status.backend_state or status.state.value
-            self._decide(record, TrialState.FAILED, cause, words)
+            self._failed(record, cause, words)
 
     def _claim(self, record: Record, why: str) -> bool:
         """See to it that a job which has not begun never will; True where that is certain."""
@@ -575,12 +593,42 @@ class Dispatch:
         except OSError as error:
             raise self.attempts.unwritable(error) from error
 
-    def _counted(self, record: Record) -> int:
-        """How many attempts of a trial speak against it."""
-        job = record.job
-        if job.inherited and job.request.objective and jobfolder.never_ran(job.request.folder):
-            record.excused += 1
-        return record.attempts - record.excused
+    def _failed(
+        self, record: Record, cause: Cause | None, words: str, *, again: bool = True
+    ) -> None:
+        """An attempt has failed: the trial gets another one, or fails too.
+
+        ``again``: another one may begin; False: this one may still run.
+        """
+        request = record.job.request
+        never_began = (
+            record.job.inherited
+            and cause in retry.FAULTS_OF_THE_MACHINES
+            and request.objective is not None
+            and jobfolder.never_ran(request.folder)
+        )
+        verdict: retry.Again | retry.Stop = retry.Stop()
+        if never_began:  # because its driver died: that is no attempt
+            verdict = retry.Again(0.0, request.resources)
+        else:
+            record.ended.append(retry.Ended(cause, request.resources))
+            if again:
+                verdict = retry.verdict(
+                    self._config.retry,
+                    record.ended,
+                    resizable=self._session.can(Capability.RESOURCES),
+                    jitter=random.random(),
+                )
+        if isinstance(verdict, retry.Stop):
+            why = f" (not tried again: {verdict.reason})" if verdict.reason else ""
+            self._decide(record, TrialState.FAILED, cause, words + why)
+            return
+        record.stage, record.state, record.message = Stage.WAITING, TrialState.QUEUED, words
+        record.not_before = time.monotonic() + verdict.pause
+        if verdict.resources != request.resources:
+            record.grown = verdict.resources
+        log.warning("Trial %d: %s; it is tried again.", record.index, words)
+        self._emit("job_retried", record, message=words)
 
     def _fetch(self, now: float) -> None:
         waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
@@ -605,7 +653,7 @@ class Dispatch:
                 self._settle_without(record, "it had no result yet")
             elif now >= job.result_due:
                 words = f"the job ended well but left no result ({result.reason or 'none found'})"
-                self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, words)
+                self._failed(record, Cause.RESULT_INVALID, words)
             else:
                 job.next_fetch = min(job.result_due, now + policies.FETCH_INTERVAL)
             return
@@ -617,7 +665,7 @@ class Dispatch:
                 limit=self._config.max_result_bytes,
             )
         except InvalidResult as error:
-            self._decide(record, TrialState.FAILED, Cause.RESULT_INVALID, str(error))
+            self._failed(record, Cause.RESULT_INVALID, str(error), again=job.purpose is None)
             return
         record.results = found.metrics
         self.take_notes(record, found)

@@ -236,7 +236,9 @@ class SubmitError:
     message: str
     """The backend's own words."""
     transient: bool = False
-    """True: the same job may be accepted later (a full queue); it is tried again."""
+    """True: the same job may be accepted later (a full queue). Its request comes again, under the
+    same key, after pauses that grow to a minute; that is no attempt of the trial's. False: the
+    trial fails with these words."""
 
 
 @frozen
@@ -318,8 +320,10 @@ class Event:
     """Something that happened; given to observers."""
 
     kind: str
-    """``run_started``, ``trial_created``, ``job_submitted``, ``job_state``, ``job_retried``,
-    ``trial_ended``, ``backend_trouble``, ``backend_recovered``, ``message`` or ``run_ended``."""
+    """``run_started``, ``trial_created``, ``job_submitted``, ``job_state``, ``job_retried`` (an
+    attempt has failed and another one follows), ``job_waiting`` (a job was refused for now, each
+    time), ``trial_ended``, ``backend_trouble``, ``backend_recovered``, ``message`` or
+    ``run_ended``."""
     time: float
     """Seconds since the epoch."""
     trial_index: int | None = None

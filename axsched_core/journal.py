@@ -24,7 +24,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from attrs import define, field, frozen
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput, JournalDamaged
-from axsched_core.jobs import Cause, JobHandle, Metrics, Parameters
+from axsched_core.jobs import Cause, JobHandle, Metrics, Parameters, Resources
 
 FORMAT = 1
 NAME = "journal.jsonl"
@@ -115,7 +115,10 @@ class TrialMemory:
     attempts: int = 0
     number: int = 0
     """Of the last attempt: some may have been passed over."""
-    excused: int = 0
+    ended: list[Cause | None] = field(factory=list)
+    """The causes of the attempts before the last that count."""
+    grown: Resources | None = None
+    """As `Record.grown`, for the last attempt."""
     key: str | None = None
     """Of the last job; None where there was none."""
     handle: JobHandle | None = None
@@ -188,9 +191,18 @@ class _Reader:
         self.trials[i] = TrialMemory(i, p, o)
         self.to_make = max(0, self.to_make - counted)  # a batch's trials are of no call
 
-    def _key(self, i: int, n: int, key: str, x: int = 0) -> None:
+    def _key(
+        self,
+        i: int,
+        n: int,
+        key: str,
+        ended: Sequence[str | None] = (),
+        grown: tuple[int | None, float | None] | None = None,
+    ) -> None:
         trial = self.trials[i]
-        trial.excused = x
+        trial.ended = [Cause(cause) if cause else None for cause in ended]
+        if grown is not None:
+            trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])
         if n != trial.number:  # else it was prepared, not sent, and prepared again
             trial.attempts += 1
         trial.number, trial.key, trial.handle = n, key, None

@@ -175,9 +175,13 @@ class Memory:
 
     def key(self, record: Record) -> None:
         """A job is about to be submitted."""
-        excused = {"x": record.excused} if record.excused else {}
+        more: dict[str, Any] = {}
+        if record.ended:
+            more["ended"] = [one.cause for one in record.ended]
+        if record.grown is not None:
+            more["grown"] = [record.grown.memory_bytes, record.grown.time_limit]
         key = record.job.request.key
-        self._add("key", i=record.index, n=record.job.request.attempt, key=key, **excused)
+        self._add("key", i=record.index, n=record.job.request.attempt, key=key, **more)
 
     def handle(self, record: Record, handle: JobHandle) -> None:
         """The backend has it."""

@@ -1,15 +1,10 @@
-"""Decisions that are not the loop's: which jobs are tried again, and how long to wait."""
+"""Decisions that are not the loop's: how long to wait. Which jobs are tried again: `retry`."""
 
 from __future__ import annotations
 
 import random
 
-from axsched_core.jobs import Cause, JobState, JobStatus
-
-MAX_ATTEMPTS = 3
-"""Jobs a trial may have in all."""
-
-FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
+from axsched_core.jobs import Cause
 
 FAULTS_OF_THE_POINT = frozenset(
     {
@@ -62,16 +57,6 @@ QUICK_LOOK_INTERVAL = 0.05
 """The same soon after a job was submitted."""
 LOOKS_PER_SECOND = 1000
 """Folders. So many looks are nothing to a local disk, and bearable to a shared one."""
-
-
-def tried_again(status: JobStatus, attempt: int) -> bool:
-    """True where a new attempt may help: the machines failed, not the objective."""
-    return attempt < MAX_ATTEMPTS and machines_failed(status)
-
-
-def machines_failed(status: JobStatus) -> bool:
-    """True where a job has ended through no fault of its own."""
-    return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
 
 
 def pause_between_looks(since: float, jobs: int) -> float:

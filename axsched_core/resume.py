@@ -21,8 +21,9 @@ from axsched_core.objectives import Chosen
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.outcomes import kind_of
+from axsched_core.retry import Ended
 from axsched_core.rundir import RunDirectory
-from axsched_core.trials import Job, Record, Stage, TrialState
+from axsched_core.trials import Job, Record, Stage, Submission, TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler
@@ -250,13 +251,18 @@ def _replayed(trial: TrialMemory, failed_points: str) -> OutcomeKind | None:
 def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
     """The record of a trial of the last driver; what is on the way goes to ``dispatch``."""
     record = Record(
-        memory.index, memory.parameters, attempts=memory.attempts, excused=memory.excused
+        memory.index,
+        memory.parameters,
+        attempts=memory.attempts,
+        ended=[Ended(cause) for cause in memory.ended],
+        grown=memory.grown,
     )
     if memory.key is not None:
-        request = dispatch.attempts.request(memory.index, memory.number, memory.parameters)
-        record.latest = Job(
-            request, memory.handle, sent=True, inherited=True, stopping=memory.stopping
+        request = dispatch.attempts.request(
+            memory.index, memory.number, memory.parameters, memory.grown
         )
+        known = Submission.IN_DOUBT if memory.handle is None else Submission.ACCEPTED
+        record.latest = Job(request, memory.handle, known, inherited=True, stopping=memory.stopping)
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from axsched_core import policies
+from axsched_core import retry
 from axsched_core.trials import Record, TrialState
 
 
@@ -46,4 +46,4 @@ def verdict(
 
 
 def _failed(record: Record) -> bool:
-    return record.state is TrialState.FAILED and record.cause not in policies.FAULTS_OF_THE_MACHINES
+    return record.state is TrialState.FAILED and record.cause not in retry.FAULTS_OF_THE_MACHINES

@@ -18,7 +18,9 @@ from axsched_core.jobs import (
     JobStatus,
     Metrics,
     Parameters,
+    Resources,
 )
+from axsched_core.retry import Ended
 
 
 class TrialState(enum.StrEnum):
@@ -51,7 +53,7 @@ class Trial:
     cause: Cause | None = None
     """Why it failed or was cancelled."""
     message: str = ""
-    """The same in words."""
+    """The same in words; of a trial that waits for another attempt, why it waits."""
     results: Metrics | None = None
     """Metric -> (mean, sem); None until the result was read and found valid."""
     notes: Any = None
@@ -84,14 +86,23 @@ class Stage(enum.Enum):
     ENDED = "over"
 
 
+class Submission(enum.Enum):
+    """What is known of a job's submission."""
+
+    UNSENT = "prepared; the runner has not heard of it"
+    IN_DOUBT = "given to the runner; nobody knows whether the backend took it"
+    ACCEPTED = "the backend has it, or had it"
+    REFUSED = "the backend does not have it"
+
+
 @define(eq=False)
 class Job:
     """One attempt, with what the engine knows of it. Times are `time.monotonic` seconds."""
 
     request: JobRequest
     handle: JobHandle | None = None
-    sent: bool = False
-    """True once `axsched_submit` was called with it, whatever came of that."""
+    """The runner's, once the job is `Submission.ACCEPTED`."""
+    submission: Submission = Submission.UNSENT
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     running_since: float | None = None
     result_due: float = 0.0
@@ -119,8 +130,15 @@ class Record:
     latest: Job | None = None
     """Its last job; None where it never had one."""
     attempts: int = 0
-    excused: int = 0
-    """Attempts that do not count, because their driver died before they began."""
+    ended: list[Ended] = field(factory=list)
+    """The attempts that have failed and count: not those that Ctrl-C has stopped, that were refused
+    for now, or whose driver died before they began."""
+    grown: Resources | None = None
+    """What the next attempt gets at least; None: what the objective says."""
+    refusals: int = 0
+    """How often its job was refused for now, in a row."""
+    refused_since: float = 0.0
+    """Since when, where it was. It is submitted again under the same key."""
     not_before: float = 0.0
     """The next job is not submitted before this moment."""
     state: TrialState = TrialState.CANDIDATE
@@ -145,7 +163,7 @@ class Record:
     @property
     def in_doubt(self) -> bool:
         """True where a job was submitted and nobody knows whether the backend took it."""
-        return self.latest is not None and self.latest.sent and self.latest.handle is None
+        return self.latest is not None and self.latest.submission is Submission.IN_DOUBT
 
     @property
     def unsent(self) -> bool:

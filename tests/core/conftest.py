@@ -47,6 +47,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
             "job_output_dir": tmp_path / "out",
             "monitoring_interval": 0.05,
             "progress": False,
+            "retry": {"pause": 0.01},
             **config,
         }
         optimizer = ToyOptimizer() if optimizer is None else optimizer

@@ -345,15 +345,14 @@ def test_a_broken_runner_ends_the_run_with_words(make):
     assert scheduler.wait_for_completed_trials()[0].state is TrialState.SUCCEEDED
 
 
-@pytest.mark.parametrize("transient", [True, False])
-def test_refused_submissions(make, transient):
+def test_refused_submissions(make):
     runner = ToyRunner()
     tries: list[int] = []
 
     def refuse(request):
         if request.trial_index == 0:
             tries.append(request.attempt)
-            return SubmitError("no such partition", transient=transient)
+            return SubmitError("no such partition")
         return None
 
     runner.on_submit = refuse
@@ -362,7 +361,7 @@ def test_refused_submissions(make, transient):
     trial = scheduler.trials[0]
     assert (trial.state, trial.cause) == (TrialState.FAILED, Cause.SUBMIT_REFUSED)
     assert trial.message == "no such partition"
-    assert tries == ([1, 2, 3] if transient else [1])
+    assert tries == [1]
     assert scheduler.trials[1].state is TrialState.SUCCEEDED
 
 

@@ -22,11 +22,13 @@ from axsched_core.jobs import (
     JobHandle,
     JobRequest,
     Objective,
+    Resources,
     ScriptObjective,
 )
 from axsched_core.journal import Journal, TrialMemory
 from axsched_core.memory import Memory
 from axsched_core.objectives import Chosen
+from axsched_core.retry import Ended
 from axsched_core.trials import Job, Record, TrialState
 
 RUN = {"run_id": "0123456789", "runner": "toy"}
@@ -83,7 +85,8 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     made.state, made.results = TrialState.SUCCEEDED, {"loss": (1 / 3, None), "time": (2.0, 0.5)}
     memory.outcome(made)
 
-    again = with_job(record(1, excused=1), 2, tmp_path)
+    again = with_job(record(1, ended=[Ended(Cause.LOST), Ended(None)]), 2, tmp_path)
+    again.grown = Resources(memory_bytes=2 << 30, time_limit=1.5)
     memory.trial(again, None, counted=False)
     memory.key(again)
     memory.opened_again(again)
@@ -126,7 +129,15 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             results={"loss": (1 / 3, None), "time": (2.0, 0.5)},
             past=True,
         ),
-        1: TrialMemory(1, p, None, attempts=1, number=2, excused=1),
+        1: TrialMemory(
+            1,
+            p,
+            None,
+            attempts=1,
+            number=2,
+            ended=[Cause.LOST, None],
+            grown=Resources(memory_bytes=2 << 30, time_limit=1.5),
+        ),
         2: TrialMemory(
             2,
             p,

@@ -200,6 +200,7 @@ class Driver:
             "monitoring_interval": 1e-6,
             "progress": False,
             "max_parallelism": 3,
+            "retry": {"pause": 1e-6},
             **self.config,
         }
         self.scheduler = AxScheduler(WorldOptimizer(self.world), self._runner(self.world), config)

@@ -28,6 +28,7 @@ from axsched_core.errors import (
     RunnerError,
 )
 from axsched_core.outcomes import kind_of
+from axsched_core.trials import Submission
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 SMALL = strategies.integers(1, 3)
@@ -209,7 +210,12 @@ class Machine(RuleBasedStateMachine):
             assert (read.state or "") == (record.state.value if record.state.ended else "")
             assert read.results == record.results
             job = record.latest
-            if job is not None and job.sent and not record.state.ended and not record.reopened:
+            if (
+                job is not None
+                and job.submission is not Submission.UNSENT
+                and not record.state.ended
+                and not record.reopened
+            ):
                 assert read.key == job.request.key
                 assert read.number == job.request.attempt
                 assert read.attempts == record.attempts

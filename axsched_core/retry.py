@@ -1,0 +1,194 @@
+"""Is a trial tried again whose job has ended, or was refused for now? Verdicts, without a clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import ge, gt, lt, optional
+
+from axsched_core import options
+from axsched_core.errors import did_you_mean
+from axsched_core.jobs import Cause, JobState, JobStatus, Resources
+
+FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
+
+ATTEMPTS: Mapping[Cause, int] = dict.fromkeys(sorted(FAULTS_OF_THE_MACHINES), 3)
+"""What `RetryPolicy.attempts` says of causes that are not named; once for all others."""
+
+_NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED})
+"""Somebody has wished it, or the backend has said that it will never take the job."""
+
+
+def _attempts(given: Mapping[Cause | str, int]) -> dict[Cause, int]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"'attempts' must be a mapping from cause to number, not {given!r}")
+    known = [cause.value for cause in Cause if cause not in _NEVER]
+    found = dict(ATTEMPTS)
+    for name, number in given.items():
+        if name not in known:
+            raise ValueError(
+                f"'attempts': {name!r} is no cause after which a trial can be tried again."
+                f"{did_you_mean(str(name), known)} There are {', '.join(known)}"
+            )
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"'attempts': {name} must be a whole number from 1, not {number!r}")
+        found[Cause(name)] = number
+    return found
+
+
+def _size(given: Any) -> int | None:
+    return None if given is None else options.size(given)
+
+
+@frozen
+class RetryPolicy:
+    """How often a trial is tried again, for which cause, after what pause, with what resources.
+
+    The setting ``retry`` of `SchedulerConfig`; also a mapping with these keys.
+    """
+
+    attempts: Mapping[Cause, int] = field(factory=dict, converter=_attempts)
+    """Cause -> how many attempts of a trial may end so. Causes that are not named keep the
+    default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. The faults of the
+    machines (these three) together are no more than the largest of their numbers. CANCELLED and
+    SUBMIT_REFUSED are final."""
+    pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
+    """Seconds before the first new attempt, or after the first refusal for now; doubled each
+    time. The real pause is between half of it and all of it, at random."""
+    max_pause: float = field(default=60.0, validator=[gt(0), lt(math.inf)])
+    """Seconds; no pause is longer."""
+    memory_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
+    """After OUT_OF_MEMORY the next attempt gets so many times the memory of the last one. Where it
+    cannot get more (the runner has no ``resources``, no memory was asked for, `max_memory` is
+    reached), the trial fails; with 1 it is tried again with the same memory."""
+    max_memory: int | None = field(default=None, converter=_size)
+    """Bytes, or a text like ``"64G"``: what a new attempt gets at most. None: no limit."""
+    time_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
+    """The same for the time limit, after TIME_LIMIT, with any runner: the core keeps the limit
+    too. May lead beyond ``max_trial_monitoring_time``."""
+    max_time: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds: the time limit that a new attempt gets at most. None: no limit."""
+    max_refusal_time: float | None = field(default=None, validator=optional(ge(0)))
+    """Seconds that a trial whose job is refused for now waits for its job to be taken; then it
+    fails with SUBMIT_REFUSED. None: as long as the run goes on. Counted anew after a resume."""
+
+
+@frozen
+class Ended:
+    """An attempt that has failed, and counts."""
+
+    cause: Cause | None
+    resources: Resources = field(factory=Resources)
+    """What it had; of the last attempt alone it matters."""
+
+
+@frozen
+class Again:
+    """The trial gets another attempt."""
+
+    pause: float
+    """Seconds until then."""
+    resources: Resources
+    """What the attempt gets at least."""
+
+
+@frozen
+class Stop:
+    """The trial has failed."""
+
+    reason: str = ""
+    """Why it is not tried again, where the cause alone does not say so."""
+
+
+def verdict(
+    policy: RetryPolicy, ended: Sequence[Ended], *, resizable: bool, jitter: float = 1.0
+) -> Again | Stop:
+    """Say what follows an attempt that has failed.
+
+    Args:
+        policy: the setting.
+        ended: all attempts of the trial that have failed and count, the last one last.
+        resizable: the runner gives each job the memory that its request says.
+        jitter: from 0 to 1; where between half of the pause and all of it the pause lies.
+    """
+    last = ended[-1]
+    if last.cause is None:
+        return Stop()
+    if sum(one.cause is last.cause for one in ended) >= policy.attempts.get(last.cause, 1):
+        return Stop()
+    times = [one for one in ended if one.cause is last.cause]
+    if last.cause in FAULTS_OF_THE_MACHINES:
+        times = [one for one in ended if one.cause in FAULTS_OF_THE_MACHINES]
+        if len(times) >= max(policy.attempts[cause] for cause in FAULTS_OF_THE_MACHINES):
+            return Stop()
+    resources = last.resources
+    if last.cause is Cause.OUT_OF_MEMORY and policy.memory_factor > 1:
+        had = resources.memory_bytes
+        if not resizable:
+            return Stop("this runner cannot give a job more memory")
+        if had is None:
+            return Stop("the objective names no memory, of which it could get more")
+        memory = _more(had, policy.memory_factor, policy.max_memory)
+        if memory is None:
+            return Stop("it had max_memory")
+        resources = attrs.evolve(resources, memory_bytes=math.ceil(memory))
+    if last.cause is Cause.TIME_LIMIT and policy.time_factor > 1:
+        limit = resources.time_limit
+        longer = None if limit is None else _more(limit, policy.time_factor, policy.max_time)
+        if longer is None:
+            return Stop("it had max_time" if limit is not None else "its limit is not the core's")
+        resources = attrs.evolve(resources, time_limit=longer)
+    return Again(_pause(policy, len(times), jitter), resources)
+
+
+def patience(
+    policy: RetryPolicy, refusals: int, waited: float, jitter: float = 1.0
+) -> float | None:
+    """Seconds until a job that was refused for now is submitted again; None: never.
+
+    Args:
+        policy: the setting.
+        refusals: how often it was refused in a row, from 1.
+        waited: seconds since the first of these refusals.
+        jitter: as for `verdict`.
+    """
+    pause = _pause(policy, refusals, jitter)
+    if policy.max_refusal_time is None:
+        return pause
+    left = policy.max_refusal_time - waited
+    return min(pause, left) if left > 0 else None  # it is tried once more when the time is up
+
+
+def at_least(resources: Resources, grown: Resources | None) -> Resources:
+    """``resources``, with the memory and time of ``grown`` where these are more."""
+    if grown is None:
+        return resources
+    return attrs.evolve(
+        resources,
+        memory_bytes=_larger(resources.memory_bytes, grown.memory_bytes),
+        time_limit=_larger(resources.time_limit, grown.time_limit),
+    )
+
+
+def machines_failed(status: JobStatus) -> bool:
+    """True where a job has ended through no fault of its own."""
+    return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
+
+
+def _pause(policy: RetryPolicy, times: int, jitter: float) -> float:
+    # From 2**60 on it is the greatest pause in any case, and a float has its limits.
+    longest = min(policy.max_pause, policy.pause * 2.0 ** min(times - 1, 60))
+    return longest * (1 + jitter) / 2
+
+
+def _more(had: float, factor: float, most: float | None) -> float | None:
+    wanted = had * factor if most is None else min(had * factor, most)
+    return wanted if wanted > had and math.isfinite(wanted) else None
+
+
+def _larger(a: Any, b: Any) -> Any:
+    return max((n for n in (a, b) if n is not None), default=None)
