@@ -1,19 +1,19 @@
 """One scheduler's typed view of its runner: a plugin manager of its own, one method a hook.
 
-pluggy returns whatever a plugin returned; here it is checked against the contract, so that
-the engine can rely on it.
+pluggy returns whatever a plugin returned; here it is checked against the contract, down to the
+fields (`answers`), so that the engine can rely on it.
 """
 
 from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import ItemsView, Mapping, Sequence, Set
+from typing import Any
 
 import pluggy
 
-from axsched_core import plugins
+from axsched_core import answers, plugins
 from axsched_core.errors import ContractError, RunnerError
 from axsched_core.hookspecs import PROJECT, REQUIRED_HOOKS, ObserverSpec, RunnerSpec, hook_names
 from axsched_core.jobs import (
@@ -32,7 +32,6 @@ from axsched_core.jobs import (
 )
 
 log = logging.getLogger("axsched")
-V = TypeVar("V")
 
 # Runners that an open session holds, by id; a session that is collected lets go of its own.
 _held: weakref.WeakValueDictionary[int, RunnerSession] = weakref.WeakValueDictionary()
@@ -116,20 +115,18 @@ class RunnerSession:
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
         """Call ``axsched_submit``; as many answers as requests, in order, keys checked."""
-        answers = self._required("axsched_submit", requests=requests)
-        if not isinstance(answers, Sequence) or len(answers) != len(requests):
-            raise self._broken("axsched_submit", f"{len(requests)} answers", answers)
-        for request, answer in zip(requests, answers, strict=True):
-            if isinstance(answer, JobHandle):
-                if answer.key != request.key:
-                    raise self._broken("axsched_submit", f"a handle for {request.key}", answer)
-            elif not isinstance(answer, SubmitError):
-                raise self._broken("axsched_submit", "JobHandle or SubmitError", answer)
-        return list(answers)
+        hook = "axsched_submit"
+        given = self._required(hook, requests=requests)
+        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(requests):
+            raise self._broken(hook, f"{len(requests)} answers", given)
+        for request, answer in zip(requests, given, strict=True):
+            what = answers.wrong(answer, (JobHandle, SubmitError), request.key)
+            self._check(hook, what, request.key)
+        return list(given)
 
     def poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         """Call ``axsched_poll``."""
-        return self._by_key("axsched_poll", JobStatus, handles)
+        return self._by_key("axsched_poll", (JobStatus,), handles)
 
     def fetch_results(self, handles: Sequence[JobHandle]) -> dict[str, JobResult | NotReady]:
         """Call ``axsched_fetch_results``."""
@@ -138,7 +135,7 @@ class RunnerSession:
 
     def cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
         """Call ``axsched_cancel``."""
-        return self._by_key("axsched_cancel", CancelOutcome, handles, reason=reason)
+        return self._by_key("axsched_cancel", (CancelOutcome,), handles, reason=reason)
 
     def close(self, wait: bool) -> None:
         """Call ``axsched_close``, then let go of the runner."""
@@ -150,43 +147,42 @@ class RunnerSession:
     def capacity(self) -> int | None:
         """Call ``axsched_capacity``; None where the runner cannot say."""
         free = self._manager.hook.axsched_capacity()
-        if free is not None and (isinstance(free, bool) or not isinstance(free, int)):
-            raise self._broken("axsched_capacity", "an int or None", free)
+        self._check("axsched_capacity", answers.broken(free, answers.CAPACITY))
         return None if free is None else max(0, free)
 
     def reattach(self, requests: Sequence[JobRequest]) -> dict[str, JobHandle | NotSubmitted]:
         """Call ``axsched_reattach``; empty where the runner cannot."""
-        found = self._manager.hook.axsched_reattach(requests=requests) or {}
-        asked = {request.key for request in requests}
-        for key, value in found.items():
-            right_key = not isinstance(value, JobHandle) or value.key == key
-            if not isinstance(value, JobHandle | NotSubmitted) or not right_key:
-                raise self._broken("axsched_reattach", f"a handle or NotSubmitted for {key}", value)
-        return {key: value for key, value in found.items() if key in asked}
+        found = self._manager.hook.axsched_reattach(requests=requests)
+        kinds = (JobHandle, NotSubmitted)
+        return self._of_jobs("axsched_reattach", kinds, found, {r.key for r in requests})
 
     def read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
         """Call ``axsched_read_log``; empty where the runner has none."""
         found = self._manager.hook.axsched_read_log(
             handle=handle, stream=stream, offset=offset, limit=limit
         )
-        return bytes(found or b"")
+        self._check("axsched_read_log", answers.broken(found or b"", answers.BYTES), handle.key)
+        return found or b""
 
     def read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
         """Call ``axsched_read_progress``; empty where the runner has none."""
-        return dict(self._manager.hook.axsched_read_progress(offsets=offsets) or {})
+        found = self._manager.hook.axsched_read_progress(offsets=offsets)
+        return self._plain_of_jobs("axsched_read_progress", answers.BYTES, found)
 
     def preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
         """Call ``axsched_preview``; empty where the runner has none."""
         found = self._manager.hook.axsched_preview(requests=requests)
-        return dict(found or {})
+        return self._plain_of_jobs("axsched_preview", answers.TEXT, found)
 
     def find_leftovers(self, run_id: str) -> list[str]:
         """Call ``axsched_find_leftovers``; empty where the runner has none."""
-        return list(self._manager.hook.axsched_find_leftovers(run_id=run_id) or ())
+        found = self._manager.hook.axsched_find_leftovers(run_id=run_id)
+        return self._texts("axsched_find_leftovers", found)
 
     def remove_leftovers(self, run_id: str) -> list[str]:
         """Call ``axsched_remove_leftovers``; empty where the runner has none."""
-        return list(self._manager.hook.axsched_remove_leftovers(run_id=run_id) or ())
+        found = self._manager.hook.axsched_remove_leftovers(run_id=run_id)
+        return self._texts("axsched_remove_leftovers", found)
 
     def _required(self, hook: str, **arguments: Any) -> Any:
         answer = getattr(self._manager.hook, hook)(**arguments)
@@ -195,21 +191,53 @@ class RunnerSession:
         return answer
 
     def _by_key(
-        self, hook: str, kinds: type[V] | tuple[type, ...], handles: Sequence[JobHandle], **kw: Any
-    ) -> dict[str, V]:
+        self, hook: str, kinds: tuple[type, ...], handles: Sequence[JobHandle], **kw: Any
+    ) -> dict[str, Any]:
         answer = self._required(hook, handles=handles, **kw)
+        return self._of_jobs(hook, kinds, answer, {handle.key for handle in handles})
+
+    def _of_jobs(
+        self, hook: str, kinds: tuple[type, ...], answer: Any, asked: Set[str]
+    ) -> dict[str, Any]:
+        # What nobody asked about is none of our business.
+        found = {key: value for key, value in self._items(hook, answer) if key in asked}
+        for key, value in found.items():
+            self._check(hook, answers.wrong(value, kinds, key), key)
+        return found
+
+    def _plain_of_jobs(self, hook: str, rule: answers.Rule, answer: Any) -> dict[str, Any]:
+        found = dict(self._items(hook, answer))
+        for key, value in found.items():
+            self._check(hook, answers.broken(value, rule), key)
+        return found
+
+    def _items(self, hook: str, answer: Any) -> ItemsView[str, Any]:
+        answer = {} if answer is None else answer
         if not isinstance(answer, Mapping):
             raise self._broken(hook, "a mapping from key", answer)
-        asked = {handle.key for handle in handles}
-        for key, value in answer.items():
-            if not isinstance(value, kinds):
-                raise self._broken(hook, f"{kinds} for {key}", value)
-        # What nobody asked about is none of our business.
-        return {key: value for key, value in answer.items() if key in asked}
+        for key in answer:
+            if not isinstance(key, str):
+                raise self._broken(hook, "a mapping from key, which is a str", answer)
+        return answer.items()
+
+    def _texts(self, hook: str, answer: Any) -> list[str]:
+        answer = () if answer is None else answer
+        texts = isinstance(answer, Sequence) and not isinstance(answer, str | bytes)
+        if not texts or not all(isinstance(one, str) for one in answer):
+            raise self._broken(hook, "a list of str", answer)
+        return list(answer)
+
+    def _check(self, hook: str, wrong: answers.Wrong | None, key: str | None = None) -> None:
+        if wrong is not None:
+            whose = hook if key is None else f"{hook}, job {key}:"
+            raise self._error(whose, *wrong)
 
     def _broken(self, hook: str, expected: str, got: Any) -> ContractError:
+        return self._error(hook, expected, answers.shown(got))
+
+    def _error(self, whose: str, expected: str, got: str) -> ContractError:
         return ContractError(
-            f"{self._who}: {hook} must return {expected}, but returned {got!r:.200}. "
+            f"{self._who}: {whose} must return {expected}, but returned {got}. "
             "This is a fault of the runner; tell its authors."
         )
 

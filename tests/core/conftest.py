@@ -47,7 +47,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
             "job_output_dir": tmp_path / "out",
             "monitoring_interval": 0.05,
             "progress": False,
-            "retry": {"pause": 0.01},
+            "retry": {"pause": 1e-6},
             **config,
         }
         optimizer = ToyOptimizer() if optimizer is None else optimizer
