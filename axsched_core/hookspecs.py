@@ -108,9 +108,12 @@ class RunnerSpec:
     def axsched_submit(self, requests: Sequence[JobRequest]) -> Sequence[JobHandle | SubmitError]:
         """Submit jobs. Return one answer a request, in the same order.
 
-        A bad request fails alone, as a `SubmitError`, whose ``transient`` says whether the job
-        may be accepted later. The values of a script's environment variables are in none of the
-        job's files: put `axsched_core.jobfolder.environment` of the request into the environment
+        A bad request fails alone, as a `SubmitError`. With ``transient`` it is refused for now: the
+        backend does not have the job, and may take it later. The same request, with the same key
+        and folder, then comes again after pauses that grow to a minute, for as long as the run
+        goes on. Without, the trial fails with these words.
+
+        The values of a script's environment variables are in none of the job's files: put `axsched_core.jobfolder.environment` of the request into the environment
         of the process that starts the worker. Submitting a key that the backend already has
         returns the existing job's handle.
 

@@ -69,7 +69,8 @@ class RetryPolicy:
     """Bytes, or a text like ``"64G"``: what a new attempt gets at most. None: no limit."""
     time_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
     """The same for the time limit, after TIME_LIMIT, with any runner: the core keeps the limit
-    too. May lead beyond ``max_trial_monitoring_time``."""
+    too. May lead beyond ``max_trial_monitoring_time``. A limit among the options of the runner or
+    of a container does not grow."""
     max_time: float | None = field(default=None, validator=optional(gt(0)))
     """Seconds: the time limit that a new attempt gets at most. None: no limit."""
     max_refusal_time: float | None = field(default=None, validator=optional(ge(0)))

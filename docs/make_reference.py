@@ -51,7 +51,7 @@ stateDiagram-v2
     RUNNING --> CANCELLED: cancelled
     QUEUED --> LOST: the backend does not know it any more
     RUNNING --> LOST: the same
-    LOST --> [*]: a new attempt under a new key, three in all
+    LOST --> [*]: a new attempt under a new key, as the setting retry says
     SUCCEEDED --> [*]
     FAILED --> [*]
     CANCELLED --> [*]

@@ -25,6 +25,8 @@ class Progress:
         self._started = 0.0
         self._total = 0
         self._running: set[int] = set()
+        self._waiting: dict[int, str] = {}
+        """Trial -> why its job has to wait."""
         self._ended = {"SUCCEEDED": 0, "FAILED": 0}
         self._last = ""
 
@@ -58,6 +60,7 @@ class Progress:
             self._live.stop()
             self._live = None
         self._running.clear()
+        self._waiting.clear()
 
     def _message(self, event: Event) -> None:
         self._console.print(event.message, markup=False, highlight=False, soft_wrap=True)
@@ -65,9 +68,24 @@ class Progress:
     def _job_submitted(self, event: Event) -> None:
         if event.trial_index is not None:
             self._running.add(event.trial_index)
+            self._waiting.pop(event.trial_index, None)
+
+    def _job_retried(self, event: Event) -> None:
+        self._running.discard(event.trial_index if event.trial_index is not None else -1)
+
+    def _job_waiting(self, event: Event) -> None:
+        if event.trial_index is None:
+            return
+        news = event.message not in self._waiting.values()  # one line for all that hear the same
+        self._waiting[event.trial_index] = event.message
+        if news and self._live is None:
+            words = f"trial {event.trial_index} waits: {event.message}"
+            self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _trial_ended(self, event: Event) -> None:
-        self._running.discard(event.trial_index if event.trial_index is not None else -1)
+        index = event.trial_index if event.trial_index is not None else -1
+        self._running.discard(index)
+        self._waiting.pop(index, None)
         state = event.state or ""
         self._ended[state] = self._ended.get(state, 0) + 1
         results = event.data.get("results")
@@ -92,6 +110,9 @@ class Progress:
         if self._ended["FAILED"]:
             text.append(f"  {self._ended['FAILED']} failed", "red")
         text.append(f"  {minutes}:{seconds:02d}")
+        if self._waiting:
+            why = list(self._waiting.values())[-1]
+            text.append(f"  {len(self._waiting)} waiting: {why}", "yellow")
         if self._last:
             text.append(f"  last: {self._last}", "dim")
         return text

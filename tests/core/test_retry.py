@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 
@@ -10,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 from keys import press_ctrl_c
 from next_driver import died, resume
+from rich.console import Console
 from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import RetryPolicy, TrialState, hookimpl
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, OptimizerError
 from axsched_core.jobs import Cause, JobState, JobStatus, Resources, SubmitError
+from axsched_core.observers.progress import Progress
 from axsched_core.retry import (
     FAULTS_OF_THE_MACHINES,
     Again,
@@ -375,6 +378,22 @@ def test_why_a_trial_waits_is_in_its_message(make):
     assert scheduler.trials[0].state is TrialState.QUEUED
     runner.left = 0
     assert scheduler.wait_for_completed_trials()[0].message == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_progress_line_says_why_trials_wait(make, terminal):
+    text = io.StringIO()
+    shown = Progress(Console(file=text, force_terminal=terminal, width=200))
+    runner = Full(refusals=6)
+    scheduler = make(runner=runner, plugins=[shown], max_parallelism=2)
+    scheduler.run_optimization(max_trials=2)
+    lines = text.getvalue()
+    if terminal:
+        assert "2 waiting: refused for now: the queue is full" in lines
+        assert "waiting" not in lines.rsplit("2/2", 1)[1]
+    else:
+        assert lines.count("trial 0 waits: refused for now: the queue is full") == 1
+        assert "trial 1 waits" not in lines  # the same words again
 
 
 def test_patience_may_have_an_end(make):
