@@ -113,9 +113,10 @@ class RunnerSpec:
         and folder, then comes again after pauses that grow to a minute, for as long as the run
         goes on. Without, the trial fails with these words.
 
-        The values of a script's environment variables are in none of the job's files: put `axsched_core.jobfolder.environment` of the request into the environment
-        of the process that starts the worker. Submitting a key that the backend already has
-        returns the existing job's handle.
+        The values of a script's environment variables are in none of the job's files: put
+        `axsched_core.jobfolder.environment` of the request into the environment of the process
+        that starts the worker. Submitting a key that the backend already has returns the existing
+        job's handle.
 
         Called: whenever there are free slots and trials to run; with at most as many requests
             as `axsched_capacity` has said.
