@@ -77,6 +77,7 @@ TIME = {"attempts": {"TIME_LIMIT": 5}}
         (MEMORY, 2 * GB, 4 * GB),
         ({**MEMORY, "memory_factor": 1.5}, 2 * GB, 3 * GB),
         ({**MEMORY, "max_memory": "3G"}, 2 * GB, 3 * GB),
+        ({**MEMORY, "max_memory": "64G"}, 2 * GB, 4 * GB),
         ({**MEMORY, "memory_factor": 1}, 2 * GB, 2 * GB),
         ({**MEMORY, "memory_factor": 1}, None, None),
     ],
@@ -322,7 +323,14 @@ def test_an_attempt_that_ctrl_c_has_stopped_counts_in_no_later_driver(make):
     ]
 
 
-def test_a_driver_that_follows_keeps_to_the_limit_that_was_grown(make, tmp_path):
+@pytest.mark.parametrize(
+    ("end", "next_limit"),
+    [
+        (JobStatus(JobState.FAILED, Cause.TIME_LIMIT), 240.0),
+        (JobStatus(JobState.LOST), 120.0),
+    ],
+)
+def test_a_driver_that_follows_keeps_to_what_was_grown(make, tmp_path, end, next_limit):
     limits = []
 
     def finish(request):
@@ -336,10 +344,11 @@ def test_a_driver_that_follows_keeps_to_the_limit_that_was_grown(make, tmp_path)
     while len(limits) < 2:
         scheduler.monitor_trials()
     copy = died(scheduler, tmp_path)
-    runner.end(runner.key_of(0), JobStatus(JobState.FAILED, Cause.TIME_LIMIT))
+    runner.end(runner.key_of(0), end)
+    runner.finish = lambda r: limits.append(r.resources.time_limit) or {"loss": 1.0}
     with resume(copy, runner) as again:
-        assert again.wait_for_completed_trials()[0].cause is Cause.TIME_LIMIT
-    assert limits == [60.0, 120.0, 240.0]
+        assert again.wait_for_completed_trials()[0].state is TrialState.SUCCEEDED
+    assert limits == [60.0, 120.0, next_limit]
 
 
 # ---- refusals for now --------------------------------------------------------------------------
@@ -371,13 +380,15 @@ def test_a_full_queue_is_waited_out_and_is_no_attempt(make, caplog):
 
 
 def test_why_a_trial_waits_is_in_its_message(make):
-    runner = Full()
+    runner = Full(finish=lambda request: None)
     scheduler = make(runner=runner)
     scheduler.run_trial(scheduler.get_next_trial())
     assert scheduler.trials[0].message == "refused for now: the queue is full"
     assert scheduler.trials[0].state is TrialState.QUEUED
     runner.left = 0
-    assert scheduler.wait_for_completed_trials()[0].message == ""
+    while not runner.requests:
+        scheduler.monitor_trials()
+    assert scheduler.trials[0].message == ""
 
 
 @pytest.mark.parametrize("terminal", [True, False])
