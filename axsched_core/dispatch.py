@@ -329,6 +329,7 @@ class Dispatch:
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
+            self._memory.attempt(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
             if self.halted is None:
                 # It has ended in a later call than the one that was interrupted: go on with it.
                 self._forget(record)
@@ -381,9 +382,14 @@ class Dispatch:
             record.ended.append(retry.Ended(Cause.LOST, record.job.request.resources))
         if record.job.purpose is not None:
             self._cancelled(record, "")
-        elif not certain and self._config.on_unknown == "fail":
-            words = "its driver died while submitting it, and nobody knows whether it ran"
-            self._decide(record, TrialState.FAILED, Cause.LOST, words)
+        else:
+            words = "its driver died while submitting it, and " + (
+                "it never ran" if certain else "nobody knows whether it ran"
+            )
+            if certain or self._config.on_unknown != "fail":
+                self._memory.attempt(record, JobState.LOST, Cause.LOST, words, again=True)
+            else:
+                self._decide(record, TrialState.FAILED, Cause.LOST, words)
 
     def _submit(self, now: float) -> None:
         waiting = self.at(Stage.WAITING)
@@ -501,6 +507,7 @@ class Dispatch:
         if record.message != words:
             log.warning("Trial %d: %s; it waits.", record.index, words)
         record.message, record.not_before = words, now + pause
+        self._memory.waiting(record, JobStatus(JobState.QUEUED, message=words), now)
         self._emit("job_waiting", record, message=words)
 
     def free_slots(self) -> int:
@@ -556,12 +563,16 @@ class Dispatch:
         """Take in what the backend says of a submitted job."""
         job = record.job
         if not status.state.ended:
+            if status.state is JobState.QUEUED:
+                self._memory.waiting(record, status, now)
             if status.state is not job.status.state:
                 job.running_since = now if status.state is JobState.RUNNING else None
                 job.status = status
                 if job.purpose is Purpose.CLOSED:
                     return
                 record.state = TrialState(status.state.value)
+                if status.state is JobState.RUNNING:
+                    self._memory.running(record, status)
                 self._emit("job_state", record, message=status.message)
             return
         job.status = status
@@ -623,6 +634,9 @@ class Dispatch:
             why = f" (not tried again: {verdict.reason})" if verdict.reason else ""
             self._decide(record, TrialState.FAILED, cause, words + why)
             return
+        seen = record.job.status.state
+        state = seen if seen in (JobState.FAILED, JobState.LOST) else JobState.FAILED
+        self._memory.attempt(record, state, cause, words, again=True)
         record.stage, record.state, record.message = Stage.WAITING, TrialState.QUEUED, words
         record.not_before = time.monotonic() + verdict.pause
         if verdict.resources != request.resources:
@@ -701,6 +715,7 @@ class Dispatch:
             cause,
             message,
         )
+        self._memory.attempt(record, state, cause, message)
         self._memory.outcome(record)
         if state is TrialState.FAILED:
             folder = f" (see {record.folder})" if record.folder else ""
@@ -710,6 +725,7 @@ class Dispatch:
     def retire(self, record: Record) -> None:
         """The trial is over, and the optimizer knows."""
         record.stage = Stage.ENDED
+        self._end_unheard(record)
         self._forget(record)
         self._emit("trial_ended", record, message=record.message)
         done = record.state is TrialState.SUCCEEDED
@@ -718,6 +734,14 @@ class Dispatch:
                 remove_tree(record.folder)
             except OSError as error:
                 log.warning("%s cannot be removed: %s", record.folder, error)
+
+    def _end_unheard(self, record: Record) -> None:
+        """Write down the end of a job whose trial was ended by hand, or in the optimizer."""
+        if (job := record.latest) is not None:
+            ended = job.status.state.ended
+            state = job.status.state if ended else JobState.CANCELLED
+            cause = job.status.cause if ended else Cause.CANCELLED
+            self._memory.attempt(record, state, cause, job.status.message or record.message)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next run takes it up."""

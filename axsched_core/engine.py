@@ -282,12 +282,12 @@ class Engine:
             self._memory.trial(self.records[index], origin, counted=counted)
         return self.records[index]
 
-    def want(self, to_make: int, records: Iterable[Record]) -> None:
-        """Have so many more trials made, and these run."""
+    def want(self, to_make: int, records: Iterable[Record], timeout: float | None = None) -> None:
+        """Have so many more trials made, and these run; ``timeout`` is for the journal."""
         self.to_make += to_make
         if to_make:
             self.stops_at_failures = True
-            self._memory.call(self.to_make)
+            self._memory.call(self.to_make, timeout)
             self._memory.flush()
         self.dispatch.want(records)
 
@@ -346,7 +346,8 @@ class Engine:
             return 0.0 if not self._owner_busy else None
         # While trials are to be made, the runner's capacity may change without a word.
         asking = now + policies.LOOK_INTERVAL if self.to_make else None
-        moments = [m for m in (self.deadline, self.dispatch.due(now), asking) if m is not None]
+        due = (self.deadline, self.dispatch.due(now), asking, self._memory.due)
+        moments = [moment for moment in due if moment is not None]
         return max(0.0, min(moments) - now) if moments else None
 
     def _turn(self) -> None:
@@ -367,6 +368,7 @@ class Engine:
             if not self._owner_busy:
                 self._notify()
                 self._consult()
+            self._memory.show(time.monotonic())
         except InvalidInput as error:
             # What runs may still come home, unless that is what cannot be written down.
             self._fail(error, fatal=self._failure is not None)

@@ -243,8 +243,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _integer(value: Any) -> int | None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31
+def _integer(value: Any, limit: int = 1 << 31) -> int | None:
+    ok = isinstance(value, int) and not isinstance(value, bool) and abs(value) < limit
     return value if ok else None
 
 
@@ -282,6 +282,7 @@ def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
         started_at=_number(data.get("start")),
         ended_at=_number(data.get("end")),
         host=_words(data.get("host")),
+        max_rss_bytes=_integer(data.get("max_rss_bytes"), 1 << 62),
     )
 
 

@@ -261,6 +261,8 @@ class JobStatus:
     """Seconds since the epoch, by the clock of the machine that ran the job."""
     ended_at: float | None = None
     host: str = ""
+    max_rss_bytes: int | None = None
+    """The most memory that it held at one moment, in bytes; None where nobody has measured it."""
 
 
 @frozen

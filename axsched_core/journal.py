@@ -20,6 +20,7 @@ The first line names the run; each further line is one event, ``{"k": kind, ...}
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import re
@@ -150,6 +151,8 @@ class RunMemory:
     """The greatest attempt's number that any line names, by trial."""
     length: int = 0
     """Bytes of whole lines; what follows is a torn line."""
+    optimized: Any = None
+    """What `Optimizer.describe` said last; None in the journal of an early version."""
 
 
 @define
@@ -160,17 +163,27 @@ class _Reader:
     trials: dict[int, TrialMemory] = field(factory=dict)
     to_make: int = 0
     numbers: dict[int, int] = field(factory=dict)
+    optimized: Any = None
 
     def take(self, line: dict[str, Any]) -> None:
         kind = line.pop("k")
-        if kind not in _KINDS:
-            raise ValueError(f"unknown kind {kind!r} (a newer axsched-core's? then upgrade it)")
+        if kind not in KINDS and may_skip(line, kind):
+            return
+        line.pop("t", None)
         if (kind == "run") == bool(self.run):
             raise ValueError("a second first line" if self.run else "not the first line of a run")
+        if kind in FOR_READERS:
+            return
+        if (known := _FIELDS[kind]) is not None:
+            line = {name: value for name, value in line.items() if name in known}
         getattr(self, f"_{kind}")(**line)
 
     def _run(self, **data: Any) -> None:
         self.run = data
+        self.optimized = data.get("optimized")
+
+    def _optimized(self, **data: Any) -> None:
+        self.optimized = data
 
     def _objective(self, **data: Any) -> None:
         self.objective = data
@@ -241,10 +254,34 @@ class _Reader:
             trial.past = trial.past or trial.state is not None
 
 
-_KINDS = frozenset(
-    {"run", "objective", "snapshot", "call", "ended"}
-    | {"trial", "key", "handle", "stopping", "outcome", "open", "anew"}
-)
+FOR_READERS = frozenset({"waiting", "running", "attempt"})
+"""Kinds of lines that a run which goes on does without."""
+KINDS = FOR_READERS | {
+    *("run", "objective", "optimized", "snapshot", "call", "ended"),
+    *("trial", "key", "handle", "stopping", "outcome", "open", "anew"),
+}
+
+
+def _fields_of(kind: str) -> frozenset[str] | None:
+    """What a kind of line may hold; None: anything."""
+    parameters = inspect.signature(getattr(_Reader, f"_{kind}")).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return None
+    return frozenset(parameters)
+
+
+_FIELDS = {kind: _fields_of(kind) for kind in KINDS - FOR_READERS}
+
+
+def may_skip(line: Mapping[str, Any], kind: str) -> bool:
+    """True where a line of a kind that is not known here may be passed over: it says so itself.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if line.get("skip") is True:
+        return True
+    raise ValueError(f"unknown kind {kind!r} (a newer axsched-core's? then upgrade it)")
 
 
 def lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
@@ -277,7 +314,7 @@ def read(path: Path) -> RunMemory:
     reader, length = _Reader(), 0
     for number, length, line in lines(path):  # noqa: B007 - the last length is wanted
         if number == 1 and line["k"] == "run":
-            _check_first(path, line)
+            check_first(path, line)
         try:
             reader.take(line)
         except (AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
@@ -291,10 +328,17 @@ def read(path: Path) -> RunMemory:
         reader.to_make,
         reader.numbers,
         length,
+        reader.optimized,
     )
 
 
-def _check_first(path: Path, line: Mapping[str, Any]) -> None:
+def check_first(path: Path, line: Mapping[str, Any]) -> None:
+    """See from its first line that a journal can be read here, and is the folder's own.
+
+    Raises:
+        JournalDamaged: it names no format.
+        InvalidInput: it is of a newer format, or another run's.
+    """
     version = line.get("format")
     if not isinstance(version, int):
         raise JournalDamaged(path, 1, f"it names no format, but {version!r}")

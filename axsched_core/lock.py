@@ -25,6 +25,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
 from axsched_core.errors import RunLocked
 from axsched_core.worker import axsched_worker as worker
 
@@ -37,6 +39,40 @@ STALE = 120.0
 """Seconds without a touch after which a holder on another machine counts as dead."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+@frozen
+class Holder:
+    """The driver that holds a run directory's lock."""
+
+    host: str
+    """"" where the lock file cannot be read."""
+    pid: int | None
+    """By the numbers of its own host or container."""
+    since: float | None
+    """Seconds since the epoch."""
+    seen: bool
+    """True: its process is there. False: it cannot be seen from here, and has touched the lock in
+    the last two minutes."""
+
+
+def holder(run_dir: Path) -> Holder | None:
+    """The living driver of a run directory; None where there is none. Takes and writes nothing.
+
+    Of a driver on another machine, or of a copy of the folder, the file's time is compared with
+    this machine's clock.
+
+    Raises:
+        OSError: the lock cannot be read.
+    """
+    chain = RunLock(run_dir)._chain()
+    if not chain:
+        return None
+    alive, last = _is_alive(chain[-1]), chain[-1]
+    if alive is False or (alive is None and time.time() - last["touched"] >= STALE):
+        return None
+    pid, since = last.get("pid"), last.get("since")
+    return Holder(str(last.get("host", "")), pid, since, alive is True)
 
 
 class RunLock:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from axsched_core import journal
+from axsched_core import journal, policies
 from axsched_core.errors import InvalidInput, RunLocked
 from axsched_core.folders import DISK_FULL
-from axsched_core.jobs import JobHandle
+from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus
 from axsched_core.lock import RunLock
 from axsched_core.objectives import Chosen
-from axsched_core.trials import Record
+from axsched_core.trials import Record, TrialState
 
 log = logging.getLogger("axsched")
+
+WORDS, NAME = 1000, 255
+"""Characters of a message, and of a host's name, that a line takes: jobs' machines write them."""
 
 
 class Memory:
@@ -31,6 +36,9 @@ class Memory:
         self._journal: journal.Journal | None = None
         self._lock: RunLock | None = None
         self._early: list[tuple[str, dict[str, Any]]] = []
+        self._optimized: Any = None
+        """What the journal says is optimized."""
+        self._due: float | None = None
 
     def open(self, run_dir: Path, header: Mapping[str, Any] | None) -> None:
         """Lock the run directory and open its journal; ``header`` is the first line of a new one.
@@ -53,7 +61,8 @@ class Memory:
             ) from error
         self._lock, self._journal = lock, opened
         if header is not None:
-            self._journal.add("run", format=journal.FORMAT, **header)
+            self._optimized = journal.as_written(header.get("optimized"))
+            self._journal.add("run", format=journal.FORMAT, t=_now(), **header)
         for kind, data in self._early:
             self._journal.add(kind, **data)
         self._early.clear()
@@ -89,6 +98,28 @@ class Memory:
             self._journal.flush()
         except OSError as error:
             raise self._unwritable(self._journal.path, error) from error
+        self._due = None
+
+    @property
+    def due(self) -> float | None:
+        """When `show` has something to do (`time.monotonic` seconds); None: nothing waits."""
+        return self._due
+
+    def show(self, now: float) -> None:
+        """Flush lines that have waited for a while, so that who reads the journal sees them.
+
+        Nothing depends on these: where the disk refuses, they wait on.
+
+        Raises:
+            RunLocked: another driver has taken the run over.
+        """
+        if self._due is None or now < self._due:
+            return
+        try:
+            self.flush()
+        except InvalidInput:
+            # What must be on disk says so at its own flush.
+            self._due = now + policies.SHOWN_WITHIN
 
     def flush_before_stopping(self) -> None:
         """As `flush`, before jobs are stopped: that is done also where the disk is full.
@@ -136,10 +167,13 @@ class Memory:
     def _add(self, event: str, /, **data: Any) -> None:
         if not self.durable:
             return
+        data = {"t": _now(), **data}
         if self._journal is None:
             self._early.append((event, data))
-        else:
-            self._journal.add(event, **data)
+            return
+        self._journal.add(event, **data)
+        if self._due is None:
+            self._due = time.monotonic() + policies.SHOWN_WITHIN
 
     # ---- events --------------------------------------------------------------------------------
 
@@ -156,9 +190,20 @@ class Memory:
         """What jobs evaluate from now on."""
         self._add("objective", **chosen.to_plain())
 
-    def call(self, to_make: int) -> None:
-        """``run_optimization`` begins."""
-        self._add("call", to_make=to_make)
+    def optimized(self, described: Mapping[str, Any]) -> None:
+        """What is optimized (`Optimizer.describe`); written where it is not what was written."""
+        if (plain := journal.as_written(described)) != self._optimized:
+            self._optimized = plain
+            self._add("optimized", **plain)
+
+    def goes_on(self, found: journal.RunMemory) -> None:
+        """Take up what a driver before this one has written."""
+        self._optimized = found.optimized
+
+    def call(self, to_make: int, timeout: float | None = None) -> None:
+        """``run_optimization`` begins; ``timeout``: seconds that it may take."""
+        limit = {} if timeout is None else {"timeout": timeout}
+        self._add("call", to_make=to_make, host=socket.gethostname(), **limit)
 
     def ended(self) -> None:
         """It has come to its end: there is nothing to be made up."""
@@ -166,11 +211,12 @@ class Memory:
 
     def trial(self, record: Record, origin: Any, *, counted: bool) -> None:
         """A trial is there; ``counted``: towards the call's budget."""
-        data: dict[str, Any] = {"i": record.index, "p": dict(record.parameters)}
-        if origin is not None:
-            data["o"] = origin
+        data: dict[str, Any] = {"i": record.index}
         if counted:
             data["counted"] = True
+        data["p"] = dict(record.parameters)
+        if origin is not None:
+            data["o"] = origin  # right behind "p", and last: `view` does not read it
         self._add("trial", **data)
 
     def key(self, record: Record) -> None:
@@ -186,6 +232,64 @@ class Memory:
     def handle(self, record: Record, handle: JobHandle) -> None:
         """The backend has it."""
         self._add("handle", i=record.index, id=handle.backend_id, data=dict(handle.data))
+
+    def waiting(self, record: Record, status: JobStatus, now: float) -> None:
+        """Its job waits in the backend's queue: why, where that has changed.
+
+        Some backends change their words at every poll (a place in the queue), so not each is
+        written.
+        """
+        job = record.job
+        if status.message == job.waits_for:
+            return
+        if job.waits_for is not None and now < job.next_reason:
+            return
+        job.waits_for, job.reasons = status.message, job.reasons + 1
+        job.next_reason = now + min(policies.REASON_PAUSE, 2.0 ** min(job.reasons, 60))
+        self._add("waiting", **_attempt(record), message=status.message[:WORDS])
+
+    def running(self, record: Record, status: JobStatus) -> None:
+        """The backend says that its job runs."""
+        record.job.waits_for = None
+        data = {"start": status.started_at, "host": status.host[:NAME]}
+        self._add("running", **_attempt(record), **_given(data))
+
+    def attempt(
+        self,
+        record: Record,
+        state: JobState | TrialState,
+        cause: Cause | None,
+        message: str,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Its last job is over, and nothing more is to come of it. Written once a job.
+
+        Args:
+            record: the trial.
+            state: how the job has ended, once its result was looked at.
+            cause: why.
+            message: the same in words.
+            again: True: the trial is to have another job.
+        """
+        job = record.latest
+        if job is None or job.over:
+            return
+        job.over = True
+        status = job.status
+        data: dict[str, Any] = {
+            "cause": cause.value if cause else None,
+            "message": message[:WORDS],
+            "exit": status.exit_code,
+            "signal": status.signal,
+            "word": status.backend_state[:WORDS],
+            "start": status.started_at,
+            "end": status.ended_at,
+            "host": status.host[:NAME],
+            "rss": status.max_rss_bytes,
+            "again": again or None,
+        }
+        self._add("attempt", **_attempt(record), state=state.value, **_given(data))
 
     def outcome(self, record: Record) -> None:
         """How a trial has ended."""
@@ -208,6 +312,19 @@ class Memory:
     def anew(self) -> None:
         """What has ended so far says nothing about the objective from here on."""
         self._add("anew")
+
+
+def _attempt(record: Record) -> dict[str, Any]:
+    return {"i": record.index, "n": record.job.request.attempt}
+
+
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known."""
+    return {name: value for name, value in data.items() if value is not None and value != ""}
+
+
+def _now() -> float:
+    return round(time.time(), 3)
 
 
 def _unlock(lock: RunLock) -> None:

@@ -350,19 +350,17 @@ class Chosen:
                 pickled = path.read_bytes()
             except OSError as error:
                 raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
-            function = FunctionObjective(
-                **{**fields, "python": tuple(fields["python"]), "resources": _resources(fields)}
-            )
+            fields |= {"python": tuple(fields["python"]), "resources": _resources(fields)}
+            function = FunctionObjective(**_known(FunctionObjective, fields))
             return Chosen(function, pickled, source)
         if kind == "script":
             missing, executable = tuple(fields.pop("env")), fields.pop("executable", "")
-            objective = ScriptObjective(
-                **{**fields, "argv": tuple(fields["argv"]), "resources": _resources(fields)}
-            )
+            fields |= {"argv": tuple(fields["argv"]), "resources": _resources(fields)}
+            objective = ScriptObjective(**_known(ScriptObjective, fields))
             return Chosen(objective, None, source, missing, executable)
         missing, command = tuple(fields.pop("secrets")), fields["command"]
         fields["command"] = None if command is None else tuple(command)
-        return Chosen(ContainerObjective(**fields), missing=missing)
+        return Chosen(ContainerObjective(**_known(ContainerObjective, fields)), missing=missing)
 
     def differs_from(self, other: Chosen) -> bool:
         """True where results of the two are not results of one experiment."""
@@ -373,6 +371,12 @@ class Chosen:
         if data.get("argv") and data["argv"][0] == self.executable:
             del data["argv"][0]
         return {key: value for key, value in data.items() if key not in _NOT_COMPARED}
+
+
+def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only a newer version knows."""
+    mine = attrs.fields_dict(cls)
+    return {name: value for name, value in fields.items() if name in mine}
 
 
 def _resources(fields: Mapping[str, Any]) -> Resources:

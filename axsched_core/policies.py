@@ -51,6 +51,11 @@ terminal and its shell, `scancel`)."""
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 
+SHOWN_WITHIN = 1.0
+"""Seconds within which a line of the journal is on disk although nothing depends on it."""
+REASON_PAUSE = 600.0
+"""The most seconds between two lines that say why one job waits; the first ones come sooner."""
+
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for exit files in the folders of running jobs."""
 QUICK_LOOK_INTERVAL = 0.05

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def resume(
             request.done()  # of a driver before this one
         found = journal.read(path / journal.NAME)
         journal.repair(path / journal.NAME, found.length)
+        memory.goes_on(found)
         adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
             runner, runner_options = runner_of_before(path, found.run, runner_options)
@@ -120,7 +122,8 @@ def _settings(
 ) -> SchedulerConfig | Mapping[str, Any]:
     """A mapping changes the first driver's settings; a `SchedulerConfig` is all of them."""
     if given is None or isinstance(given, Mapping):
-        return {**first, **(given or {})}
+        mine = attrs.fields_dict(SchedulerConfig)  # a newer version's may have had more
+        return {**{name: first[name] for name in first if name in mine}, **(given or {})}
     return given
 
 
@@ -187,6 +190,8 @@ def header(
     plain, secrets = options.split(runner_options or {}, secret)
     return {
         "run_id": rundir.run_id,
+        "name": optimizer.name,
+        "host": socket.gethostname(),
         "optimizer": optimizer.kind,
         "seed": optimizer.seed,
         "runner": runner.name,
@@ -194,6 +199,7 @@ def header(
         "secrets": secrets,
         "config": settings,
         "versions": versions(),
+        "optimized": optimizer.describe(),
     }
 
 

@@ -297,7 +297,7 @@ class AxScheduler:
         def begin() -> None:
             # What a batch that did not wait has still to make is made too.
             on_the_way = len(engine.dispatch.active)
-            engine.want(max_trials, again)
+            engine.want(max_trials, again, timeout)
             engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
             engine.made, self._left_to_make, engine.stops_at_failures = [], 0, True
             engine.deadline = None if timeout is None else time.monotonic() + timeout

@@ -109,6 +109,7 @@ class Snapshots:
         name = f"snapshot-{self._made}.json"
         self._call(lambda: optimizer.save(self._rundir.path / name))
         self._memory.snapshot(name, fresh=self._fresh)
+        self._memory.optimized(self._call(optimizer.describe))
         self._due, self._fresh, self._made = False, False, self._made + 1
 
 

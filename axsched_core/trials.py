@@ -108,6 +108,14 @@ class Job:
     result_due: float = 0.0
     """When a result that stays away is given up."""
     next_fetch: float = 0.0
+    over: bool = False
+    """True once the journal has its end."""
+    waits_for: str | None = ""
+    """Why it waits in the backend's queue, as the journal has it; None: it runs."""
+    reasons: int = 0
+    """How many reasons the journal has."""
+    next_reason: float = 0.0
+    """When the next one may be written."""
     inherited: bool = False
     """A driver before this one submitted it."""
     stopping: bool = False

@@ -38,6 +38,7 @@ from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers._best import modelled, observed
 from axsched_core.optimizers._content import EXPERIMENT, STRATEGY, content_of
+from axsched_core.optimizers._describe import described
 from axsched_core.optimizers._noise import even_sems
 from axsched_core.optimizers._search_space import checked, conditional
 from axsched_core.optimizers.base import (
@@ -137,6 +138,9 @@ class AxOptimizer(Optimizer):
 
     def content(self) -> Content:
         return content_of(self.experiment, self._chosen)
+
+    def describe(self) -> Mapping[str, Any]:
+        return described(self.experiment)
 
     def check(self) -> None:
         self._config()

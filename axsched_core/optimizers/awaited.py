@@ -54,5 +54,5 @@ class AwaitedOptimizer(Optimizer):
     def trials(self, indices: Sequence[int] | None = None) -> dict[int, TrialView]:
         return {}
 
-    check = ask = tell = annotate = attach = validate = _refuse
+    check = describe = ask = tell = annotate = attach = validate = _refuse
     initial_trials_left = best = save = _refuse

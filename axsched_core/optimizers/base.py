@@ -113,6 +113,30 @@ class Optimizer(abc.ABC):
             {name: Part(json.dumps(value)) for name, value in names.items()},
         )
 
+    def describe(self) -> Mapping[str, Any]:
+        """What is optimized, as plain JSON, for people and programs that have no such optimizer.
+
+        An optimizer that knows more than the names overrides this.
+
+        Returns:
+            objectives: a list of ``{"name", "minimize", "weights"}``. ``minimize`` is None where
+                nobody knows; ``weights`` (metric -> factor) says what is added up.
+            constraints: of results, thresholds of objectives too: a list of ``{"weights", "op",
+                "bound", "relative"}``. ``op`` is ``"<="`` or ``">="``; ``relative``: the bound is
+                per cent of the status quo's value.
+            parameters: a list of ``{"name", "type", "kind", ...}``. ``kind`` is ``"range"``
+                (``lower``, ``upper``, ``scale``), ``"choice"`` (``values``, ``ordered``),
+                ``"fixed"`` (``values``), ``"derived"`` (``expression``), or absent.
+            parameter_constraints: a list of ``{"weights", "op", "bound"}``.
+        """
+        names = self.objective_names
+        return {
+            "objectives": [{"name": n, "minimize": None, "weights": {n: 1.0}} for n in names],
+            "constraints": [],
+            "parameters": [{"name": name} for name in self.parameter_names],
+            "parameter_constraints": [],
+        }
+
     @property
     @abc.abstractmethod
     def native(self) -> Any:

@@ -56,6 +56,19 @@ class RandomSearch(Optimizer):
     def name(self) -> str:
         return "random-search"
 
+    def describe(self) -> dict[str, Any]:
+        ranges = [
+            {"name": name, "type": "float", "kind": "range", "lower": low, "upper": high}
+            for name, (low, high) in self.bounds.items()
+        ]
+        name = self.objective
+        return {
+            "objectives": [{"name": name, "minimize": True, "weights": {name: 1.0}}],
+            "constraints": [],
+            "parameters": [{**one, "scale": "linear"} for one in ranges],
+            "parameter_constraints": [],
+        }
+
     def check(self) -> None:
         """It is always ready."""
 

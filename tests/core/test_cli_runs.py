@@ -160,7 +160,9 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
     assert best["observed"]["values"].keys() == {"loss"}
     assert best["modelled"] is None
     assert "initial phase" in best["why_not_modelled"]
-    outcomes = [line for _, _, line in journal.lines(run_dir / journal.NAME) if "state" in line]
+    outcomes = [
+        line for _, _, line in journal.lines(run_dir / journal.NAME) if line["k"] == "outcome"
+    ]
     assert [line["i"] for line in outcomes] == [0, 1, 2, 3]
     assert {line["state"] for line in outcomes} == {"SUCCEEDED"}
     assert all(line["results"]["loss"][0] < 1 for line in outcomes), outcomes

@@ -21,6 +21,8 @@ from axsched_core.jobs import (
     FunctionObjective,
     JobHandle,
     JobRequest,
+    JobState,
+    JobStatus,
     Objective,
     Resources,
     ScriptObjective,
@@ -82,6 +84,10 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     memory.trial(made, {"run": [1, None]}, counted=True)
     memory.key(made)
     memory.handle(made, JobHandle("0123456789-0-1", "id-7", {"pid": 12}))
+    memory.waiting(made, JobStatus(JobState.QUEUED, message="Priority"), 1.0)
+    memory.running(made, JobStatus(JobState.RUNNING, started_at=5.5, host="node-3"))
+    memory.attempt(made, JobState.SUCCEEDED, None, "")
+    memory.optimized({"objectives": [{"name": "loss", "minimize": True}]})
     made.state, made.results = TrialState.SUCCEEDED, {"loss": (1 / 3, None), "time": (2.0, 0.5)}
     memory.outcome(made)
 
@@ -114,6 +120,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     assert found.objective is not None
     assert Chosen.from_plain(found.objective, tmp_path).objective == ContainerObjective("image:1")
     assert found.to_make == 2
+    assert found.optimized == {"objectives": [{"name": "loss", "minimize": True}]}
     assert found.length == (tmp_path / journal.NAME).stat().st_size
     p = made.parameters
     assert found.trials == {
@@ -157,7 +164,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     memory.ended()
     memory.flush()
     assert journal.read(tmp_path / journal.NAME).to_make == 0
-    assert kinds | {"ended"} == journal._KINDS
+    assert kinds | {"ended"} == journal.KINDS
 
 
 def test_a_fresh_snapshot_forgets_the_trials_of_the_other_experiment(tmp_path: Path):
@@ -320,7 +327,8 @@ def test_an_empty_journal_says_nothing(tmp_path: Path):
         ('{"k":"_init__"}', "unknown kind"),
         ('{"k":"take"}', "unknown kind"),
         ('{"k":"call"}', "TypeError.*to_make"),
-        ('{"k":"call","to_make":1,"more":2}', "TypeError.*more"),
+        ('{"k":"later","i":1,"skip":1}', "unknown kind 'later'.*upgrade"),
+        ('{"k":"later","i":1,"skip":false}', "unknown kind 'later'.*upgrade"),
         ('{"k":"outcome","i":9,"state":"FAILED","cause":null,"message":""}', "KeyError: 9"),
         ('{"k":"handle","i":0,"id":"","data":{}}', "AssertionError"),
         ('{"k":"outcome","i":0,"state":"FAILED","cause":"NO","message":""}', "'NO' is not"),

@@ -1,0 +1,103 @@
+"""What `view` shows of a run: its trials, their jobs, the calls that made them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import Factory, define
+
+from axsched_core.jobs import Metrics, Parameters
+from axsched_core.trials import TrialState
+
+ENDED = frozenset(state.value for state in TrialState if state.ended)
+"""The words of the states that a trial never leaves."""
+
+
+@define
+class Attempt:
+    """One job of a trial. Times are seconds since the epoch; None: unknown, or not yet."""
+
+    number: int
+    """1, 2, ...; a number may be missing where a driver has died."""
+    key: str
+    """The job's key; its folder is ``jobs/<trial, five digits>-<number>``."""
+    state: str = "QUEUED"
+    """A word of `JobState`: QUEUED from the moment when it is about to be submitted."""
+    cause: str = ""
+    """A word of `Cause`; "" where there is none."""
+    message: str = ""
+    """How it has ended, in words."""
+    waits_for: str = ""
+    """Why it is still queued, in the backend's words; "" where it says nothing."""
+    backend_id: str = ""
+    """The backend's name for the job; "" until the backend has it, or where it has none."""
+    backend_word: str = ""
+    """The backend's own word for how it has ended."""
+    exit_code: int | None = None
+    signal: int | None = None
+    host: str = ""
+    """The machine that ran it."""
+    max_rss_bytes: int | None = None
+    """The most memory that it held at one moment."""
+    submitted_at: float | None = None
+    started_at: float | None = None
+    """By the clock of the machine that ran it, where that has said so."""
+    ended_at: float | None = None
+    """As `started_at`; else when the driver has seen it."""
+    again: bool = False
+    """True: its trial was to have another job."""
+
+
+@define
+class Trial:
+    """One trial. It is changed by `Run.look`."""
+
+    index: int
+    parameters: Parameters
+    made_at: float | None = None
+    """Seconds since the epoch."""
+    state: str = "CANDIDATE"
+    """A word of `TrialState`. CANDIDATE: it has no job, or none any more."""
+    cause: str = ""
+    """A word of `Cause`: why it failed or was cancelled; "" where there is none."""
+    message: str = ""
+    """The same in words."""
+    attempts: list[Attempt] = Factory(list)
+    """Its jobs, in order."""
+    results: Metrics | None = None
+    """Metric -> (mean, standard error or None)."""
+    notes: Any = None
+    """What the result held under ``notes``."""
+    ended_at: float | None = None
+    """When the outcome was written down, in seconds since the epoch."""
+    past: bool = False
+    """True: it had ended before another objective was set, or before the run was stopped because
+    its trials failed."""
+
+    @property
+    def ended(self) -> bool:
+        """True where its state is final."""
+        return self.state in ENDED
+
+    @property
+    def waits_for(self) -> str:
+        """Why its job does not run yet, in the backend's words; "" where nothing is known."""
+        return self.attempts[-1].waits_for if self.attempts and self.state == "QUEUED" else ""
+
+
+@define
+class Call:
+    """One call that makes trials (``run_optimization``, ``finish``)."""
+
+    to_make: int
+    """Trials that it was to make."""
+    began_at: float | None = None
+    """Seconds since the epoch."""
+    host: str = ""
+    """The driver's machine."""
+    timeout: float | None = None
+    """Seconds that it may take; None: no limit."""
+    made: int = 0
+    """Trials that it has made so far."""
+    ended_at: float | None = None
+    """None: it has not come to its end (it goes on, or was interrupted)."""

@@ -1,0 +1,127 @@
+"""What it costs to look at a run: a first look, a second one, and the floor below them.
+
+    python benchmarks/view.py [--trials 10000] [--more 10] [--run RUN_DIR]
+
+Makes a journal with the product's own writer (each line as a run with Ax writes it, a generator run
+of 1.4 kB included), reads it, adds ``--more`` trials, and looks again. `json.loads` of all lines in
+this very process is the measure that does not depend on the machine. All times are of this process's
+CPU, so that others do not count. With ``--run`` the journal of
+a real run is read instead.
+
+Ends with status 1 where an aim is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from axsched_core import journal
+from axsched_core.jobs import JobHandle, JobRequest, JobState, JobStatus
+from axsched_core.memory import Memory
+from axsched_core.trials import Job, Record, TrialState
+from axsched_core.view import Run
+
+SECONDS_FOR_10_000, OF_LOADS, MILLISECONDS = 0.5, 1.0, 10.0
+HEADER = {"run_id": "0123456789", "runner": "joblib"}
+OPTIMIZED = {"objectives": [{"name": "loss", "minimize": True, "weights": {"loss": 1.0}}]}
+ORIGIN = {
+    "__type": "GeneratorRun",
+    "arms": [{"__type": "Arm", "parameters": {"x": 0.1, "y": 0.2, "z": 0.3}, "name": "0_0"}],
+    "adapter_kwargs": [{"__type": "Type[Transform]", "transform_type": "Log"}] * 20,
+}
+
+
+def write(memory: Memory, folder: Path, indices: range) -> None:
+    """Add the lines of these trials, each of which succeeds at its first attempt."""
+    for i in indices:
+        record = Record(i, {"x": i / 7, "y": i / 11, "z": i / 13})
+        memory.trial(record, ORIGIN, counted=True)
+        key = f"0123456789-{i}-1"
+        request = JobRequest(key, i, 1, record.parameters, folder, None)
+        record.latest = Job(request)
+        memory.key(record)
+        memory.handle(record, JobHandle(key, str(i), {"folder": f"jobs/{i:05d}-1"}))
+        memory.running(record, JobStatus(JobState.RUNNING, host="node-17"))
+        record.latest.status = JobStatus(
+            JobState.SUCCEEDED,
+            exit_code=0,
+            started_at=1.7e9 + i / 3,
+            ended_at=1.7e9 + i / 2,
+            host="node-17",
+            max_rss_bytes=123_456_789,
+        )
+        record.state, record.results = TrialState.SUCCEEDED, {"loss": (i % 97 / 3, None)}
+        memory.attempt(record, record.state, None, "")
+        memory.outcome(record)
+    memory.flush()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def loads(path: Path) -> None:
+    for raw in path.read_bytes().splitlines():
+        json.loads(raw)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--more", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--run", type=Path)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="axsched-view-"))
+    path = (arguments.run or folder) / journal.NAME
+    memory = Memory()
+    try:
+        if not arguments.run:
+            memory.open(folder, {**HEADER, "optimized": OPTIMIZED})
+            write(memory, folder, range(arguments.trials))
+        first, floor, run = [], [], Run(path.parent)
+        for _ in range(arguments.rounds):
+            run = Run(path.parent)
+            gc.collect()
+            first.append(seconds(run.look))
+            gc.collect()
+            floor.append(seconds(lambda: loads(path)))
+        trials, size = len(run.trials), path.stat().st_size
+        second = []
+        for number in range(arguments.rounds):
+            if not arguments.run:
+                start = trials + number * arguments.more
+                write(memory, folder, range(start, start + arguments.more))
+            second.append(seconds(run.look))
+        assert run.counts
+    finally:
+        memory.close()
+        shutil.rmtree(folder)
+    once, again, least = min(first), sorted(second)[len(second) // 2], min(floor)
+    share, allowed = once / least, SECONDS_FOR_10_000 * trials / 10_000
+    aims = {
+        f"{trials} trials ({size / 1e6:.1f} MB) are read in {once:.3f} s (at most {allowed:.2f})": (
+            once <= allowed
+        ),
+        f"that is {share:.2f} times json.loads of all lines, {least:.3f} s (at most {OF_LOADS})": (
+            share <= OF_LOADS
+        ),
+        f"{arguments.more} trials more are seen in {again * 1e3:.2f} ms (at most {MILLISECONDS}), "
+        f"{once / again:.0f} times faster than a first look": again * 1e3 <= MILLISECONDS,
+    }
+    for words, reached in aims.items():
+        print(f"{'ok  ' if reached else 'MISS'}  {words}")
+    return 0 if all(aims.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
