@@ -584,6 +584,8 @@ class Dispatch:
         if job.purpose is Purpose.CLOSED:
             self.retire(record)
         elif status.state is JobState.SUCCEEDED:
+            if job.waits_for is not None:  # it has ended before anybody saw it run
+                self._memory.running(record, status)
             record.stage, record.state = Stage.FETCHING, TrialState.RUNNING
             job.result_due, job.next_fetch = now + self._session.info.result_grace, now
         elif status.state is JobState.CANCELLED or job.purpose is not None or job.stopping:
@@ -741,7 +743,8 @@ class Dispatch:
             ended = job.status.state.ended
             state = job.status.state if ended else JobState.CANCELLED
             cause = job.status.cause if ended else Cause.CANCELLED
-            self._memory.attempt(record, state, cause, job.status.message or record.message)
+            words = job.status.message or record.message or Purpose.CLOSED.value
+            self._memory.attempt(record, state, cause, words)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next run takes it up."""

@@ -424,7 +424,13 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _shortened(raw: bytes) -> bytes:
-    """A line, less what only the optimizer can read (most of a journal's bytes)."""
+    """A line, less what only the optimizer can read (most of a journal's bytes).
+
+    Raises:
+        ValueError: it does not begin and end like a line.
+    """
+    if not (raw.startswith(b'{"k"') and raw.endswith(b"}")):
+        raise ValueError("is it two lines, or half of one?")
     if raw.startswith(b'{"k":"trial"') and raw.endswith(b"}}"):
         # "p" holds plain values, and in a string of JSON quotes are escaped: this is its end. Where
         # another optimizer's hold more, this is no JSON, and all lines are read whole.

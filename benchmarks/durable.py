@@ -26,7 +26,7 @@ from typing import Any
 
 from peers import make_client, no_op
 
-RATIO, BYTES = 1.15, 2000
+RATIO, BYTES = 1.15, 1000
 
 
 def run(folder: Path, trials: int, workers: int, durable: bool) -> tuple[float, float, Any, Path]:

@@ -4,9 +4,8 @@
 
 Makes a journal with the product's own writer (each line as a run with Ax writes it, a generator run
 of 1.4 kB included), reads it, adds ``--more`` trials, and looks again. `json.loads` of all lines in
-this very process is the measure that does not depend on the machine. All times are of this process's
-CPU, so that others do not count. With ``--run`` the journal of
-a real run is read instead.
+this very process is the measure that does not depend on the machine. All times are of this
+process's CPU, so that others do not count. With ``--run`` the journal of a real run is read.
 
 Ends with status 1 where an aim is missed.
 """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import agreement
 import pytest
 from plugin_source import A_RUNNER
 from toy import ToyOptimizer, ToyRunner
@@ -57,7 +58,10 @@ def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
 
     yield make
     for scheduler in made:
+        alone = scheduler._finalizer.alive  # else another driver may have gone on
         scheduler.close()
+        if alone and scheduler._memory.durable and scheduler.run_directory.exists():
+            assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from world import FATES, FAULTS, PLACES, Killed, Trouble, World
 from world_driver import Driver, patch
 
-from axsched_core import AxScheduler, TrialState, cancel_request, journal
+from axsched_core import AxScheduler, TrialState, cancel_request, journal, view
 from axsched_core.errors import (
     AllTrialsFailed,
     FailureRateExceeded,
@@ -204,11 +204,15 @@ class Machine(RuleBasedStateMachine):
         copy = self.folder / "copy.jsonl"
         copy.write_bytes(lines.path.read_bytes() + b"".join(lines._waiting))
         written = journal.read(copy).trials
+        seen = self.view(copy)
         for index, record in self.scheduler._engine.records.items():
             read = written[index]
             assert read.parameters == record.parameters
             assert (read.state or "") == (record.state.value if record.state.ended else "")
             assert read.results == record.results
+            assert seen[index].state == record.state.value or not record.state.ended
+            assert seen[index].results == record.results
+            assert len(seen[index].attempts) == read.attempts
             job = record.latest
             if (
                 job is not None
@@ -219,6 +223,14 @@ class Machine(RuleBasedStateMachine):
                 assert read.key == job.request.key
                 assert read.number == job.request.attempt
                 assert read.attempts == record.attempts
+
+    def view(self, copy: Path) -> dict[int, view.Trial]:
+        folder = self.folder / "view"
+        folder.mkdir(exist_ok=True)
+        shutil.copy(copy, folder / journal.NAME)
+        run = view.Run(folder)
+        run.look()
+        return run.trials
 
     def teardown(self) -> None:
         try:
