@@ -1,20 +1,34 @@
 """What has happened, on disk before it matters: append-only JSON lines, and how to read them.
 
-The first line names the run; each further line is one event, ``{"k": kind, ...}``:
+The first line names the run; each further line is one event, ``{"k": kind, "t": ..., ...}``, where
+``t`` is its time in seconds since the epoch (UTC). Where a field is not known it is left out:
 
 =============  ==========================================================================
-``run``        format version, run id, runner and its options, settings, versions
+``run``        format version, run id, name, host, runner and its options, settings, versions,
+               what is optimized (`Optimizer.describe`)
 ``objective``  what is evaluated (a function lies beside the journal, pickled)
+``optimized``  what is optimized has changed: the whole of it, as in ``run``
 ``snapshot``   from here on the optimizer's file of this name is what lines are replayed on
-``call``       ``run_optimization`` began: how many trials it is to make; ``ended`` when it did
-``trial``      the optimizer made (or was given) a trial: index, parameters, origin
-``key``        a job is about to be submitted under this key
+``call``       ``run_optimization`` began: how many trials it is to make, in how many seconds, on
+               which host; ``ended`` when it did
+``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
+               ``o``, whether it is ``counted``
+``key``        a job is about to be submitted under this key, the ``n``-th attempt
 ``handle``     the backend has it
+``waiting``    why the job is queued, in the backend's words (of many changes not each)
+``running``    it runs, or has run: ``start``, ``host``
+``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
+               backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);
+               ``again``: the trial is to have another
 ``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
 ``outcome``    how a trial ended, with its results and notes: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
 ``anew``       what has ended so far says nothing about the objective from here on
 =============  ==========================================================================
+
+``waiting``, ``running`` and ``attempt`` are for readers (`view`): a run goes on without them. What
+a newer minor version adds can be read: a field that is not known is ignored, and a kind of line
+that is not known is passed over where it holds ``"skip": true``, else refused.
 """
 
 from __future__ import annotations

@@ -80,6 +80,7 @@ class Memory:
             InvalidInput: the disk refuses; the lines wait.
         """
         if self._journal is None:
+            self._due = None
             return
         assert self._lock is not None
         if not self._journal.path.parent.exists():
@@ -90,7 +91,7 @@ class Memory:
             )
             self._journal.drop()
             _unlock(self._lock)
-            self._journal = self._lock = None
+            self._journal = self._lock = self._due = None
             self.durable = False
             return
         try:

@@ -13,8 +13,8 @@ import click
 
 from axsched_core import cancel_request, journal
 from axsched_core.cli.options import RUNNER_OPTIONS
-from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrupted, RunLocked
-from axsched_core.lock import RunLock
+from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrupted
+from axsched_core.lock import RunLock, holder
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import TrialState
 
@@ -138,13 +138,7 @@ def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:
 
 
 def _has_driver(run_dir: Path) -> bool:
-    lock = RunLock(run_dir)
-    try:
-        lock.acquire()
-    except RunLocked:
-        return True
-    lock.release()
-    return False
+    return holder(run_dir) is not None
 
 
 def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:

@@ -20,6 +20,7 @@ from toy import ToyOptimizer, ToyRunner
 from waiting import wait_until
 
 from axsched_core import AxScheduler, journal, lock
+from axsched_core.engine import Engine
 from axsched_core.errors import (
     AxschedError,
     FailureRateExceeded,
@@ -292,6 +293,39 @@ def test_a_line_is_on_disk_soon_although_nothing_depends_on_it(make: Make, in_th
     scheduler.close()
     assert run.look() == set()
     assert run.state == "finished"
+
+
+def test_a_turn_flushes_twice_at_most(make: Make, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("axsched_core.policies.SHOWN_WITHIN", 0.0)
+    turns, real_turn, real_flush = [0], Engine._turn, journal.Journal.flush
+
+    def turn(engine: Engine) -> None:
+        turns.append(0)
+        real_turn(engine)
+
+    def flush(log: journal.Journal) -> None:
+        turns[-1] += bool(log._waiting)
+        real_flush(log)
+
+    scheduler = make(runner=ToyRunner(lambda r: {"loss": 1} if r.trial_index % 2 else None))
+    monkeypatch.setattr(Engine, "_turn", turn)
+    monkeypatch.setattr(journal.Journal, "flush", flush)
+    scheduler.run_optimization(max_trials=12, timeout=1.0)
+    assert max(turns[1:]) == 2
+
+
+def test_a_removed_run_directory_does_not_keep_the_engine_busy(make: Make, in_thread):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(runner=runner, monitoring_interval=3600)
+    call = in_thread(lambda: scheduler.run_optimization(max_trials=1))
+    runner.submitted.acquire()
+    shutil.rmtree(scheduler.run_directory)
+    runner.context.wake(runner.key_of(0))  # a line waits
+    memory = scheduler._memory
+    wait_until(lambda: not memory.durable)
+    assert memory.due is None
+    runner.end(runner.key_of(0), {"loss": 1.0})
+    call.result()
 
 
 # ---- it agrees -----------------------------------------------------------------------------
