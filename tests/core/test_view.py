@@ -106,7 +106,15 @@ def test_each_attempt_leaves_a_line_also_those_that_are_tried_again(make: Make):
             "host": "n1",
             "again": True,
         },
-        {"k": "attempt", "i": 0, "n": 2, "state": "LOST", "message": "LOST", "again": True},
+        {
+            "k": "attempt",
+            "i": 0,
+            "n": 2,
+            "state": "LOST",
+            "cause": "LOST",
+            "message": "LOST",
+            "again": True,
+        },
         {
             "k": "attempt",
             "i": 0,
@@ -137,11 +145,12 @@ def test_a_refusal_leaves_a_line_for_now_or_for_good(make: Make):
     scheduler = make(runner=runner)
     with pytest.raises(AxschedError):
         scheduler.run_optimization(max_trials=1)
-    refused = {"k": "attempt", "i": 0, "state": "FAILED", "cause": "SUBMIT_REFUSED"}
-    assert lines_of(scheduler.run_directory, "attempt") == [
-        {**refused, "n": 1, "message": "refused for now: the queue is full", "again": True},
-        {**refused, "n": 2, "message": "never"},
+    job = {"i": 0, "n": 1}
+    assert lines_of(scheduler.run_directory, "waiting") == [
+        {"k": "waiting", **job, "message": "refused for now: the queue is full"}
     ]
+    refused = {"k": "attempt", "state": "FAILED", "cause": "SUBMIT_REFUSED"}
+    assert lines_of(scheduler.run_directory, "attempt") == [{**refused, **job, "message": "never"}]
 
 
 def test_a_result_that_is_none_is_the_attempts_end(make: Make):
