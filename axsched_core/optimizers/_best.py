@@ -74,16 +74,15 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
             "objectives' thresholds (Ax infers those that are not given)."
         )
     best = BestPointMixin._get_best_trial(experiment, strategy)
+    if best is not None:
+        index, parameters, prediction = best
+        if prediction is not None and not _as_observed(experiment, index, prediction[0]):
+            return [_predicted(experiment, index, parameters, prediction)], ""
+    if not isinstance(strategy.adapter, TorchAdapter):
+        return [], "Ax has no model yet: the generation strategy is in its initial phase."
     if best is None:
-        return [], "Ax names no best trial."
-    index, parameters, prediction = best
-    if prediction is None or _as_observed(experiment, index, prediction[0]):
-        return [], (
-            "Ax's model fits the results too badly to be asked."
-            if isinstance(strategy.adapter, TorchAdapter)
-            else "Ax has no model yet: the generation strategy is in its initial phase."
-        )
-    return [_predicted(experiment, index, parameters, prediction)], ""
+        return [], "Ax finds no trial that satisfies all outcome constraints."
+    return [], "Ax's model fits the results too badly to be asked."
 
 
 def _as_observed(experiment: Any, index: int, means: Mapping[str, float]) -> bool:
@@ -96,8 +95,8 @@ def _as_observed(experiment: Any, index: int, means: Mapping[str, float]) -> boo
 def _predicted(experiment: Any, index: int, parameters: Any, prediction: Any) -> Point:
     means, covariances = prediction
     names = {metric.signature: name for name, metric in experiment.metrics.items()}
-    wanted = experiment.optimization_config.metric_names
-    known = {names.get(key, key): key for key in means if names.get(key, key) in wanted}
+    keys = {names.get(key, key): key for key in means}
+    known = {name: keys[name] for name in _metric_names(experiment) if name in keys}
     return Point(
         int(index),
         dict(parameters),
@@ -106,14 +105,19 @@ def _predicted(experiment: Any, index: int, parameters: Any, prediction: Any) ->
     )
 
 
+def _metric_names(experiment: Any) -> list[str]:
+    """The metrics of the objectives, in their order, and then those of the constraints."""
+    config = experiment.optimization_config
+    names = [*config.objective.metric_names]
+    return names + sorted(config.metric_names.difference(names))
+
+
 def _points(experiment: Any) -> tuple[list[Point], str]:
     """The trials that count, and words for why there are none."""
     completed = sorted(experiment.trial_indices_by_status[TrialStatus.COMPLETED])
     if not completed:
         return [], "No trial has been completed."
-    config, values = experiment.optimization_config, _values(experiment)
-    names = [*config.objective.metric_names]
-    names += sorted(config.metric_names.difference(names))
+    values, names = _values(experiment), _metric_names(experiment)
     points, outside, missing = [], 0, set[str]()
     for index in completed:
         trial, of_trial = experiment.trials[index], values.get(index, {})

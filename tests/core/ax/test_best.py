@@ -100,6 +100,7 @@ def test_where_no_trial_is_feasible_the_constraint_is_named_and_by_how_much(kind
     best = optimizer.best()
     assert best.observed is best.modelled is None
     assert "No trial is feasible" in best.why_not_observed
+    assert "initial phase" in best.why_not_modelled
     assert "is broken by 2 of 2 trials, least by trial 1 (by 0.25)" in best.why_not_observed
     assert "is broken by 1 of 2 trials, least by trial 1 (by 0.5)" in best.why_not_observed
     assert "c <= 3" in best.why_not_observed
@@ -128,6 +129,14 @@ def test_the_pareto_set_as_observed_and_by_the_model(kind):
     assert {point.trial_index for point in best.modelled_pareto} <= set(range(5))
     assert best.modelled_pareto or best.why_not_modelled
     assert "Pareto set observed, 3 trials:\n  trial 0: a = 0, b = 1 (x = " in str(best)
+
+
+def test_both_pareto_sets_name_the_metrics_in_the_order_of_the_objectives():
+    optimizer = make("client", "-loss, -cost")
+    tell(optimizer, {"loss": 0.0, "cost": 1.0}, {"loss": 1.0, "cost": 0.0})
+    best = optimizer.best()
+    for points in (best.pareto, best.modelled_pareto):
+        assert [list(point.values) for point in points] == [["loss", "cost"]] * 2
 
 
 def test_an_empty_pareto_set_says_which_threshold_made_it_so():
