@@ -52,7 +52,7 @@ from axsched_core.optimizers.base import (
 from axsched_core.optimizers.content import Changes, Content
 from axsched_core.optimizers.database import LastRun
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("axsched")
 
 _ALL_PARTS = EXPERIMENT | {STRATEGY}
 _NOT_NOW = (DataRequiredError, MaxParallelismReachedException)

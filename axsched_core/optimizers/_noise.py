@@ -11,7 +11,7 @@ from typing import Any
 
 from ax.core.data import Data
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("axsched")
 
 
 @contextlib.contextmanager

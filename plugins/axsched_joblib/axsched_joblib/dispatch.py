@@ -31,7 +31,7 @@ TICK = 1.0
 CLOSE_LIMIT = 10.0
 """Seconds that `Dispatcher.close` waits for the pool."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("axsched")
 
 
 class Phase(enum.Enum):

@@ -28,7 +28,7 @@ from axsched_slurm.query import Row, sacct, squeue
 CANCELLED_BY = "cancelled before it ran"
 ENDED_BY = "Slurm has ended it before it ran"
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("axsched")
 
 
 class Watch:

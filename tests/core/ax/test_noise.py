@@ -62,7 +62,7 @@ def node(optimizer: Optimizer, index: int) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_model_proposes_although_some_results_have_no_sem(kind, caplog):
     optimizer = make(kind)
-    with caplog.at_level(logging.WARNING, "axsched_core.optimizers"):
+    with caplog.at_level(logging.WARNING, "axsched"):
         made = run(
             optimizer,
             6,
