@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
 from attrs.validators import ge, gt, optional
 
 API_VERSION = (1, 0)
@@ -129,6 +129,10 @@ class Resources:
     gpus: int | None = field(default=None, validator=optional(ge(0)))
     time_limit: float | None = field(default=None, validator=optional(gt(0)))
     """Seconds from the moment the job runs."""
+
+    def __str__(self) -> str:
+        values = asdict(self).items()
+        return ", ".join(f"{name}={value}" for name, value in values if value is not None)
 
 
 @frozen

@@ -218,11 +218,12 @@ class AxScheduler:
                 "Trials are waiting to be run with the objective that was set before: "
                 "wait_for_completed_trials() or cancel() first."
             )
-        evaluated = sum(record.attempts > 0 for record in self._engine.records.values())
+        records = self._engine.records.values()
+        evaluated = sum(record.state is TrialState.SUCCEEDED for record in records)
         if evaluated and self._chosen is not None and chosen.differs_from(self._chosen):
             log.warning(
-                "The objective is another than before, and %d trials of this run were evaluated "
-                "with that one. Their results are kept; a new experiment would not mix them.",
+                "The objective is another than before, and %d trials of this run have results of "
+                "that one, which are kept. To keep the two apart, begin a new experiment.",
                 evaluated,
             )
         needs = getattr(chosen.objective, "resources", Resources())
@@ -859,7 +860,9 @@ class AxScheduler:
 
     def _interrupted(self) -> OptimizationInterrupted | OptimizationTerminated:
         """Save the experiment, and say how to go on after Ctrl-C or a signal, in what is raised."""
-        records, running = self._engine.records.values(), len(self._engine.dispatch.active)
+        everything, records = self._engine.records, self._engine.records.values()
+        # One whose result is there, and is only still to be told, has no job any more.
+        running = sum(not everything[i].state.ended for i in self._engine.dispatch.active)
         done = sum(record.state is TrialState.SUCCEEDED for record in records)
         opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
         words = (

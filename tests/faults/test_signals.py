@@ -138,6 +138,24 @@ def test_a_candidate_that_is_being_generated_is_waited_for(driver):
     assert finished(driver, one.run_dir())[0] == ["COMPLETED"] * 3
 
 
+def test_a_result_that_the_optimizer_was_not_told_in_time_is_no_job_that_runs_on(driver):
+    one = driver("""
+        def slow(outcomes):
+            if outcomes:
+                with open(MARK, "a") as file:
+                    file.write("told\\n")
+                time.sleep(1000)
+        optimizer.on_tell = slow
+        scheduler.set_objective_function(lambda parameters: 1.0)
+        scheduler.run_optimization(max_trials=1)
+    """)
+    one.wait_for_starts(1)
+    one.process.terminate()
+    _, err = one.end()
+    assert one.process.returncode == 143, err
+    assert "1 trials have results, 0 were stopped and stay open, 0 were not made yet" in err
+
+
 def test_a_candidate_that_takes_too_long_does_not_hold_up_the_end(driver):
     one = driver("""
         def slow(n):
