@@ -33,7 +33,7 @@ def stopped(
         by_cause.setdefault(record.cause.value if record.cause else "FAILED", []).append(record)
     causes = sorted(by_cause.items(), key=lambda item: -len(item[1]))
     later = (
-        f"; in a new session: AxScheduler.resume({str(run_dir)!r}).finish()"
+        f" (in a new session, scheduler = AxScheduler.resume({str(run_dir)!r}) before that)"
         if config.durable
         else ""
     )
@@ -41,10 +41,10 @@ def stopped(
         f"{len(verdict.failed)} of the {verdict.finished} trials that have ended failed, so the "
         f"run was stopped. Trials that were under way stay open, and {unmade} were not made.\n"
         + "\n".join(_about(cause, records) for cause, records in causes)
-        + "\nRepair the objective, set it again, and go on: scheduler.finish()"
+        + "\nRepair the objective, set it again, and call scheduler.finish()"
         + later
-        + ". Where so many failures are to be expected: the settings tolerated_trial_failure_rate "
-        f"(now {config.tolerated_trial_failure_rate:g}; 1 switches this check off) and "
+        + ". If you expect so many failures, raise the settings tolerated_trial_failure_rate "
+        f"(now {config.tolerated_trial_failure_rate:g}; 1 switches this check off) or "
         "min_failed_trials_for_failure_rate_check "
         f"(now {config.min_failed_trials_for_failure_rate_check})."
     )

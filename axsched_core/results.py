@@ -104,9 +104,10 @@ def warn_of_dropped(result: Result, trial_index: int, known: set[str]) -> None:
         if name not in known:
             known.add(name)
             log.warning(
-                "Trial %d: %s; it is left out, here and in later trials%s.",
+                "Trial %d: %s; %s left out, here and in later trials%s.",
                 trial_index,
                 why,
+                "they are" if name == NOTES else "it is",
                 "" if name == NOTES else f" (texts, lists and mappings go under {NOTES!r})",
             )
 

@@ -212,4 +212,6 @@ def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
         f"All {len(ended)} trials failed, so there are no best parameters. The first causes:\n"
         + "\n".join(lines)
         + more
+        + "\nThe folders hold what the jobs printed (stdout.log, stderr.log). Repair the "
+        "objective, set it again, and call run_optimization again."
     )

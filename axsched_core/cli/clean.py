@@ -48,8 +48,8 @@ def _clean(session: RunnerSession, run_id: str, yes: bool) -> None:
     for hook in ("axsched_find_leftovers", "axsched_remove_leftovers"):
         if not session.has(hook):
             raise InvalidInput(
-                f"The runner {session.info.name!r} cannot say what it leaves (it lacks the hook "
-                f"{hook})."
+                f"The runner {session.info.name!r} offers no cleaning (it lacks the hook {hook}). "
+                "Look for what the run has left with the tools of its backend."
             )
     left = session.find_leftovers(run_id)
     if not left:

@@ -43,7 +43,7 @@ def test_a_typo_does_not_run_the_whole_budget(make: Make):
     assert "    |   mat.pi\n" in words
     assert "xxx" not in words
     assert "scheduler.finish()" in words
-    assert f"AxScheduler.resume({str(scheduler.run_directory)!r}).finish()" in words
+    assert f"scheduler = AxScheduler.resume({str(scheduler.run_directory)!r}) before" in words
     assert "tolerated_trial_failure_rate (now 0.99; 1 switches this check off)" in words
     # The objective was at fault, not the points: all of them may come again.
     assert set(statuses(optimizer)) <= {"FAILED", "RUNNING"}
