@@ -71,7 +71,11 @@ def sections() -> list[tuple[str, str]]:
         ("Settings: `script_options`", fields(objectives.ScriptOptions)),
         ("What a trial shows", "\n".join(map(value_type, (trials.Trial, trials.TrialState)))),
         ("What a run returns", "\n".join(map(value_type, (best.Best, best.Point)))),
-        ("Errors", "\n".join(error(one) for one in error_types())),
+        (
+            "Errors",
+            "All are in `axsched_core.errors`.\n\n"
+            + "\n".join(error(one) for one in error_types()),
+        ),
     ]
 
 
