@@ -253,6 +253,8 @@ def _brought(
             try:
                 box = stack.enter_context(folder.sub(archive.BOX))
                 job = stack.enter_context(box.sub("job"))
+                for one in archive.LINKED:
+                    job.remove(one)  # links of our own, to the inputs
                 _say_left_out(name, job.sanitize())
                 for one in archive.PROTOCOL:
                     job.separate(one)

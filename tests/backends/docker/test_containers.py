@@ -468,3 +468,13 @@ def test_the_job_file_of_the_core_is_left_alone(bench) -> None:
     assert job["key"] == handle.key
     assert "threads" not in job
     assert PYTHON not in json.dumps(job)
+
+
+@pytest.mark.parametrize("files", ["copy", "mount"])
+def test_of_a_job_that_does_no_harm_nothing_is_said(
+    make_bench, files: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = make_bench(files=files)
+    handle = bench.start({"do": "succeed"})
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert caplog.messages == []
