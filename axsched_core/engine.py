@@ -187,12 +187,7 @@ class Engine:
             self._thread.join(policies.CANCEL_GRACE)
         if self._over or self._dismissed:
             return
-        if self.has_jobs and signals.name() and self._memory.opened:
-            log.warning(
-                "%s. To go on: AxScheduler.resume(%r).finish()",
-                signals.name(),
-                str(self._rundir.path),
-            )
+        self._say_how_to_go_on()
         if self.dispatch.active and not self._leaves_jobs:
             try:
                 self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
@@ -205,12 +200,21 @@ class Engine:
         self._dismissed = True
 
         def finish() -> None:
+            self._say_how_to_go_on()  # what was raised may have let go of it
             self._over = True
             self.dispatch.abandon()
             self._memory.close()
             self.owner.dismiss()
 
         self._inbox.put(finish)
+
+    def _say_how_to_go_on(self) -> None:
+        if self.has_jobs and signals.name() and self._memory.opened:
+            log.warning(
+                "%s. To go on: AxScheduler.resume(%r).finish()",
+                signals.name(),
+                str(self._rundir.path),
+            )
 
     def notify(self, kind: str) -> None:
         """Tell observers of something and return when they have heard it (not from a runner

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import psutil
@@ -87,6 +88,25 @@ def test_a_signal_between_two_calls_ends_the_jobs_too(driver, number):
     assert one.process.returncode == 128 + number, err
     assert out == "finally\n"
     assert f"AxScheduler.resume({str(one.run_dir())!r}).finish()" in err
+    assert one.left_over() == []
+    assert finished(driver, one.run_dir()) == (["COMPLETED"] * 2, [2, 2])
+
+
+def test_a_scheduler_that_goes_with_what_is_raised_says_how_to_go_on_too(driver):
+    """It belongs to a function, which what is raised leaves before the program ends."""
+    in_a_function = textwrap.indent(textwrap.dedent(BETWEEN), " " * 8)
+    one = driver(f"""
+    def main(scheduler):{in_a_function}
+    mine = [scheduler]
+    del scheduler
+    main(mine.pop())
+    """)
+    one.wait_for_starts(2)
+    assert one.process.stdout.readline() == "between\n"
+    one.process.send_signal(signal.SIGTERM)
+    _, err = one.end()
+    assert one.process.returncode == 128 + signal.SIGTERM, err
+    assert err.count(f"AxScheduler.resume({str(one.run_dir())!r}).finish()") == 1
     assert one.left_over() == []
     assert finished(driver, one.run_dir()) == (["COMPLETED"] * 2, [2, 2])
 
