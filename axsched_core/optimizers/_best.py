@@ -73,16 +73,18 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
             "Ax's model predicts no trial that satisfies all outcome constraints and the "
             "objectives' thresholds (Ax infers those that are not given)."
         )
-    best = BestPointMixin._get_best_trial(experiment, strategy)
-    if best is not None:
-        index, parameters, prediction = best
-        if prediction is not None and not _as_observed(experiment, index, prediction[0]):
-            return [_predicted(experiment, index, parameters, prediction)], ""
+    if strategy.adapter is None:  # Ax's files hold no model
+        strategy.current_node._fit(experiment)
     if not isinstance(strategy.adapter, TorchAdapter):
+        # Ax would give what a model said when the last trial was made, of the results until then.
         return [], "Ax has no model yet: the generation strategy is in its initial phase."
+    best = BestPointMixin._get_best_trial(experiment, strategy)
     if best is None:
         return [], "Ax finds no trial that satisfies all outcome constraints."
-    return [], "Ax's model fits the results too badly to be asked."
+    index, parameters, prediction = best
+    if prediction is None or _as_observed(experiment, index, prediction[0]):
+        return [], "Ax's model fits the results too badly to be asked."
+    return [_predicted(experiment, index, parameters, prediction)], ""
 
 
 def _as_observed(experiment: Any, index: int, means: Mapping[str, float]) -> bool:

@@ -228,9 +228,32 @@ def test_observed_and_modelled_are_each_called_what_they_are(kind):
     assert plain["modelled"]["trial_index"] == best.modelled.trial_index
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_optimizer_that_was_loaded_asks_a_model_that_has_seen_all_results(kind, tmp_path):
+    """Not what the model said when the last trial was made, which is all that Ax's files hold."""
+    optimizer = make(kind)
+    while optimizer.initial_trials_left():
+        for one in optimizer.ask(1).candidates:
+            metrics = {"loss": ((one.parameters["x"] - 0.9) ** 2, 0.01)}
+            optimizer.tell([Outcome(one.index, OutcomeKind.COMPLETED, metrics)])
+    (one,) = optimizer.ask(1).candidates  # the model's own
+    metrics = {"loss": ((one.parameters["x"] - 0.9) ** 2, 0.01)}
+    optimizer.tell([Outcome(one.index, OutcomeKind.COMPLETED, metrics)])
+    for x in (0.1, 0.3, 0.5, 0.7, 0.9):
+        index = optimizer.attach({"x": x})
+        metrics = {"loss": ((x - 0.9) ** 2, 0.01)}
+        optimizer.tell([Outcome(index, OutcomeKind.COMPLETED, metrics)])
+    optimizer.save(tmp_path / "saved")
+    best = optimizer.load(tmp_path / "saved").best()
+    assert best.parameters == {"x": 0.9}
+    assert best.modelled is not None, best.why_not_modelled
+    assert best.modelled.parameters["x"] == pytest.approx(0.9, abs=0.1)
+    assert best.modelled.sems["loss"] > 0
+
+
 def test_what_ax_raises_does_not_take_the_observed_best_away(monkeypatch):
-    optimizer = make("client")
-    tell(optimizer, {"loss": 1.0})
+    optimizer = make("client", initialization_budget=1, initialize_with_center=False)
+    tell(optimizer, {"loss": 1.0}, {"loss": 2.0})
     from ax.service.utils.best_point_mixin import BestPointMixin
 
     def broken(*_, **__):
