@@ -73,6 +73,9 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
             "Ax's model predicts no trial that satisfies all outcome constraints and the "
             "objectives' thresholds (Ax infers those that are not given)."
         )
+    last = strategy.last_generator_run
+    if last is not None and last._generation_node_name != strategy.current_node_name:
+        strategy.current_generator_run_limit()  # a resumed one moves to where it was
     if strategy.adapter is None:  # Ax's files hold no model
         strategy.current_node._fit(experiment)
     if not isinstance(strategy.adapter, TorchAdapter):
