@@ -253,9 +253,9 @@ def build(top: Path, entries: list[tuple[list[str], str, str, int]], victim: Pat
     for names, kind, target, mode in entries:
         path = top.joinpath(*names)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(path) or not path.parent.resolve().is_relative_to(top):
                 continue  # the victim is for the code under test to attack, not for us
+            path.parent.mkdir(parents=True, exist_ok=True)
             to = target.format(victim=victim)
             match kind:
                 case "file":
