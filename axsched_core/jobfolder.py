@@ -15,6 +15,7 @@ Out, written by the worker (or by anything that follows the protocol):
 ==================  =================================================================
 ``claim``           made first, with O_EXCL: who cannot make it does not run
 ``pid.json``        pid, start time, boot id and host of the supervising process
+                    (padded: on a full disk ``exit.json`` takes its room)
 ``result.json``     the metrics; written beside and renamed
 ``progress.jsonl``  intermediate metrics, one JSON object a line
 ``stdout.log``      what the objective printed; ``stderr.log`` likewise
