@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
-
-from axsched_core import jobfolder
 
 _STDLIB = os.path.dirname(os.__file__)
 _OF_PYTHON = {
@@ -29,7 +28,7 @@ def places(base: str | None) -> dict[str, Any]:
         ``sys_path_front``: how many of them come before that Python's own; ``sys_modules``:
         modules of the driver that hide one of Python's own (name -> file), where there are any.
     """
-    path = jobfolder.import_path(sys.path, base)
+    path = _absolute(sys.path, base)
     front = next((i for i, entry in enumerate(path) if entry in _OF_PYTHON), len(path))
     found = {"sys_path": path, "sys_path_front": front, "sys_prefix": sys.prefix}
     hiding = {
@@ -39,3 +38,19 @@ def places(base: str | None) -> dict[str, Any]:
         and not file.startswith(_STDLIB + os.sep)
     }
     return {**found, "sys_modules": hiding} if hiding else found
+
+
+def _absolute(entries: Sequence[Any], base: str | None) -> list[str]:
+    # Python itself skips what is no string.
+    paths = [entry for entry in entries if isinstance(entry, str)]
+    if base is None:
+        return [path for path in paths if os.path.isabs(path)]
+    return [os.path.normpath(os.path.join(base, path)) for path in paths]
+
+
+def current_directory() -> str | None:
+    """The current directory; None where it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None

@@ -42,7 +42,7 @@ import math
 import os
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -353,28 +353,6 @@ def read_progress(folder: Path, offset: int) -> bytes:
 def whole_lines(data: bytes) -> bytes:
     """What comes before the end of the last line that is whole."""
     return data[: data.rfind(b"\n") + 1]
-
-
-def import_path(entries: Sequence[Any], base: str | None) -> list[str]:
-    """A ``sys.path`` as it is to be understood elsewhere: for ``sys_path`` in ``job.json``.
-
-    Args:
-        entries: ``sys.path``.
-        base: the folder that relative ones mean; None: it was removed, and they mean nothing.
-    """
-    # Python itself skips what is no string.
-    paths = [entry for entry in entries if isinstance(entry, str)]
-    if base is None:
-        return [path for path in paths if os.path.isabs(path)]
-    return [os.path.normpath(os.path.join(base, path)) for path in paths]
-
-
-def current_directory() -> str | None:
-    """The current directory; None where it was removed."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
 
 
 def try_claim(folder: Path, who: str) -> bool:

@@ -17,7 +17,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_
 from attrs.validators import ge, gt, optional
 
-from axsched_core import imports, jobfolder, journal, options
+from axsched_core import imports, journal, options
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     SECRET_OPTIONS,
@@ -319,7 +319,7 @@ class Chosen:
         if isinstance(self.objective, FunctionObjective):
             # It may need modules that lie beside the driver's script, and resume is called
             # elsewhere.
-            data |= imports.places(jobfolder.current_directory())
+            data |= imports.places(imports.current_directory())
             data["file"] = self.function_name
         elif isinstance(self.objective, ScriptObjective):
             data["env"] = sorted({*data["env"], *self.missing})

@@ -84,7 +84,7 @@ class JobLibRunner:
         starting.take_standard_descriptors()  # before the run's files are opened
         # In the caller's thread, because joblib.parallel_config is thread-local.
         self._settings = resolve(options, capture_parallel_config())
-        self._sys_path_base = jobfolder.current_directory()
+        self._sys_path_base = imports.current_directory()
         self._context: RunnerContext | None = None
         self._dispatcher: Dispatcher | None = None
         self._handles: dict[str, JobHandle] = {}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from axsched_core import jobfolder
+from axsched_core import imports, jobfolder
 from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.jobs import SubmitError
 from axsched_slurm import script
@@ -50,7 +50,7 @@ class Submitter:
     ) -> None:
         self._options, self._commands, self._book = options, commands, book
         self._max_array_size = max_array_size
-        self._sys_path_base = jobfolder.current_directory() or "/"
+        self._sys_path_base = imports.current_directory() or "/"
         self.held: dict[str, Prepared] = {}
         """Jobs that wait here because a limit of the cluster is reached."""
         self.held_why = ""
