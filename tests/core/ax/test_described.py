@@ -14,6 +14,8 @@ from axsched_core.optimizers import adapt
 from axsched_core.optimizers.base import Optimizer
 from axsched_core.view import Run
 
+pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
+
 X = Parameter("x", "float", "range", 0.0, 1.0)
 K = Parameter("k", "int", "range", 1, 4)
 
