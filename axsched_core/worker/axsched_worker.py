@@ -1147,7 +1147,7 @@ def _become_main(folder: str, content: Mapping[str, Any]) -> None:
     vars(main).update(content, __name__="__main__", __spec__=None)
     main.__file__ = os.path.join(folder, "axsched_worker.py")
     if not os.path.exists(main.__file__):  # in a container the two files lie one level higher
-        main.__file__ = os.path.abspath(__file__)
+        main.__file__ = os.path.abspath(_become_main.__code__.co_filename)
     sys.modules["__main__"] = main
 
 
