@@ -463,7 +463,9 @@ class Dispatch:
         job = record.job
         job.handle, job.submission = handle, Submission.ACCEPTED
         record.stage, record.reopened = Stage.SUBMITTED, False
-        record.refusals, record.message = 0, ""
+        record.refusals = 0
+        if not record.state.ended:
+            record.message = ""
         self._memory.handle(record, handle)
         self.annotations[record.index] = self.mark(record)
         self._emit("job_submitted", record)
@@ -730,12 +732,14 @@ class Dispatch:
         self._end_unheard(record)
         self._forget(record)
         self._emit("trial_ended", record, message=record.message)
+        if record.folder is None:
+            return
         done = record.state is TrialState.SUCCEEDED
-        if done and record.folder and self._config.cleanup_after_completion:
-            try:
-                remove_tree(record.folder)
-            except OSError as error:
-                log.warning("%s cannot be removed: %s", record.folder, error)
+        tidy = done and self._config.cleanup_after_completion
+        try:
+            (remove_tree if tidy else jobfolder.drop_copies)(record.folder)
+        except OSError as error:
+            log.warning("%s cannot be tidied: %s", record.folder, error)
 
     def _end_unheard(self, record: Record) -> None:
         """Write down the end of a job whose trial was ended by hand, or in the optimizer."""

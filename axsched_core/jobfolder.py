@@ -192,6 +192,17 @@ def located(recorded: str, run_dir: Path) -> Path:
     return run_dir / path
 
 
+def drop_copies(folder: Path) -> None:
+    """Remove the copies of what all jobs of a run share, once the job is over.
+
+    Raises:
+        OSError: they cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), Folder(folder) as place:
+        for name in (FUNCTION, CLOUDPICKLE):
+            place.remove(name)
+
+
 def environment(request: JobRequest) -> Mapping[str, str]:
     """What the job needs in its environment beside what its machine has; may hold secrets."""
     return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
