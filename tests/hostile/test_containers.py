@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import axsched_docker
 import pytest
 from audit import paths_below_jobs
-from axsched_docker import DockerRunner
+from axsched_docker import DockerRunner, archive
 from docker_bench import DockerBench, containers, engine, make_bench
 from docker_engine import DockerEngine
 from hostile import CASES, RESULT, WRITE, Case, digest, make_victim, special
@@ -163,7 +165,10 @@ def test_root_s_files_in_an_ordinary_user_s_mount_are_fetched_from_the_engine(
     place = Path("/tmp", f"axsched-ordinary-{os.getpid()}")
     place.mkdir()
     os.chown(place, 65534, 65534)
-    command = f"umask 077; cd $AXSCHED_JOB_DIR; {WRITE} cp /bin/sh s; chmod 4755 s; echo 1 > mine"
+    command = (
+        f"umask 077; cd $AXSCHED_JOB_DIR; {WRITE} cp /bin/sh s; chmod 4755 s; echo 1 > mine; "
+        "umask 022; mkdir d e; cp /bin/sh d; cp /bin/sh e; chmod 4755 d/sh e/sh; chmod 000 d"
+    )
     try:
         pid = os.fork()
         if pid == 0:  # everything that it imports is imported already
@@ -178,7 +183,9 @@ def test_root_s_files_in_an_ordinary_user_s_mount_are_fetched_from_the_engine(
         (folder,) = place.glob("*/jobs/*")
         assert (folder / "result.json").read_text() == f"{RESULT}\n"
         assert (folder / "mine").stat().st_uid == 65534
+        assert (folder / "e" / "sh").stat().st_uid == 65534
         assert special(folder) == []
+        assert not (folder / "box").exists()
     finally:
         os.chmod(engine.socket, 0o660)
         subprocess.run(["rm", "-rf", "--one-file-system", str(place)], check=True)
@@ -223,3 +230,32 @@ def test_files_that_do_not_fit_stay_in_the_container_and_the_result_counts(
     assert containers(bench.run_id) == [big.backend_id]
     assert runner.axsched_remove_leftovers(bench.run_id)
     assert containers(bench.run_id) == []
+
+
+def test_a_job_that_is_cancelled_while_its_files_are_fetched_keeps_its_result(
+    make_bench: Callable[..., DockerBench],
+    containers: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    real = archive.copy_file
+
+    def slowly(source: IO[bytes], target: IO[bytes]) -> None:
+        if not begun.is_set():  # as it is with many gigabytes
+            begun.set()
+            go_on.wait(60)
+        real(source, target)
+
+    monkeypatch.setattr(archive, "copy_file", slowly)
+    bench = make_bench()
+    words = f"cd $AXSCHED_JOB_DIR; head -c 30000000 /dev/urandom > big; echo out; {WRITE}"
+    handle = bench.sh(words)
+    assert begun.wait(60)
+    bench.session.cancel([handle], "the run's timeout")
+    go_on.set()
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.metrics(handle) == {"loss": (0.25, None)}
+    assert not (bench.folder(handle) / "big").exists()
+    assert "it was cancelled while its files were fetched" in caplog.text
+    assert containers(bench.run_id) == [handle.backend_id]

@@ -46,7 +46,7 @@ class Collector:
     def fetch(self, job: Job) -> None:
         """Fetch a job's files, say how it ended, and remove its container, in this order."""
         try:
-            ending = lifecycle.collect(self._engine, job.name, job.folder)
+            ending = lifecycle.collect(self._engine, job.name, job.folder, lambda: job.hurried)
         except BackendUnavailable:
             self._hands.do(partial(self.fetch, job), after=RETRY)
         except OSError as error:

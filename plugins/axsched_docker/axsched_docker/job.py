@@ -33,6 +33,8 @@ class Job:
     """None for a job of an earlier driver."""
     collecting: bool = False
     """Its files are being fetched, and its container removed."""
+    hurried: bool = False
+    """It was cancelled, so nobody waits for more of its files than those that count."""
     stopping: bool = False
     heard: bool = False
     """Its end was heard of before its start had returned."""

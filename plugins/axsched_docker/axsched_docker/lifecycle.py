@@ -9,7 +9,7 @@ import logging
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -180,7 +180,9 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
     return Ending(cause=cause, message=f"the engine refuses: {words}")
 
 
-def collect(engine: Engine, name: str, path: Path) -> Ending | None:
+def collect(
+    engine: Engine, name: str, path: Path, hurried: Callable[[], bool] = lambda: False
+) -> Ending | None:
     """Bring the files of an ended container into the job's folder, ``exit.json`` last of all.
 
     Whatever the job has left beside its result, that counts. What cannot be kept is left out, and
@@ -190,6 +192,7 @@ def collect(engine: Engine, name: str, path: Path) -> Ending | None:
         engine: where the container is.
         name: the container's.
         path: the job's folder.
+        hurried: True once nobody wants to wait for all of its files any more.
 
     Returns:
         None: it has not ended yet, or is gone.
@@ -211,7 +214,10 @@ def collect(engine: Engine, name: str, path: Path) -> Ending | None:
     with_worker = labels[KIND_LABEL] != "container"
     with (
         Folder(path) as folder,
-        _brought(engine, name, folder, labels[FILES_LABEL] == "mount") as (source, complete),
+        _brought(engine, name, folder, labels[FILES_LABEL] == "mount", hurried) as (
+            source,
+            complete,
+        ),
     ):
         if not with_worker:
             complete = _save_logs(engine, name, source) and complete
@@ -235,13 +241,13 @@ def collect(engine: Engine, name: str, path: Path) -> Ending | None:
         archive.move_in(source, folder)
         write_exit(path, ending)
         folder.remove(archive.INCOMING)
-        _remove_box(folder)
+        _remove_box(engine, name, found["Image"], folder)
     return ending
 
 
 @contextlib.contextmanager
 def _brought(
-    engine: Engine, name: str, folder: Folder, mounted: bool
+    engine: Engine, name: str, folder: Folder, mounted: bool, hurried: Callable[[], bool]
 ) -> Iterator[tuple[Folder, bool]]:
     """Have what the job has made on this machine, where nothing in it can do harm.
 
@@ -267,34 +273,44 @@ def _brought(
         folder.remove(archive.INCOMING)
         folder.make_folder(archive.INCOMING)
         incoming = stack.enter_context(folder.sub(archive.INCOMING))
-        yield incoming, _fetch_what_fits(engine, name, incoming)
+        yield incoming, _fetch_what_can(engine, name, incoming, hurried)
 
 
-def _fetch_what_fits(engine: Engine, name: str, target: Folder) -> bool:
-    """Fetch a job's files; False where the disk takes only those that count."""
+class _Hurried(Exception):
+    """Nobody waits for the rest of a job's files."""
+
+
+def _fetch_what_can(engine: Engine, name: str, target: Folder, hurried: Callable[[], bool]) -> bool:
+    """Fetch a job's files; False where there is room, or time, only for those that count."""
     try:
-        _say_left_out(name, _fetch(engine, name, target))
+        _say_left_out(name, _fetch(engine, name, target, hurried))
+        return True
+    except _Hurried:
+        why = "it was cancelled while its files were fetched"
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        # Half of it would keep the disk full, and the result may well fit.
-        target.clear()
-        _fetch_least(engine, name, target)
-        log.warning(
-            "%s: the disk does not take all of its files (%s); its result and its logs were "
-            "fetched. The container is kept, and has the others in %s.",
-            name,
-            error.strerror,
-            archive.JOB,
-        )
-        return False
-    return True
+        why = f"the disk does not take all of its files ({error.strerror})"
+    # Half of them would keep a full disk full, and the result may well fit.
+    target.clear()
+    _fetch_least(engine, name, target)
+    words = (
+        "%s: %s; its result and its logs are here. The container is kept, and has the others in %s."
+    )
+    log.warning(words, name, why, archive.JOB)
+    return False
 
 
-def _fetch(engine: Engine, name: str, target: Folder) -> list[str]:
+def _fetch(engine: Engine, name: str, target: Folder, hurried: Callable[[], bool]) -> list[str]:
+    def until_hurried(pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            if hurried():
+                raise _Hurried
+            yield piece
+
     try:
         with engine.get(name, archive.JOB) as pieces:
-            return archive.unpack(pieces, target)
+            return archive.unpack(until_hurried(pieces), target)
     except EngineError as error:
         if not error.not_found or not _is_there(engine, name):
             raise
@@ -328,12 +344,35 @@ def _max_rss(source: Folder) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _remove_box(folder: Folder) -> None:
+def _remove_box(engine: Engine, name: str, image: str, folder: Folder) -> None:
     try:
-        folder.remove(archive.BOX)
-    except OSError as error:
-        box = folder.path / archive.BOX
-        log.warning("%s cannot be removed, the job has left another user's files: %s", box, error)
+        try:
+            folder.remove(archive.BOX)
+        except PermissionError:
+            _take_away(engine, f"{name}-tidy", image, folder)
+            folder.remove(archive.BOX)
+    except (OSError, EngineError) as error:
+        box_path = folder.path / archive.BOX
+        log.warning(
+            "%s cannot be removed: the job has left another user's files: %s", box_path, error
+        )
+
+
+def _take_away(engine: Engine, name: str, image: str, folder: Folder) -> None:
+    """Another user's folders: have the engine, which can, put files of ours in their place.
+
+    By way of a container that is never started; the job's own has the folder mounted read-only.
+    """
+    box = str(folder.path / archive.BOX)
+    with folder.sub(archive.BOX) as ours, ours.sub("job") as job:
+        names = job.names()
+    engine.remove(name)  # of an earlier try
+    mount = {"Type": "bind", "Source": box, "Target": archive.ROOT}
+    engine.create(name, {"Image": image, "Cmd": ["-"], "HostConfig": {"Mounts": [mount]}})
+    try:
+        engine.put(name, archive.JOB, archive.empty_files(names))
+    finally:
+        engine.remove(name)
 
 
 def write_exit(path: Path, ending: Ending) -> None:
