@@ -64,7 +64,8 @@ def test_requirements_without_ax_are_what_the_distributions_declare() -> None:
         project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
         declared |= set(map(_name, project["dependencies"]))
     needed = declared - {"ax-platform", "axsched-core"}
-    tools = {"numpy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "threadpoolctl"}
+    tools = {"hypothesis", "numpy", "psutil", "pytest", "pytest-timeout", "pytest-xdist"}
+    tools |= {"threadpoolctl"}
     assert _names(ROOT / "requirements/core.txt") == needed | tools
 
 
