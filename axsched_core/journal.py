@@ -8,6 +8,7 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
                what is optimized (`Optimizer.describe`)
 ``objective``  what is evaluated (a function lies beside the journal, pickled)
 ``optimized``  what is optimized has changed: the whole of it, as in ``run``
+``place``      the run directory is at another place than before
 ``snapshot``   from here on the optimizer's file of this name is what lines are replayed on
 ``call``       ``run_optimization`` began: how many trials it is to make, in how many seconds, on
                which host; ``ended`` when it did
@@ -51,6 +52,8 @@ from axsched_core.jobs import Cause, JobHandle, Metrics, Parameters, Resources
 
 FORMAT = 1
 NAME = "journal.jsonl"
+FIRST_LIMIT = 16 << 20
+"""Bytes of a first line that are read of another run directory."""
 
 
 class Journal:
@@ -167,6 +170,8 @@ class RunMemory:
     """Bytes of whole lines; what follows is a torn line."""
     optimized: Any = None
     """What `Optimizer.describe` said last; None in the journal of an early version."""
+    place: str | None = None
+    """Absolute path of the run directory where the last driver had it; None: as above."""
 
 
 @define
@@ -178,6 +183,7 @@ class _Reader:
     to_make: int = 0
     numbers: dict[int, int] = field(factory=dict)
     optimized: Any = None
+    place: str | None = None
 
     def take(self, line: dict[str, Any]) -> None:
         kind = line.pop("k")
@@ -195,6 +201,10 @@ class _Reader:
     def _run(self, **data: Any) -> None:
         self.run = data
         self.optimized = data.get("optimized")
+        self.place = data.get("place")
+
+    def _place(self, place: str) -> None:
+        self.place = place
 
     def _optimized(self, **data: Any) -> None:
         self.optimized = data
@@ -271,7 +281,7 @@ class _Reader:
 FOR_READERS = frozenset({"waiting", "running", "attempt"})
 """Kinds of lines that a run which goes on does without."""
 KINDS = FOR_READERS | {
-    *("run", "objective", "optimized", "snapshot", "call", "ended"),
+    *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
     *("trial", "key", "handle", "stopping", "outcome", "open", "anew"),
 }
 
@@ -343,7 +353,34 @@ def read(path: Path) -> RunMemory:
         reader.numbers,
         length,
         reader.optimized,
+        reader.place,
     )
+
+
+def check_place(run_dir: Path, found: RunMemory) -> None:
+    """Refuse a copy of a run directory while the original is there.
+
+    The two have the same run id, so their jobs have the same names on a backend.
+
+    Raises:
+        InvalidInput: it is such a copy.
+    """
+    if found.place is None or os.path.abspath(run_dir) == found.place:
+        return
+    original = Path(found.place)
+    try:
+        if original.samefile(run_dir):
+            return
+        with (original / NAME).open("rb") as file:
+            first = json.loads(file.readline(FIRST_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return  # it was moved, or is another's by now
+    if isinstance(first, dict) and first.get("run_id") == found.run["run_id"]:
+        raise InvalidInput(
+            f"{run_dir} is a copy of {original}, which is still there. Their jobs have the same "
+            "names, so this one would take, cancel or remove those of the other. Go on there; or "
+            "rename or remove that one first, if none of its jobs is under way."
+        )
 
 
 def check_first(path: Path, line: Mapping[str, Any]) -> None:

@@ -200,6 +200,10 @@ class Memory:
     def goes_on(self, found: journal.RunMemory) -> None:
         """Take up what a driver before this one has written."""
         self._optimized = found.optimized
+        assert self._journal is not None
+        here = str(self._journal.path.parent)
+        if found.place != here:
+            self._add("place", place=here)
 
     def call(self, to_make: int, timeout: float | None = None) -> None:
         """``run_optimization`` begins; ``timeout``: seconds that it may take."""

@@ -57,6 +57,8 @@ def resume(
         for request in cancel_request.found(path):
             request.done()  # of a driver before this one
         found = journal.read(path / journal.NAME)
+        if any(trial.key and not trial.state for trial in found.trials.values()):
+            journal.check_place(path, found)
         journal.repair(path / journal.NAME, found.length)
         memory.goes_on(found)
         adapter = stored or _optimizer_of_before(path, found, optimizer)
@@ -191,6 +193,7 @@ def header(
     return {
         "run_id": rundir.run_id,
         "name": optimizer.name,
+        "place": str(rundir.path),
         "host": socket.gethostname(),
         "optimizer": optimizer.kind,
         "seed": optimizer.seed,

@@ -30,7 +30,9 @@ def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
     """
     with in_words():
         path = journal_of(run_dir)
-        run = journal.read(path).run
+        found = journal.read(path)
+        journal.check_place(path.parent, found)
+        run = found.run
         lock = RunLock(path.parent)
         lock.acquire()
         try:

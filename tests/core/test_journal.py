@@ -78,6 +78,8 @@ FIRST = {"k": "run", "format": journal.FORMAT, **RUN}
 
 def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     made = with_job(record(0), 1, tmp_path)
+    memory.flush()
+    memory.goes_on(journal.read(tmp_path / journal.NAME))
     memory.snapshot("snapshot-0.json")
     memory.objective(Chosen(ContainerObjective("image:1")))
     memory.call(5)
@@ -121,6 +123,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     assert Chosen.from_plain(found.objective, tmp_path).objective == ContainerObjective("image:1")
     assert found.to_make == 2
     assert found.optimized == {"objectives": [{"name": "loss", "minimize": True}]}
+    assert found.place == str(tmp_path)
     assert found.length == (tmp_path / journal.NAME).stat().st_size
     p = made.parameters
     assert found.trials == {

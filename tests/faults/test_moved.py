@@ -16,6 +16,7 @@ from toy import ToyOptimizer
 from waiting import wait_until
 
 from axsched_core import AxScheduler
+from axsched_core.errors import InvalidInput
 from axsched_core.trials import TrialState
 
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -82,6 +83,37 @@ def test_no_result_is_lost_and_no_job_runs_twice(tmp_path: Path, how: str) -> No
             assert trial.folder is not None
             assert trial.folder.is_relative_to(new)
             assert json.loads((trial.folder / "result.json").read_text()) == 0.25
+    finally:
+        driver.kill()
+        os.close(keep_open)
+
+
+def test_a_copy_takes_no_job_of_the_original_s(tmp_path: Path) -> None:
+    out, mark, gate = tmp_path / "out", tmp_path / "mark", tmp_path / "gate"
+    os.mkfifo(gate)
+    keep_open = os.open(gate, os.O_RDWR)
+    program = textwrap.dedent(DRIVER).format(
+        support=str(SUPPORT), out=str(out), mark=str(mark), gate=str(gate)
+    )
+    driver = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: mark.exists() and mark.read_text().count("began") == 6, 60, "all began")
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(60)
+        (run_dir,) = out.iterdir()
+        copy = Path(shutil.copytree(run_dir, tmp_path / "copy" / run_dir.name, symlinks=True))
+        before = (run_dir / "journal.jsonl").read_bytes()
+        with pytest.raises(InvalidInput, match="is a copy of .* still there"):
+            AxScheduler.resume(copy, optimizer=ToyOptimizer())
+        assert (run_dir / "journal.jsonl").read_bytes() == before
+        os.write(keep_open, b"\n" * 3)
+        with AxScheduler.resume(run_dir, optimizer=ToyOptimizer()) as scheduler:
+            scheduler.finish()
+        assert mark.read_text().count("began") == 6
+        # Moved away, the original has another place; the copy is then one on its own.
+        run_dir.rename(tmp_path / "elsewhere")
+        with AxScheduler.resume(copy, optimizer=ToyOptimizer()) as scheduler:
+            assert len(scheduler.trials) == 6
     finally:
         driver.kill()
         os.close(keep_open)

@@ -6,6 +6,7 @@ runner's jobs are the backend's, which both drivers share.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ def died(scheduler: AxScheduler, to: Path) -> Path:
     """The run directory as the driver leaves it that dies now."""
     copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
     (copy / "lock.json").unlink(missing_ok=True)
+    # It stands for the original, which lives on beside it and would be in its way.
+    journal, places = copy / "journal.jsonl", (scheduler.run_directory, copy)
+    old, new = (f'"place":{json.dumps(str(place))}'.encode() for place in places)
+    journal.write_bytes(journal.read_bytes().replace(old, new))
     return copy
 
 
