@@ -120,7 +120,7 @@ class Fleet:
                     jobfolder.request_cancel(job.folder, reason or CANCELLED_BY)
                 except OSError as error:  # it is stopped all the same
                     log.warning("Job %s: why it is stopped cannot be written: %s", job.key, error)
-            job.hurried = True
+            job.hurried = job.collecting  # it had ended; one that is stopped now is fetched whole
             if job.phase is Phase.WAITING:
                 self._never_start(job)
             elif job.phase is Phase.STARTED:

@@ -34,7 +34,8 @@ class Job:
     collecting: bool = False
     """Its files are being fetched, and its container removed."""
     hurried: bool = False
-    """It was cancelled, so nobody waits for more of its files than those that count."""
+    """It was cancelled while its files were being fetched: nobody waits for more of them than those
+    that count."""
     stopping: bool = False
     heard: bool = False
     """Its end was heard of before its start had returned."""
