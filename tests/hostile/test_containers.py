@@ -13,7 +13,7 @@ import axsched_docker
 import pytest
 from audit import paths_below_jobs
 from axsched_docker import DockerRunner, archive
-from docker_bench import DockerBench, containers, engine, make_bench
+from docker_bench import DockerBench, containers, make_bench, private_engine
 from docker_engine import DockerEngine
 from hostile import CASES, RESULT, WRITE, Case, digest, make_victim, special
 from images import BUSYBOX, PYTHON, image
@@ -31,9 +31,16 @@ from axsched_core.jobs import (
 )
 from axsched_core.testing import Bench
 
-__all__ = ["containers", "engine", "make_bench"]
+__all__ = ["containers", "make_bench"]
 
 PACKAGES = [Path(one.__file__).parent for one in (axsched_core, axsched_docker) if one.__file__]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    """An engine of these tests' own, behind their wall."""
+    with private_engine("axsched-hostile-{pid}") as made:
+        yield made
 
 
 class Attack:

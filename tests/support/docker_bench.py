@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,9 +26,16 @@ FOLDER = "axsched-docker-{pid}"
 @pytest.fixture(scope="session")
 def engine() -> Iterator[DockerEngine]:
     """A private engine with the two images; running containers survive its death."""
+    with private_engine(FOLDER) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def private_engine(pattern: str) -> Iterator[DockerEngine]:
+    """An engine in a folder of this name, which has ``{pid}`` in it, below ``/tmp``."""
     need("Docker", *docker_engine.missing())
-    docker_engine.remove_stale(FOLDER)
-    folder = Path("/tmp", FOLDER.format(pid=os.getpid()))
+    docker_engine.remove_stale(pattern)
+    folder = Path("/tmp", pattern.format(pid=os.getpid()))
     with DockerEngine(folder, "--live-restore") as made:
         made.load(BUSYBOX, busybox_image())
         made.load(PYTHON, python_image())
