@@ -76,9 +76,9 @@ def test_the_whole_job_is_killed(either: SlurmCluster, open_bench: OpenBench) ->
     bench = open_bench()
     handle = bench.start(HANG)
     bench.running(handle)
-    pid_file = bench.folder(handle) / jobfolder.PID
-    wait_until(pid_file.exists, 60, "its supervisor has said who it is")
-    os.kill(jobfolder.read_json(pid_file)["pid"], signal.SIGKILL)
+    folder = bench.folder(handle)
+    wait_until((folder / jobfolder.PID).exists, 60, "its supervisor has said who it is")
+    os.kill(jobfolder.read_json(folder, jobfolder.PID)["pid"], signal.SIGKILL)
     status = bench.status(handle)
     assert (status.state, status.cause, status.signal) == (JobState.FAILED, Cause.SIGNAL, 9)
     assert "Slurm: FAILED" in status.message
@@ -119,7 +119,7 @@ def test_a_node_that_dies_and_a_job_that_slurm_starts_again(
     assert bench.metrics(handle) == {"loss": (2.0, None)}
     assert (tmp_path / "log").read_text() == "ran\nran\n"
     # The claim carries Slurm's count, and what the first start left is set aside.
-    assert jobfolder.read_json(folder / "claim.1")["restart"] == 1
+    assert jobfolder.read_json(folder, "claim.1")["restart"] == 1
     assert (folder / "stdout.log.0").read_text() == "\n"
     assert (folder / "stdout.log").read_text() == "1\n"
 
