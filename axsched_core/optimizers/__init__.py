@@ -68,12 +68,12 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
             raise InvalidInput(
                 "generation_strategy goes with an ax Experiment only; a client has its own "
                 "(client.set_generation_strategy(...), or "
-                f"AxClient(generation_strategy=...)). Got {_describe(obj)}."
+                f"AxClient(generation_strategy=...)). Got {_in_words(obj)}."
             )
         if STRATEGY not in _kinds(generation_strategy):
             raise InvalidInput(
                 "generation_strategy must be an ax GenerationStrategy, "
-                f"got {_describe(generation_strategy)}."
+                f"got {_in_words(generation_strategy)}."
             )
     if obj is None:
         return AwaitedOptimizer()
@@ -91,7 +91,7 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
         from axsched_core.optimizers.experiment import ExperimentOptimizer
 
         return ExperimentOptimizer(obj, generation_strategy)
-    raise InvalidInput(f"Expected {_ACCEPTED}, got {_describe(obj)}.{_hint(obj, kinds)}")
+    raise InvalidInput(f"Expected {_ACCEPTED}, got {_in_words(obj)}.{_hint(obj, kinds)}")
 
 
 def _kinds(obj: Any) -> set[str]:
@@ -103,7 +103,7 @@ def _names(cls: type) -> set[str]:
     return {f"{base.__module__}.{base.__qualname__}" for base in type.mro(cls)}
 
 
-def _describe(obj: Any) -> str:
+def _in_words(obj: Any) -> str:
     if isinstance(obj, type):
         return f"the class {obj.__qualname__}"
     return f"{type(obj).__module__}.{type(obj).__qualname__}: {obj!r:.80}"
