@@ -237,7 +237,7 @@ def collect(
         )
         ending.kept = not complete
         if worker is not None:
-            ending.max_rss_bytes = _max_rss(source)
+            ending.max_rss_bytes = worker.max_rss_bytes
         archive.move_in(source, folder)
         write_exit(path, ending)
         folder.remove(archive.INCOMING)
@@ -336,12 +336,6 @@ def _say_left_out(name: str, what: list[str]) -> None:
         more = f" and {len(what) - LEFT_OUT_SHOWN} more" if len(what) > LEFT_OUT_SHOWN else ""
         words = "; ".join(what[:LEFT_OUT_SHOWN])
         log.warning("%s has left what cannot be kept: %s%s", name, words, more)
-
-
-def _max_rss(source: Folder) -> int | None:
-    told = jobfolder.read_json(source, jobfolder.EXIT)
-    value = told.get("max_rss_bytes") if isinstance(told, dict) else None
-    return value if isinstance(value, int) else None
 
 
 def _remove_box(engine: Engine, name: str, image: str, folder: Folder) -> None:
