@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,79 +45,99 @@ DRIVER = """
 """
 
 
+class Left:
+    """What a driver leaves that was killed when three jobs had ended and three waited at a gate."""
+
+    def __init__(self, tmp_path: Path, out: Path) -> None:
+        self._mark, gate = tmp_path / "mark", tmp_path / "gate"
+        os.mkfifo(gate)
+        self._gate = os.open(gate, os.O_RDWR)
+        program = textwrap.dedent(DRIVER).format(
+            support=str(SUPPORT), out=str(out), mark=str(self._mark), gate=str(gate)
+        )
+        driver = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: self._mark.exists() and self.begun() == 6, 60, "all have begun")
+        finally:
+            driver.send_signal(signal.SIGKILL)
+            driver.wait(60)
+        (self.run_dir,) = out.iterdir()
+
+    def begun(self) -> int:
+        """How many jobs have begun, ever."""
+        return self._mark.read_text().count("began")
+
+    def let_go(self) -> None:
+        """Let the three end."""
+        os.write(self._gate, b"\n" * 3)
+
+    def close(self) -> None:
+        os.close(self._gate)
+
+
+@pytest.fixture
+def leave(tmp_path: Path) -> Iterator[Callable[[Path], Left]]:
+    made: list[Left] = []
+
+    def leave(out: Path) -> Left:
+        made.append(Left(tmp_path, out))
+        return made[-1]
+
+    yield leave
+    for one in made:
+        one.close()
+
+
 @pytest.mark.parametrize("how", ["moved", "its parent renamed", "copied after the end"])
-def test_no_result_is_lost_and_no_job_runs_twice(tmp_path: Path, how: str) -> None:
-    out, mark, gate = tmp_path / "scratch" / "out", tmp_path / "mark", tmp_path / "gate"
-    os.mkfifo(gate)
-    keep_open = os.open(gate, os.O_RDWR)
-    program = textwrap.dedent(DRIVER).format(
-        support=str(SUPPORT), out=str(out), mark=str(mark), gate=str(gate)
-    )
-    driver = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
-    try:
-        # Three have ended and three wait at the gate.
-        wait_until(lambda: mark.exists() and mark.read_text().count("began") == 6, 60, "all began")
-        driver.send_signal(signal.SIGKILL)
-        driver.wait(60)
-        (run_dir,) = out.iterdir()
-        if how == "copied after the end":
-            os.write(keep_open, b"\n" * 3)
-            wait_until(lambda: len(list(run_dir.glob("jobs/*/exit.json"))) == 6, 60, "all ended")
-            new = Path(shutil.copytree(run_dir, tmp_path / "home" / run_dir.name, symlinks=True))
-            shutil.rmtree(run_dir)
-        elif how == "moved":
-            new = tmp_path / "home" / run_dir.name
-            new.parent.mkdir()
-            run_dir.rename(new)
-        else:
-            (tmp_path / "scratch").rename(tmp_path / "renamed")
-            new = tmp_path / "renamed" / "out" / run_dir.name
-        with AxScheduler.resume(new, optimizer=ToyOptimizer()) as scheduler:
-            if how != "copied after the end":
-                os.write(keep_open, b"\n" * 3)
-            scheduler.finish()
-            trials = scheduler.trials
-        assert [trial.state for trial in trials.values()] == [TrialState.SUCCEEDED] * 6
-        assert mark.read_text().count("began") == 6
-        assert not list((tmp_path / "scratch").glob("out/*/jobs/*"))
-        for trial in trials.values():
-            assert trial.folder is not None
-            assert trial.folder.is_relative_to(new)
-            assert json.loads((trial.folder / "result.json").read_text()) == 0.25
-    finally:
-        driver.kill()
-        os.close(keep_open)
+def test_no_result_is_lost_and_no_job_runs_twice(
+    leave: Callable[[Path], Left], tmp_path: Path, how: str
+) -> None:
+    left = leave(tmp_path / "scratch" / "out")
+    run_dir = left.run_dir
+    if how == "copied after the end":
+        left.let_go()
+        wait_until(lambda: len(list(run_dir.glob("jobs/*/exit.json"))) == 6, 60, "all ended")
+        new = Path(shutil.copytree(run_dir, tmp_path / "home" / run_dir.name, symlinks=True))
+        shutil.rmtree(run_dir)
+    elif how == "moved":
+        new = tmp_path / "home" / run_dir.name
+        new.parent.mkdir()
+        run_dir.rename(new)
+    else:
+        (tmp_path / "scratch").rename(tmp_path / "renamed")
+        new = tmp_path / "renamed" / "out" / run_dir.name
+    with AxScheduler.resume(new, optimizer=ToyOptimizer()) as scheduler:
+        if how != "copied after the end":
+            left.let_go()
+        scheduler.finish()
+        trials = scheduler.trials
+    assert [trial.state for trial in trials.values()] == [TrialState.SUCCEEDED] * 6
+    assert left.begun() == 6
+    assert not list((tmp_path / "scratch").glob("out/*/jobs/*"))
+    for trial in trials.values():
+        assert trial.folder is not None
+        assert trial.folder.is_relative_to(new)
+        assert json.loads((trial.folder / "result.json").read_text()) == 0.25
 
 
-def test_a_copy_takes_no_job_of_the_original_s(tmp_path: Path) -> None:
-    out, mark, gate = tmp_path / "out", tmp_path / "mark", tmp_path / "gate"
-    os.mkfifo(gate)
-    keep_open = os.open(gate, os.O_RDWR)
-    program = textwrap.dedent(DRIVER).format(
-        support=str(SUPPORT), out=str(out), mark=str(mark), gate=str(gate)
-    )
-    driver = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: mark.exists() and mark.read_text().count("began") == 6, 60, "all began")
-        driver.send_signal(signal.SIGKILL)
-        driver.wait(60)
-        (run_dir,) = out.iterdir()
-        copy = Path(shutil.copytree(run_dir, tmp_path / "copy" / run_dir.name, symlinks=True))
-        before = (run_dir / "journal.jsonl").read_bytes()
-        with pytest.raises(InvalidInput, match="is a copy of .* still there"):
-            AxScheduler.resume(copy, optimizer=ToyOptimizer())
-        assert (run_dir / "journal.jsonl").read_bytes() == before
-        os.write(keep_open, b"\n" * 3)
-        with AxScheduler.resume(run_dir, optimizer=ToyOptimizer()) as scheduler:
-            scheduler.finish()
-        assert mark.read_text().count("began") == 6
-        # Moved away, the original has another place; the copy is then one on its own.
-        run_dir.rename(tmp_path / "elsewhere")
-        with AxScheduler.resume(copy, optimizer=ToyOptimizer()) as scheduler:
-            assert len(scheduler.trials) == 6
-    finally:
-        driver.kill()
-        os.close(keep_open)
+def test_a_copy_takes_no_job_of_the_original_s(
+    leave: Callable[[Path], Left], tmp_path: Path
+) -> None:
+    left = leave(tmp_path / "out")
+    run_dir = left.run_dir
+    copy = Path(shutil.copytree(run_dir, tmp_path / "copy" / run_dir.name, symlinks=True))
+    before = (run_dir / "journal.jsonl").read_bytes()
+    with pytest.raises(InvalidInput, match="is a copy of .* still there"):
+        AxScheduler.resume(copy, optimizer=ToyOptimizer())
+    assert (run_dir / "journal.jsonl").read_bytes() == before
+    left.let_go()
+    with AxScheduler.resume(run_dir, optimizer=ToyOptimizer()) as scheduler:
+        scheduler.finish()
+    assert left.begun() == 6
+    # Moved away, the original has another place; the copy is then one on its own.
+    run_dir.rename(tmp_path / "elsewhere")
+    with AxScheduler.resume(copy, optimizer=ToyOptimizer()) as scheduler:
+        assert len(scheduler.trials) == 6
 
 
 def test_the_folders_of_an_earlier_version_are_found(tmp_path: Path) -> None:
