@@ -126,6 +126,8 @@ class World:
         self.torn = 0
         self.ctrl_c: tuple[str, int] | None = None
         self.told: dict[int, tuple[str, Any]] = {}
+        self.past: set[int] = set()
+        """Failed trials of which the journal says that they do not count any more."""
         self.by_hand: dict[int, float] = {}
         self.parameters: dict[int, Mapping[str, Any]] = {}
         """Of trials of which somebody outside the driver knows."""
@@ -138,6 +140,10 @@ class World:
     def check(self, good: bool, words: str) -> None:
         if not good:
             self.wrong.append(words)
+
+    def may_have_become(self, trial: int, kind: str) -> bool:
+        """True where a trial's point, told to be avoided, may be proposed again since."""
+        return trial in self.past and (self.told[trial][0], kind) == ("ABANDONED", "FAILED")
 
     @contextlib.contextmanager
     def in_trouble(self, trouble: Trouble) -> Iterator[None]:

@@ -159,7 +159,8 @@ class WorldOptimizer(ToyOptimizer):
         world.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
         what = (outcome.kind.value, outcome.metrics["loss"][0] if outcome.metrics else None)
         before = world.told.setdefault(trial, what)
-        world.check(before == what, f"trial {trial} was told as {before}, and now as {what}")
+        same = before == what or world.may_have_become(trial, what[0])
+        world.check(same, f"trial {trial} was told as {before}, and now as {what}")
         if what[0] == "COMPLETED":
             right = [job.value for job in world.of(trial)] + [world.by_hand.get(trial)]
             world.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
@@ -235,6 +236,8 @@ class Driver:
             assert not self.world.jobs
             self.begin()
             return
+        trials = journal.read(run_dir / journal.NAME).trials.values()
+        self.world.past |= {t.index for t in trials if t.past and t.state == "FAILED"}
         try:
             self.scheduler = AxScheduler.resume(
                 run_dir,
@@ -250,7 +253,9 @@ class Driver:
         self.world.scheduler = self.scheduler
         rows = self.scheduler.client.rows
         for trial, (kind, _) in self.world.told.items():
-            assert rows[trial]["status"] == kind, f"trial {trial} was {kind}"
+            now = rows[trial]["status"]
+            same = now == kind or self.world.may_have_become(trial, now)
+            assert same, f"trial {trial} was {kind}, and is {now}"
 
 
 @contextlib.contextmanager
