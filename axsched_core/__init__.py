@@ -1,10 +1,9 @@
 """Run an Ax optimisation on whatever machines you have."""
 
 from axsched_core.best import Best, Point
-from axsched_core.config import SchedulerConfig
+from axsched_core.config import RetryPolicy, SchedulerConfig
 from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
-from axsched_core.retry import RetryPolicy
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
 

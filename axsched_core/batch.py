@@ -10,7 +10,8 @@ from attrs import field, frozen
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers.base import TrialView
-from axsched_core.trials import Record, Trial, TrialState
+from axsched_core.run.records import Record
+from axsched_core.trials import Trial, TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler

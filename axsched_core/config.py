@@ -3,16 +3,79 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
+from attrs.converters import optional as optional_
 from attrs.validators import ge, gt, in_, le, lt, optional
 
 from axsched_core import options
-from axsched_core.errors import InvalidInput
-from axsched_core.retry import RetryPolicy
+from axsched_core.errors import InvalidInput, did_you_mean
+from axsched_core.jobs import FAULTS_OF_THE_MACHINES, Cause, Resources
+
+ATTEMPTS: Mapping[Cause, int] = dict.fromkeys(sorted(FAULTS_OF_THE_MACHINES), 3)
+"""What `RetryPolicy.attempts` says of causes that are not named; once for all others."""
+
+
+_NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED})
+"""Somebody has wished it, or the backend has said that it will never take the job."""
+
+
+def _attempts(given: Mapping[Cause | str, int]) -> dict[Cause, int]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"'attempts' must be a mapping from cause to number, not {given!r}")
+    known = [cause.value for cause in Cause if cause not in _NEVER]
+    found = dict(ATTEMPTS)
+    for name, number in given.items():
+        if name not in known:
+            raise ValueError(
+                f"'attempts': {name!r} is no cause after which a trial can be tried again."
+                f"{did_you_mean(str(name), known)} There are {', '.join(known)}"
+            )
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"'attempts': {name} must be a whole number from 1, not {number!r}")
+        found[Cause(name)] = number
+    return found
+
+
+def _size(given: Any) -> int | None:
+    return None if given is None else options.size(given)
+
+
+@frozen
+class RetryPolicy:
+    """How often a trial is tried again, for which cause, after what pause, with what resources.
+
+    The setting ``retry`` of `SchedulerConfig`; also a mapping with these keys.
+    """
+
+    attempts: Mapping[Cause, int] = field(factory=dict, converter=_attempts)
+    """Cause -> how many attempts of a trial may end so. Causes that are not named keep the
+    default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. The faults of the
+    machines (these three) together are no more than the largest of their numbers. CANCELLED and
+    SUBMIT_REFUSED are final."""
+    pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
+    """Seconds before the first new attempt, or after the first refusal for now; doubled each
+    time. The real pause is between half of it and all of it, at random."""
+    max_pause: float = field(default=60.0, validator=[gt(0), lt(math.inf)])
+    """Seconds; no pause is longer."""
+    memory_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
+    """After OUT_OF_MEMORY the next attempt gets so many times the memory of the last one. Where it
+    cannot get more (the runner has no ``resources``, no memory was asked for, `max_memory` is
+    reached), the trial fails; with 1 it is tried again with the same memory."""
+    max_memory: int | None = field(default=None, converter=_size)
+    """Bytes, or a text like ``"64G"``: what a new attempt gets at most. None: no limit."""
+    time_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
+    """The same for the time limit, after TIME_LIMIT, with any runner: the core keeps the limit
+    too. May lead beyond ``max_trial_monitoring_time``. A limit among the options of the runner or
+    of a container does not grow."""
+    max_time: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds: the time limit that a new attempt gets at most. None: no limit."""
+    max_refusal_time: float | None = field(default=None, validator=optional(ge(0)))
+    """Seconds that a trial whose job is refused for now waits for its job to be taken; then it
+    fails with SUBMIT_REFUSED. None: as long as the run goes on. Counted anew after a resume."""
 
 
 def _policy(given: RetryPolicy | Mapping[str, Any]) -> RetryPolicy:
@@ -70,3 +133,42 @@ class SchedulerConfig:
     def __attrs_post_init__(self) -> None:
         if self.on_exit == "leave" and not self.durable:
             raise ValueError("on_exit='leave' needs durable=True: who would find the jobs again?")
+
+
+def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
+
+
+@frozen
+class Needs:
+    """What each job of an objective needs, where the runner looks at it (`axsched runners` says
+    ``resources``)."""
+
+    cpus: int | None = field(default=None, validator=optional(ge(1)))
+    """Cores."""
+    memory: Any = field(default=None, converter=optional_(options.size))
+    """Bytes, or "512M", "4G"."""
+    gpus: int | None = field(default=None, validator=optional(ge(0)))
+    """GPUs."""
+
+    def as_resources(self) -> Resources:
+        """The same as the runner gets it."""
+        return Resources(self.cpus, self.memory, self.gpus)
+
+
+@frozen
+class ScriptOptions(Needs):
+    """The ``script_options`` of `AxScheduler.set_script_objective`."""
+
+    interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
+    """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
+    None: the script itself where it is executable, this Python for ``.py``, sh for ``.sh``."""
+    args: Sequence[Any] = ()
+    """Arguments after the script's path."""
+    timeout: float | None = field(default=None, validator=optional(gt(0)))
+    """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
+    env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
+    """Environment variables to add. Their values are secrets."""
+    working_dir: Path | None = field(default=None, converter=optional_(Path))
+    """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
+    must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""

@@ -65,6 +65,24 @@ class Cause(enum.StrEnum):
     """Somebody asked for it."""
 
 
+FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
+"""Causes that say nothing about the job: another machine, or another day, and it may end well."""
+
+FAULTS_OF_THE_POINT = frozenset(
+    {
+        Cause.EXCEPTION,
+        Cause.EXIT_CODE,
+        Cause.SIGNAL,
+        Cause.OUT_OF_MEMORY,
+        Cause.TIME_LIMIT,
+        Cause.RESULT_INVALID,
+    }
+)
+"""Causes that would most likely be met again with the same parameters. LOAD_ERROR and
+SUBMIT_REFUSED are not among them: where the function cannot be loaded, or the image is gone, no
+parameters were looked at, and a search space that is finite would be used up."""
+
+
 class Capability(enum.StrEnum):
     """What a runner can do. The first four say which objectives it takes."""
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import digest, failures, objectives, options, resume, signals, stored, threads
+from axsched_core import options
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
-from axsched_core.engine import Engine
 from axsched_core.errors import (
     AxschedError,
     FailureRateExceeded,
@@ -37,17 +36,23 @@ from axsched_core.jobs import (
     Parameters,
     Resources,
 )
-from axsched_core.memory import Memory
-from axsched_core.objectives import Chosen
+from axsched_core.journal import header
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.objectives import build, fingerprint
+from axsched_core.objectives.results import InvalidResult, read_result
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.observers.manager import Observers, split_plugins
 from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
-from axsched_core.plugins import check, installed, load
-from axsched_core.results import InvalidResult, read_result
-from axsched_core.rundir import RunDirectory
-from axsched_core.session import Observers, RunnerSession, split_plugins
-from axsched_core.snapshots import Snapshots
-from axsched_core.trials import Purpose, Record, Stage, Trial, TrialState, all_failed
+from axsched_core.run import failures, from_database, resume, signals, threads
+from axsched_core.run.engine import Engine
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Purpose, Record, Stage, all_failed
+from axsched_core.run.snapshots import Snapshots
+from axsched_core.runners.discovery import check, installed, load
+from axsched_core.runners.session import RunnerSession
+from axsched_core.trials import Trial, TrialState
 
 log = logging.getLogger("axsched")
 
@@ -90,7 +95,7 @@ class AxScheduler:
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
         db_settings: Any = None,
-        _run: tuple[RunDirectory, Memory] | None = None,
+        _run: tuple[RunDirectory, Recorder] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
         self._optimizer: Optimizer = adapt(optimizer, generation_strategy)
@@ -104,7 +109,7 @@ class AxScheduler:
                 observers.register(observer)
             rundir, memory = _run or (
                 RunDirectory(self.config.job_output_dir, self._optimizer.name),
-                Memory(durable=self.config.durable),
+                Recorder(durable=self.config.durable),
             )
             keep_in_database(self._optimizer, db_settings)
         except BaseException:
@@ -118,7 +123,7 @@ class AxScheduler:
         self._saved.remember(self._optimizer)
         self._left_to_make = 0
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
-        self._chosen: Chosen | None = None
+        self._chosen: ObjectiveSpec | None = None
         self._lock = _lock_for(self._optimizer if optimizer is None else self._optimizer.native)
         self._taken_up = False
         _open_engines.add(self._engine)
@@ -144,7 +149,7 @@ class AxScheduler:
                 return whatever JSON can hold, up to 10,000 bytes.
             function: the same under another name.
             resources: what each job needs, where the runner looks at it: ``cpus``, ``memory``
-                (bytes, "4G"), ``gpus``; see `axsched_core.objectives.Needs`.
+                (bytes, "4G"), ``gpus``; see `axsched_core.config.Needs`.
 
         Raises:
             InvalidInput: it is no function, cannot be pickled, or its arguments do not fit.
@@ -154,13 +159,13 @@ class AxScheduler:
             raise InvalidInput("set_objective_function takes one function.")
         chosen = objective_fn if objective_fn is not None else function
         assert chosen is not None
-        pickled = objectives.function_objective(chosen)
+        pickled = build.function_objective(chosen)
         with self._call("set_objective_function"):
             self._require(Capability.FUNCTION)
             self._optimizer.check()
             names, conditional = self._optimizer.parameter_names, self._optimizer.conditional
-            bound = objectives.bind_function(chosen, names, resources, conditional)
-            self._set_objective(Chosen(bound, pickled, digest.source_of(chosen)))
+            bound = build.bind_function(chosen, names, resources, conditional)
+            self._set_objective(ObjectiveSpec(bound, pickled, fingerprint.of_function(chosen)))
 
     def set_script_objective(
         self, script_path: str | Path, script_options: Mapping[str, Any] | None = None
@@ -174,7 +179,7 @@ class AxScheduler:
 
         Args:
             script_path: the script.
-            script_options: see `axsched_core.objectives.ScriptOptions`: ``interpreter``,
+            script_options: see `axsched_core.config.ScriptOptions`: ``interpreter``,
                 ``args``, ``timeout`` (s), ``env``, ``working_dir``, ``cpus``, ``memory``,
                 ``gpus``.
 
@@ -182,10 +187,12 @@ class AxScheduler:
             InvalidInput: the script is missing or cannot be run, or an option is wrong.
             UnsupportedObjective: the runner takes no scripts.
         """
-        objective = objectives.script_objective(script_path, script_options)
+        objective = build.script_objective(script_path, script_options)
         with self._call("set_script_objective"):
             self._require(Capability.SCRIPT)
-            self._set_objective(Chosen(objective, None, digest.source_of_file(objective.script)))
+            self._set_objective(
+                ObjectiveSpec(objective, None, fingerprint.of_file(objective.script))
+            )
 
     def set_container_objective(
         self,
@@ -204,14 +211,12 @@ class AxScheduler:
             InvalidInput: the image or command is empty.
             UnsupportedObjective: the runner runs no containers; names those that do.
         """
-        objective = objectives.container_objective(
-            container_image, container_command, container_options
-        )
+        objective = build.container_objective(container_image, container_command, container_options)
         with self._call("set_container_objective"):
             self._require(Capability.CONTAINER)
-            self._set_objective(Chosen(objective))
+            self._set_objective(ObjectiveSpec(objective))
 
-    def _set_objective(self, chosen: Chosen) -> None:
+    def _set_objective(self, chosen: ObjectiveSpec) -> None:
         waiting = [r for r in self._engine.dispatch.at(Stage.WAITING) if not r.orphaned]
         if self._engine.to_make or waiting:
             raise InvalidInput(
@@ -401,7 +406,7 @@ class AxScheduler:
             >>> settings = DBSettings(url="sqlite:////home/me/ax.db")
             >>> AxScheduler.from_stored_experiment("e", db_settings=settings, runner="joblib")
         """
-        return stored.from_stored_experiment(
+        return from_database.from_stored_experiment(
             cls,
             experiment_name,
             db_settings=db_settings,
@@ -432,7 +437,7 @@ class AxScheduler:
             if self._rundir.make():
                 self._engine.announce("message", f"Outputs: {self._rundir.path}")
             try:
-                first = resume.header(
+                first = header.header(
                     self._rundir,
                     self._optimizer,
                     self._session.info,

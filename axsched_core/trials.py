@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-from axsched_core.errors import AllTrialsFailed
 from axsched_core.jobs import (
     Cause,
-    JobHandle,
-    JobRequest,
-    JobState,
-    JobStatus,
     Metrics,
     Parameters,
-    Resources,
 )
-from axsched_core.retry import Ended
 
 
 class TrialState(enum.StrEnum):
@@ -62,156 +54,3 @@ class Trial:
     """The folder of its last job; None where it never had one."""
     attempts: int = 0
     """Jobs that it has had."""
-
-
-class Purpose(enum.Enum):
-    """Why the engine cancels a job, and so what becomes of its trial."""
-
-    ABANDON = "cancelled by the user"
-    FROM_SHELL = "cancelled by axsched cancel"
-    TIMEOUT = "the run's timeout"
-    TIME_LIMIT = "the job's time limit"
-    REOPEN = "the driver was interrupted"
-    CLOSED = "the trial was ended in the optimizer"
-
-
-class Stage(enum.Enum):
-    """Where a trial is for the engine."""
-
-    IDLE = "no job, none wanted"
-    WAITING = "a job is to be submitted"
-    SUBMITTED = "the backend has the job"
-    FETCHING = "the process ended well; its result is awaited"
-    TELLING = "the outcome is decided, the optimizer is to hear it"
-    ENDED = "over"
-
-
-class Submission(enum.Enum):
-    """What is known of a job's submission."""
-
-    UNSENT = "prepared; the runner has not heard of it"
-    IN_DOUBT = "given to the runner; nobody knows whether the backend took it"
-    ACCEPTED = "the backend has it, or had it"
-    REFUSED = "the backend does not have it"
-
-
-@define(eq=False)
-class Job:
-    """One attempt, with what the engine knows of it. Times are `time.monotonic` seconds."""
-
-    request: JobRequest
-    handle: JobHandle | None = None
-    """The runner's, once the job is `Submission.ACCEPTED`."""
-    submission: Submission = Submission.UNSENT
-    status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
-    running_since: float | None = None
-    result_due: float = 0.0
-    """When a result that stays away is given up."""
-    next_fetch: float = 0.0
-    over: bool = False
-    """True once the journal has its end."""
-    waits_for: str | None = ""
-    """Why it waits in the backend's queue, as the journal has it; None: it runs."""
-    reasons: int = 0
-    """How many reasons the journal has."""
-    next_reason: float = 0.0
-    """When the next one may be written."""
-    inherited: bool = False
-    """A driver before this one submitted it."""
-    stopping: bool = False
-    """It was cancelled for a driver's sake, this one's or one's before, and its trial is to stay
-    open."""
-    purpose: Purpose | None = None
-    """Set once it is to be cancelled."""
-    cancel_sent: bool = False
-    cancel_since: float | None = None
-    """Since when it is to be cancelled."""
-
-
-@define(eq=False)
-class Record:
-    """One trial in the engine's memory."""
-
-    index: int
-    parameters: Parameters
-    stage: Stage = Stage.IDLE
-    latest: Job | None = None
-    """Its last job; None where it never had one."""
-    attempts: int = 0
-    ended: list[Ended] = field(factory=list)
-    """The attempts that have failed and count: not those that Ctrl-C has stopped, that were refused
-    for now, or whose driver died before they began."""
-    grown: Resources | None = None
-    """What the next attempt gets at least; None: what the objective says."""
-    refusals: int = 0
-    """How often its job was refused for now, in a row."""
-    refused_since: float = 0.0
-    """Since when, where it was. It is submitted again under the same key."""
-    not_before: float = 0.0
-    """The next job is not submitted before this moment."""
-    state: TrialState = TrialState.CANDIDATE
-    cause: Cause | None = None
-    message: str = ""
-    results: Metrics | None = None
-    notes: Any = None
-    orphaned: bool = False
-    """A driver that has died may have submitted its last job, or may not."""
-    past: bool = False
-    """It had ended when the run was stopped because its trials failed, or when another objective
-    was set: it says nothing about the objective that is evaluated now."""
-    reopened: bool = False
-    """Its job was taken away (Ctrl-C), or could not be submitted; the next run takes it up."""
-
-    @property
-    def job(self) -> Job:
-        """Its last job; only for trials that have had one."""
-        assert self.latest is not None
-        return self.latest
-
-    @property
-    def in_doubt(self) -> bool:
-        """True where a job was submitted and nobody knows whether the backend took it."""
-        return self.latest is not None and self.latest.submission is Submission.IN_DOUBT
-
-    @property
-    def unsent(self) -> bool:
-        """True where it waits for a job that the backend is certain not to have."""
-        return self.stage is Stage.WAITING and not self.in_doubt
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of its last job."""
-        return self.latest.request.folder if self.latest else None
-
-    def snapshot(self) -> Trial:
-        """What users see."""
-        return Trial(
-            index=self.index,
-            parameters=dict(self.parameters),
-            state=self.state,
-            cause=self.cause,
-            message=self.message,
-            results=self.results,
-            notes=self.notes,
-            folder=self.folder,
-            attempts=self.attempts,
-        )
-
-
-def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
-    """The error that says why nothing succeeded; None where something did, or nothing ran."""
-    ended = [r for r in records if r.state in (TrialState.FAILED, TrialState.SUCCEEDED)]
-    if not ended or any(r.state is TrialState.SUCCEEDED for r in ended):
-        return None
-    lines = []
-    for record in ended[:3]:
-        cause = record.cause.value if record.cause else "FAILED"
-        lines.append(f"  trial {record.index}: {cause}: {record.message} ({record.folder})")
-    more = f"\n  ... and {len(ended) - 3} more" if len(ended) > 3 else ""
-    return AllTrialsFailed(
-        f"All {len(ended)} trials failed, so there are no best parameters. The first causes:\n"
-        + "\n".join(lines)
-        + more
-        + "\nThe folders hold what the jobs printed (stdout.log, stderr.log). Repair the "
-        "objective, set it again, and call run_optimization again."
-    )

@@ -21,11 +21,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from axsched_core import journal
 from axsched_core.jobs import JobHandle, JobRequest, JobState, JobStatus
-from axsched_core.memory import Memory
-from axsched_core.trials import Job, Record, TrialState
-from axsched_core.view import Run
+from axsched_core.journal import lines
+from axsched_core.journal.view import Run
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Record
+from axsched_core.trials import TrialState
 
 SECONDS_FOR_10_000, OF_LOADS, MILLISECONDS = 0.5, 1.0, 10.0
 HEADER = {"run_id": "0123456789", "runner": "joblib"}
@@ -37,14 +38,14 @@ ORIGIN = {
 }
 
 
-def write(memory: Memory, folder: Path, indices: range) -> None:
+def write(memory: Recorder, folder: Path, indices: range) -> None:
     """Add the lines of these trials, each of which succeeds at its first attempt."""
     for i in indices:
         record = Record(i, {"x": i / 7, "y": i / 11, "z": i / 13})
         memory.trial(record, ORIGIN, counted=True)
         key = f"0123456789-{i}-1"
         request = JobRequest(key, i, 1, record.parameters, folder, None)
-        record.latest = Job(request)
+        record.latest = Attempt(request)
         memory.key(record)
         memory.handle(record, JobHandle(key, str(i), {"folder": f"jobs/{i:05d}-1"}))
         memory.running(record, JobStatus(JobState.RUNNING, host="node-17"))
@@ -81,8 +82,8 @@ def main() -> int:
     parser.add_argument("--run", type=Path)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="axsched-view-"))
-    path = (arguments.run or folder) / journal.NAME
-    memory = Memory()
+    path = (arguments.run or folder) / lines.NAME
+    memory = Recorder()
     try:
         if not arguments.run:
             memory.open(folder, {**HEADER, "optimized": OPTIMIZED})

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from axsched_core import best, config, errors, hookspecs, jobs, objectives, retry, trials
+from axsched_core import best, config, errors, hookspecs, jobs, trials
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -67,8 +67,8 @@ def sections() -> list[tuple[str, str]]:
         ("Hooks: observers", hooks(hookspecs.ObserverSpec)),
         ("Values that cross the hooks", "\n".join(map(value_type, value_types()))),
         ("Settings: `config`", fields(config.SchedulerConfig)),
-        ("Settings: `retry` within `config`", fields(retry.RetryPolicy)),
-        ("Settings: `script_options`", fields(objectives.ScriptOptions)),
+        ("Settings: `retry` within `config`", fields(config.RetryPolicy)),
+        ("Settings: `script_options`", fields(config.ScriptOptions)),
         ("What a trial shows", "\n".join(map(value_type, (trials.Trial, trials.TrialState)))),
         ("What a run returns", "\n".join(map(value_type, (best.Best, best.Point)))),
         (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import axsched_core
-from axsched_core import plugins
+from axsched_core.runners import discovery
 
 ROOT = Path(__file__).parents[1]
 ONLY = os.environ.get("AXSCHED_TEST_ONLY")
@@ -23,7 +23,7 @@ ONLY = os.environ.get("AXSCHED_TEST_ONLY")
 @pytest.mark.skipif("AXSCHED_TEST_WHEELS" not in os.environ, reason="not a test of built wheels")
 def test_what_is_tested_was_installed_from_wheels() -> None:
     installed = Path(sysconfig.get_path("purelib")).resolve()
-    modules = [axsched_core, *(one.entry_point.load() for one in plugins.installed())]
+    modules = [axsched_core, *(one.entry_point.load() for one in discovery.installed())]
     for module in modules:
         assert installed in Path(module.__file__).resolve().parents, module
 
@@ -33,7 +33,7 @@ def test_axsched_runners_lists_what_is_installed() -> None:
     listed = subprocess.run([axsched, "runners"], capture_output=True, text=True, check=False)
     assert listed.returncode == 0, listed.stdout + listed.stderr
     names = [line.split()[0] for line in listed.stdout.splitlines() if line]
-    assert names == sorted(one.name for one in plugins.installed())
+    assert names == sorted(one.name for one in discovery.installed())
     if ONLY:
         assert names == [ONLY]
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from axsched_core import journal, plugins
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.cli.runs import RUN_DIR, in_words, journal_of
 from axsched_core.errors import InvalidInput
-from axsched_core.lock import RunLock
-from axsched_core.resume import runner_of_before
-from axsched_core.session import RunnerSession
+from axsched_core.journal import replay
+from axsched_core.journal.lock import RunLock
+from axsched_core.run.resume import runner_of_before
+from axsched_core.runners import discovery
+from axsched_core.runners.session import RunnerSession
 
 
 @click.command()
@@ -30,14 +31,14 @@ def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
     """
     with in_words():
         path = journal_of(run_dir)
-        found = journal.read(path)
-        journal.check_place(path.parent, found)
+        found = replay.read(path)
+        replay.check_place(path.parent, found)
         run = found.run
         lock = RunLock(path.parent)
         lock.acquire()
         try:
             name, chosen = runner_of_before(path.parent, run, options or None)
-            session = RunnerSession(plugins.load(name).make_runner(chosen))
+            session = RunnerSession(discovery.load(name).make_runner(chosen))
             try:
                 _clean(session, run["run_id"], yes)
             finally:

@@ -8,17 +8,17 @@ from typing import Any
 import attrs
 import click
 
-from axsched_core import plugins
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.errors import AxschedError
 from axsched_core.jobs import Check
 from axsched_core.options import mask
+from axsched_core.runners import discovery
 
 
 def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
     """A runner's own checks; what keeps them from being made is one that failed."""
     try:
-        loaded = plugins.load(name)
+        loaded = discovery.load(name)
         values = loaded.options(options)
     except AxschedError as error:
         return [Check("runner", False, str(error))]
@@ -42,7 +42,7 @@ def doctor(name: str | None, options: dict[str, Any]) -> None:
     """
     if options and name is None:
         raise click.UsageError("--option needs the NAME of the runner that it is for.")
-    names = [name] if name else sorted({one.name for one in plugins.installed()})
+    names = [name] if name else sorted({one.name for one in discovery.installed()})
     if not names:
         click.echo("No runner is installed. For this machine's cores: pip install axsched-joblib")
     failed = 0

@@ -6,12 +6,12 @@ import importlib.metadata
 
 import click
 
-from axsched_core import plugins
 from axsched_core.cli.clean import clean
 from axsched_core.cli.doctor import doctor
 from axsched_core.cli.new_runner import new_runner
 from axsched_core.cli.runs import cancel, resume, salvage
 from axsched_core.errors import AxschedError
+from axsched_core.runners import discovery
 
 
 @click.group()
@@ -26,7 +26,7 @@ def runners() -> None:
 
     Ends with status 1 where one is broken.
     """
-    found = plugins.installed()
+    found = discovery.installed()
     if not found:
         click.echo("No runner is installed. For this machine's cores: pip install axsched-joblib")
         return
@@ -34,8 +34,8 @@ def runners() -> None:
     for one in found:
         try:
             # By name, so that two distributions with one name are seen.
-            plugins.find(one.name)
-            info = plugins.check(one).info
+            discovery.find(one.name)
+            info = discovery.check(one).info
         except AxschedError as error:
             broken = True
             click.echo(f"{one.name:<10} {one}  BROKEN: {error}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from axsched_core import plugins
+from axsched_core.runners import discovery
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "cli" / "runner_template", PACKAGE.parent / "examples" / "runner_template")
@@ -73,7 +73,7 @@ def name_problem(name: str) -> str | None:
         short = name.removeprefix("axsched-")
         return f"Leave out 'axsched-', which is put before the name: axsched new-runner {short}"
     distribution = f"axsched-{name}"
-    for one in plugins.installed():
+    for one in discovery.installed():
         if one.name == name:
             return f"There is a runner named {name!r} already: {one} is installed. Choose another."
     if name in TAKEN or _is_installed(distribution):

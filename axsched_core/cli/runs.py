@@ -11,10 +11,11 @@ from typing import Any
 
 import click
 
-from axsched_core import cancel_request, journal
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrupted
-from axsched_core.lock import RunLock, holder
+from axsched_core.journal import cancel_request, lines, replay
+from axsched_core.journal import salvage as salvaging
+from axsched_core.journal.lock import RunLock, holder
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import TrialState
 
@@ -64,7 +65,7 @@ def salvage(run_dir: Path) -> None:
         lock = RunLock(path.parent)
         lock.acquire()
         try:
-            done = journal.salvage(path)
+            done = salvaging.salvage(path)
         finally:
             lock.release()
     click.echo(f"{done.kept} lines are kept, {done.lost} are lost.")
@@ -142,7 +143,7 @@ def _has_driver(run_dir: Path) -> bool:
 
 
 def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:
-    known = journal.read(path).trials
+    known = replay.read(path).trials
     for index in trials:
         if index not in known:
             raise InvalidInput(f"{path.parent} knows no trial {index}.")
@@ -151,7 +152,7 @@ def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:
 
 
 def journal_of(run_dir: Path) -> Path:
-    path = run_dir.expanduser().absolute() / journal.NAME
+    path = run_dir.expanduser().absolute() / lines.NAME
     if not path.is_file():
-        raise InvalidInput(f"{path.parent} is no run directory: it holds no {journal.NAME}.")
+        raise InvalidInput(f"{path.parent} is no run directory: it holds no {lines.NAME}.")
     return path

@@ -30,8 +30,8 @@ from axsched_core.jobs import (
     RunnerContext,
     ScriptObjective,
 )
-from axsched_core.results import metrics_of
-from axsched_core.session import RunnerSession
+from axsched_core.objectives.results import metrics_of
+from axsched_core.runners.session import RunnerSession
 from axsched_core.testing import payloads
 
 RESULT_LIMIT = 200_000

@@ -21,7 +21,6 @@ from typing import Any, NoReturn
 import attrs
 import pytest
 
-from axsched_core import plugins
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import (
     CancelOutcome,
@@ -39,7 +38,8 @@ from axsched_core.jobs import (
     ScriptObjective,
     SubmitError,
 )
-from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.objectives.results import InvalidResult, metrics_of
+from axsched_core.runners import discovery
 from axsched_core.testing.bench import RESULT_LIMIT, Bench, through_json
 from axsched_core.testing.payloads import checksum
 
@@ -91,7 +91,7 @@ class RunnerConformance:
     @pytest.fixture
     def make_runner(self, runner_options: Mapping[str, Any]) -> Callable[[], object]:
         """Makes a new runner for the same backend each time."""
-        return lambda: plugins.load(self.runner_name).make_runner(runner_options)
+        return lambda: discovery.load(self.runner_name).make_runner(runner_options)
 
     @pytest.fixture
     def patience(self) -> float:
@@ -148,7 +148,7 @@ class RunnerConformance:
     @pytest.fixture
     def foreign_objective(self) -> Objective | None:
         """An objective that the runner must refuse."""
-        info = plugins.load(self.runner_name).info if self.runner_name else None
+        info = discovery.load(self.runner_name).info if self.runner_name else None
         able = info.capabilities if info else frozenset[Capability]()
         foreign: list[Objective] = [
             ContainerObjective("no/such:image"),

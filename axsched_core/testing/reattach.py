@@ -12,16 +12,16 @@ from pathlib import Path
 
 import attrs
 
-from axsched_core import plugins
 from axsched_core.jobs import JobHandle, JobRequest, RunnerContext
-from axsched_core.session import RunnerSession
+from axsched_core.runners import discovery
+from axsched_core.runners.session import RunnerSession
 from axsched_core.testing.bench import RESULT_LIMIT
 
 
 def main() -> None:
     """Do it."""
     given = json.load(sys.stdin)
-    session = RunnerSession(plugins.load(given["runner"]).make_runner(given["options"]))
+    session = RunnerSession(discovery.load(given["runner"]).make_runner(given["options"]))
     session.open(
         RunnerContext(
             run_id=given["run_id"],

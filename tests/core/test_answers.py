@@ -21,7 +21,7 @@ from axsched_core.jobs import (
     NotSubmitted,
     SubmitError,
 )
-from axsched_core.session import RunnerSession
+from axsched_core.runners.session import RunnerSession
 
 KEY = "r-0-1"
 HANDLE = JobHandle(KEY)

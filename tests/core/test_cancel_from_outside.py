@@ -22,7 +22,7 @@ from next_driver import died, next_runner, resume
 from toy import ToyOptimizer, ToyRunner
 from waiting import wait_until
 
-from axsched_core import AxScheduler, cancel_request, hookimpl, journal
+from axsched_core import AxScheduler, hookimpl
 from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import (
@@ -32,6 +32,7 @@ from axsched_core.errors import (
     RunLocked,
 )
 from axsched_core.jobs import JobHandle, JobState, JobStatus, NotSubmitted
+from axsched_core.journal import cancel_request, lines, replay
 from axsched_core.trials import TrialState
 
 Make = Callable[..., AxScheduler]
@@ -195,7 +196,7 @@ def in_the_shell(monkeypatch: pytest.MonkeyPatch, runner: ToyRunner) -> None:
 
 
 def states(run_dir: Path) -> dict[int, str | None]:
-    return {i: trial.state for i, trial in journal.read(run_dir / journal.NAME).trials.items()}
+    return {i: trial.state for i, trial in replay.read(run_dir / lines.NAME).trials.items()}
 
 
 class CanBeAsked(ToyRunner):
@@ -230,7 +231,7 @@ def test_it_starts_nothing_and_leaves_other_trials_alone(make: Make, tmp_path, m
 def test_a_job_that_cannot_be_stopped_is_said_and_can_be_cancelled_later(
     make: Make, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.3)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 0.3)
     runner = ToyRunner(lambda request: None)
     scheduler = make(ToyOptimizer(), runner)
     for _ in range(2):
@@ -272,7 +273,7 @@ def test_a_submission_in_doubt_of_which_the_backend_says_nothing(make: Make, tmp
         def axsched_reattach(self, requests):
             return {}
 
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.3)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 0.3)
     runner, copies = ToyRunner(lambda request: None), []
     runner.on_submit = lambda request: copies.append(died(scheduler, tmp_path))
     scheduler = make(ToyOptimizer(), runner)
@@ -402,6 +403,6 @@ def test_without_a_driver_it_is_done_here(tmp_path: Path):
     rest = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert rest.returncode == 0, rest.stderr
     wait_until(lambda: not any(map(psutil.pid_exists, pids)))
-    states = {index: t.state for index, t in journal.read(run_dir / journal.NAME).trials.items()}
+    states = {index: t.state for index, t in replay.read(run_dir / lines.NAME).trials.items()}
     assert states == {0: "CANCELLED", 1: "CANCELLED"}
     assert not (run_dir / "lock.json").exists()

@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from toy import ToyRunner
 
-from axsched_core import AxScheduler, plugins
+from axsched_core import AxScheduler
 from axsched_core.cli.main import main
 from axsched_core.hookspecs import hookimpl
-from axsched_core.lock import RunLock
+from axsched_core.journal.lock import RunLock
+from axsched_core.runners import discovery
 
 
 class Untidy(ToyRunner):
@@ -51,7 +52,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Untidy:
     """What the run's runner is loaded as."""
     made = Untidy()
     loaded = SimpleNamespace(make_runner=lambda options: made.options.append(options) or made)
-    monkeypatch.setattr(plugins, "load", lambda name: loaded)
+    monkeypatch.setattr(discovery, "load", lambda name: loaded)
     return made
 
 
@@ -101,7 +102,7 @@ def test_it_is_refused_while_a_driver_is_at_the_run(run_dir: Path, runner: Untid
 
 def test_a_runner_that_cannot_say_what_it_leaves(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
     loaded = SimpleNamespace(make_runner=lambda options: ToyRunner())
-    monkeypatch.setattr(plugins, "load", lambda name: loaded)
+    monkeypatch.setattr(discovery, "load", lambda name: loaded)
     result = clean(run_dir, "--yes")
     assert result.exit_code == 1
     assert "lacks the hook axsched_find_leftovers" in result.stderr

@@ -15,11 +15,12 @@ import click.testing
 import pytest
 from click.testing import CliRunner
 
-from axsched_core import AxScheduler, journal
+from axsched_core import AxScheduler
 from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import OptimizationInterrupted
-from axsched_core.lock import RunLock
+from axsched_core.journal import lines, replay
+from axsched_core.journal.lock import RunLock
 
 
 def axsched(*arguments: object) -> click.testing.Result:
@@ -37,10 +38,10 @@ def finished(make: Callable[..., AxScheduler]) -> Path:
 
 def damage(run_dir: Path) -> int:
     """Damage the journal; return the number of the line."""
-    path = run_dir / journal.NAME
-    lines = path.read_bytes().splitlines(keepends=True)
-    number = next(n for n, line in enumerate(lines, 1) if b'"i":2' in line)
-    path.write_bytes(b"".join([*lines[: number - 1], b"{damage\n", *lines[number:]]))
+    path = run_dir / lines.NAME
+    raw = path.read_bytes().splitlines(keepends=True)
+    number = next(n for n, line in enumerate(raw, 1) if b'"i":2' in line)
+    path.write_bytes(b"".join([*raw[: number - 1], b"{damage\n", *raw[number:]]))
     return number
 
 
@@ -161,7 +162,7 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
     assert best["modelled"] is None
     assert "initial phase" in best["why_not_modelled"]
     outcomes = [
-        line for _, _, line in journal.lines(run_dir / journal.NAME) if line["k"] == "outcome"
+        line for _, _, line in lines.read_lines(run_dir / lines.NAME) if line["k"] == "outcome"
     ]
     assert [line["i"] for line in outcomes] == [0, 1, 2, 3]
     assert {line["state"] for line in outcomes} == {"SUCCEEDED"}
@@ -181,22 +182,22 @@ def test_a_killed_run_is_finished_from_the_shell(tmp_path: Path, monkeypatch: py
 
 def test_salvage_says_what_it_kept_and_where_the_rest_lies(finished: Path):
     number = damage(finished)
-    lines = len((finished / journal.NAME).read_bytes().splitlines())
+    written = len((finished / lines.NAME).read_bytes().splitlines())
     result = axsched("salvage", finished)
     assert result.exit_code == 0, result.stderr
-    assert f"{number - 1} lines are kept, {lines - number + 1} are lost." in result.stdout
+    assert f"{number - 1} lines are kept, {written - number + 1} are lost." in result.stdout
     assert str(finished / "journal.jsonl.damaged") in result.stdout
     assert f"axsched resume {finished}" in result.stdout
     assert not (finished / "lock.json").exists()
-    assert journal.read(finished / journal.NAME).trials.keys() == {0, 1}
+    assert replay.read(finished / lines.NAME).trials.keys() == {0, 1}
 
 
 def test_salvage_leaves_a_whole_journal_alone(finished: Path):
-    before = (finished / journal.NAME).read_bytes()
+    before = (finished / lines.NAME).read_bytes()
     result = axsched("salvage", finished)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "not damaged" in result.stderr
-    assert (finished / journal.NAME).read_bytes() == before
+    assert (finished / lines.NAME).read_bytes() == before
     assert not (finished / "lock.json").exists()
 
 
@@ -209,7 +210,7 @@ def test_salvage_of_no_run_directory(tmp_path: Path):
 
 def test_salvage_not_under_a_living_driver(finished: Path):
     damage(finished)
-    before = (finished / journal.NAME).read_bytes()
+    before = (finished / lines.NAME).read_bytes()
     lock = RunLock(finished)
     lock.acquire()
     try:
@@ -218,7 +219,7 @@ def test_salvage_not_under_a_living_driver(finished: Path):
         lock.release()
     assert result.exit_code == 1
     assert f"pid {os.getpid()}" in result.stderr
-    assert (finished / journal.NAME).read_bytes() == before
+    assert (finished / lines.NAME).read_bytes() == before
 
 
 def test_help_does_not_load_ax():

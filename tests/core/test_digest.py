@@ -15,16 +15,18 @@ from typing import Any
 import attrs
 import pytest
 
-from axsched_core import digest, journal, objectives
-from axsched_core.memory import Memory
-from axsched_core.objectives import Chosen
+from axsched_core import plain
+from axsched_core.journal import lines, replay
+from axsched_core.objectives import build, fingerprint
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.run.recorder import Recorder
 
 Function = Callable[..., Any]
 
 
-def chosen(function: Function, names: tuple[str, ...] = ("x", "y")) -> Chosen:
-    bound = objectives.bind_function(function, names)
-    return Chosen(bound, b"", digest.source_of(function))
+def chosen(function: Function, names: tuple[str, ...] = ("x", "y")) -> ObjectiveSpec:
+    bound = build.bind_function(function, names)
+    return ObjectiveSpec(bound, b"", fingerprint.of_function(function))
 
 
 def same(one: Function, other: Function, *names: str) -> bool:
@@ -171,9 +173,9 @@ def test_functions_without_code_are_known_by_their_names():
 
 def test_a_digest_does_not_hang_on_the_hash_seed():
     code = """if True:
-        from axsched_core.digest import source_of
+        from axsched_core.objectives.fingerprint import of_function
         f = eval("lambda x, y: 1 if x in {'a', 'b', 'c', 'd', ('e', 1)} else (lambda: 2)()")
-        print(source_of(f))
+        print(of_function(f))
     """
     found = set()
     for seed in "123":
@@ -192,23 +194,23 @@ def test_another_python_is_not_another_objective():
 # ---- scripts and containers ------------------------------------------------------------------
 
 
-def written(one: Chosen, run_dir: Path) -> Chosen:
+def written(one: ObjectiveSpec, run_dir: Path) -> ObjectiveSpec:
     """As the next driver reads it."""
-    memory = Memory()
+    memory = Recorder()
     memory.open(run_dir, {"run_id": "0123456789"})
     memory.objective(one)
     memory.close()
-    found = journal.read(run_dir / journal.NAME).objective
+    found = replay.read(run_dir / lines.NAME).objective
     assert found is not None
-    return Chosen.from_plain(found, run_dir)
+    return ObjectiveSpec.from_plain(found, run_dir)
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Callable[..., Chosen]:
+def script(tmp_path: Path) -> Callable[..., ObjectiveSpec]:
     path = tmp_path / "simulate.py"
     path.write_text("")
-    return lambda **options: Chosen(
-        objectives.script_objective(path, options), None, digest.source_of_file(str(path))
+    return lambda **options: ObjectiveSpec(
+        build.script_objective(path, options), None, fingerprint.of_file(str(path))
     )
 
 
@@ -231,13 +233,13 @@ def test_the_drivers_own_python_is_no_part_of_an_objective(script, tmp_path, mon
 
 def test_a_set_is_written_in_one_order():
     words = {"a", "b", "c", "d", "e", "f"}
-    assert journal.as_written({"caps": words})["caps"] == sorted(words)
+    assert plain.as_written({"caps": words})["caps"] == sorted(words)
 
 
 def test_options_of_a_container_are_compared_as_they_are_written(tmp_path):
-    def container(port: int, **more: Any) -> Chosen:
+    def container(port: int, **more: Any) -> ObjectiveSpec:
         options = {"volumes": {"/a": Path("/b")}, "ports": {80: port}, "places": (1, 2), **more}
-        return Chosen(objectives.container_objective("image", None, options))
+        return ObjectiveSpec(build.container_objective("image", None, options))
 
     before = written(container(8080), tmp_path)
     assert not before.differs_from(container(8080))

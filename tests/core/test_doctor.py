@@ -10,11 +10,11 @@ import pytest
 from attrs import frozen
 from click.testing import CliRunner, Result
 
-from axsched_core import plugins
 from axsched_core.cli.main import main
 from axsched_core.errors import RunnerNotFound
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import Check, RunnerInfo
+from axsched_core.runners import discovery
 
 
 @frozen
@@ -46,8 +46,8 @@ class EntryPoint:
 def doctor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def run(diagnose: Callable[[Any], Any] | None, *arguments: str) -> Result:
         entry: Any = EntryPoint(plugin(diagnose))
-        one = plugins.Installed("made-up", "axsched_made_up", "axsched-made-up", "1", entry)
-        monkeypatch.setattr(plugins, "installed", lambda: [one])
+        one = discovery.Installed("made-up", "axsched_made_up", "axsched-made-up", "1", entry)
+        monkeypatch.setattr(discovery, "installed", lambda: [one])
         return CliRunner().invoke(main, ["doctor", *arguments])
 
     return run

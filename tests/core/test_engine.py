@@ -366,7 +366,7 @@ def test_refused_submissions(make):
 
 
 def test_an_absent_key_means_no_information(make, in_thread, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.2)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 0.2)
     polled = threading.Semaphore(0)
 
     class Mute(ToyRunner):
@@ -424,7 +424,7 @@ def test_a_timeout_cancels_and_abandons(make):
 
 
 def test_a_job_over_its_time_limit_is_cancelled_and_fails(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
     runner = ToyRunner(lambda r: None if r.trial_index == 0 else {"loss": 1})
     scheduler = make(ToyOptimizer(), runner, max_trial_monitoring_time=0.2)
     scheduler.run_optimization(max_trials=2)

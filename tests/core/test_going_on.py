@@ -15,7 +15,7 @@ from keys import press_ctrl_c
 from next_driver import died, resume
 from toy import Stubborn, ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, SchedulerConfig, hookimpl, jobfolder, journal
+from axsched_core import AxScheduler, SchedulerConfig, hookimpl, jobfolder
 from axsched_core.batch import Batch
 from axsched_core.errors import (
     BackendUnavailable,
@@ -24,14 +24,16 @@ from axsched_core.errors import (
     RunnerError,
 )
 from axsched_core.jobs import CancelOutcome, Cause, JobHandle, JobState, JobStatus, RunnerInfo
-from axsched_core.trials import Record, TrialState
+from axsched_core.journal import lines
+from axsched_core.run.records import Record
+from axsched_core.trials import TrialState
 
 Make = Callable[..., AxScheduler]
 
 
 def test_no_second_job_beside_one_that_a_second_ctrl_c_has_left(make: Make, tmp_path, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
-    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 60)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 60)
+    monkeypatch.setattr("axsched_core.run.timing.LEAVING_GRACE", 60)
     runner = Stubborn(lambda request: None)
     scheduler = make(ToyOptimizer(), runner, max_parallelism=2)
     presser = press_ctrl_c(runner.polled, times=2)
@@ -434,7 +436,7 @@ def test_a_batch_that_could_not_be_run_keeps_its_trials(make: Make):
 
 
 def test_what_was_left_to_make_survives_a_call_that_fails(make: Make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.FAULTS_BEFORE_GIVING_UP", 1)
+    monkeypatch.setattr("axsched_core.runners.calls.FAULTS_BEFORE_GIVING_UP", 1)
     optimizer, runner = ToyOptimizer(), ToyRunner()
     scheduler = make(optimizer, runner, max_parallelism=1)
     for _ in range(2):
@@ -492,8 +494,8 @@ def test_that_a_job_is_stopped_is_written_once(make: Make):
     scheduler = make(ToyOptimizer(), runner)
     scheduler.run_trial(scheduler.get_next_trial())
     scheduler.close()
-    lines = [line["k"] for _, _, line in journal.lines(scheduler.run_directory / journal.NAME)]
-    assert lines.count("stopping") == 1
+    kinds = [line["k"] for _, _, line in lines.read_lines(scheduler.run_directory / lines.NAME)]
+    assert kinds.count("stopping") == 1
 
 
 def test_numbers_that_were_passed_over_are_no_attempts(make: Make, tmp_path):
@@ -514,7 +516,7 @@ def test_numbers_that_were_passed_over_are_no_attempts(make: Make, tmp_path):
 
 
 def test_a_machine_that_dies_is_not_the_jobs_time_limit(make: Make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
 
     class DeadNode(ToyRunner):
         @hookimpl

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from axsched_core import journal
 from axsched_core.errors import InvalidInput, JournalDamaged, RunLocked
 from axsched_core.jobs import (
     Cause,
@@ -27,18 +26,21 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
-from axsched_core.journal import Journal, TrialMemory
-from axsched_core.memory import Memory
-from axsched_core.objectives import Chosen
-from axsched_core.retry import Ended
-from axsched_core.trials import Job, Record, TrialState
+from axsched_core.journal import lines, replay, salvage
+from axsched_core.journal.lines import Journal
+from axsched_core.journal.replay import ReplayedTrial
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Record
+from axsched_core.run.retry import Ended
+from axsched_core.trials import TrialState
 
 RUN = {"run_id": "0123456789", "runner": "toy"}
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Memory]:
-    memory = Memory()
+def memory(tmp_path: Path) -> Iterator[Recorder]:
+    memory = Recorder()
     memory.open(tmp_path, RUN)
     yield memory
     memory.close()
@@ -51,16 +53,16 @@ def record(index: int, **changes: Any) -> Record:
     return made
 
 
-def read_objective(run_dir: Path) -> Chosen:
-    line = journal.read(run_dir / journal.NAME).objective
+def read_objective(run_dir: Path) -> ObjectiveSpec:
+    line = replay.read(run_dir / lines.NAME).objective
     assert line is not None
-    return Chosen.from_plain(line, run_dir)
+    return ObjectiveSpec.from_plain(line, run_dir)
 
 
 def with_job(made: Record, attempt: int, folder: Path) -> Record:
     key = f"0123456789-{made.index}-{attempt}"
     made.attempts = attempt
-    made.latest = Job(JobRequest(key, made.index, attempt, made.parameters, folder, None))
+    made.latest = Attempt(JobRequest(key, made.index, attempt, made.parameters, folder, None))
     return made
 
 
@@ -70,18 +72,18 @@ def write(path: Path, *events: dict[str, Any] | str) -> Path:
     return path
 
 
-FIRST = {"k": "run", "format": journal.FORMAT, **RUN}
+FIRST = {"k": "run", "format": lines.FORMAT, **RUN}
 
 
 # ---- round trips ---------------------------------------------------------------------------
 
 
-def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
+def test_every_kind_of_event_comes_back(memory: Recorder, tmp_path: Path):
     made = with_job(record(0), 1, tmp_path)
     memory.flush()
-    memory.goes_on(journal.read(tmp_path / journal.NAME))
+    memory.goes_on(replay.read(tmp_path / lines.NAME))
     memory.snapshot("snapshot-0.json")
-    memory.objective(Chosen(ContainerObjective("image:1")))
+    memory.objective(ObjectiveSpec(ContainerObjective("image:1")))
     memory.call(5)
     memory.trial(made, {"run": [1, None]}, counted=True)
     memory.key(made)
@@ -116,18 +118,20 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
     memory.stopping(stopped)
     memory.flush()
 
-    found = journal.read(tmp_path / journal.NAME)
-    assert found.run == {"format": journal.FORMAT, **RUN}
+    found = replay.read(tmp_path / lines.NAME)
+    assert found.run == {"format": lines.FORMAT, **RUN}
     assert found.snapshot == "snapshot-0.json"
     assert found.objective is not None
-    assert Chosen.from_plain(found.objective, tmp_path).objective == ContainerObjective("image:1")
+    assert ObjectiveSpec.from_plain(found.objective, tmp_path).objective == ContainerObjective(
+        "image:1"
+    )
     assert found.to_make == 2
     assert found.optimized == {"objectives": [{"name": "loss", "minimize": True}]}
     assert found.place == str(tmp_path)
-    assert found.length == (tmp_path / journal.NAME).stat().st_size
+    assert found.length == (tmp_path / lines.NAME).stat().st_size
     p = made.parameters
     assert found.trials == {
-        0: TrialMemory(
+        0: ReplayedTrial(
             0,
             p,
             {"run": [1, None]},
@@ -139,7 +143,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             results={"loss": (1 / 3, None), "time": (2.0, 0.5)},
             past=True,
         ),
-        1: TrialMemory(
+        1: ReplayedTrial(
             1,
             p,
             None,
@@ -148,7 +152,7 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             ended=[Cause.LOST, None],
             grown=Resources(memory_bytes=2 << 30, time_limit=1.5),
         ),
-        2: TrialMemory(
+        2: ReplayedTrial(
             2,
             p,
             {"a": 1},
@@ -160,14 +164,14 @@ def test_every_kind_of_event_comes_back(memory: Memory, tmp_path: Path):
             message='too "long"',
             past=True,
         ),
-        3: TrialMemory(3, p, {"a": 2}, attempts=1, number=1, key="0123456789-3-1"),
-        4: TrialMemory(4, p, attempts=1, number=1, key="0123456789-4-1", stopping=True),
+        3: ReplayedTrial(3, p, {"a": 2}, attempts=1, number=1, key="0123456789-3-1"),
+        4: ReplayedTrial(4, p, attempts=1, number=1, key="0123456789-4-1", stopping=True),
     }
-    kinds = {line["k"] for _, _, line in journal.lines(tmp_path / journal.NAME)}
+    kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
     memory.ended()
     memory.flush()
-    assert journal.read(tmp_path / journal.NAME).to_make == 0
-    assert kinds | {"ended"} == journal.KINDS
+    assert replay.read(tmp_path / lines.NAME).to_make == 0
+    assert kinds | {"ended"} == lines.KINDS
 
 
 def test_a_fresh_snapshot_forgets_the_trials_of_the_other_experiment(tmp_path: Path):
@@ -175,28 +179,30 @@ def test_a_fresh_snapshot_forgets_the_trials_of_the_other_experiment(tmp_path: P
     for fresh, left in ((False, {0, 1}), (True, {1})):
         snapshot = {"k": "snapshot", "name": "b", **({"fresh": True} if fresh else {})}
         path = write(tmp_path / "j", FIRST, trial, snapshot, {**trial, "i": 1})
-        assert journal.read(path).trials.keys() == left
+        assert replay.read(path).trials.keys() == left
 
 
 def test_trials_of_a_batch_are_of_no_call(tmp_path: Path):
     """They are counted, and no call was to make them: there are not less than none left."""
     trials = [{"k": "trial", "i": i, "p": {}, "counted": True} for i in range(3)]
     path = write(tmp_path / "j", FIRST, *trials, {"k": "call", "to_make": 2})
-    assert journal.read(path).to_make == 2
+    assert replay.read(path).to_make == 2
     path = write(tmp_path / "j", FIRST, {"k": "call", "to_make": 2}, *trials)
-    assert journal.read(path).to_make == 0
+    assert replay.read(path).to_make == 0
 
 
 @pytest.mark.parametrize(
     "chosen",
     [
-        Chosen(FunctionObjective("f", False, (3, 12)), b"pickle", "abc"),
-        Chosen(ScriptObjective(("/bin/sh", "a b.sh"), {}, "/x", 3.5, "/a b.sh"), None, "abc"),
-        Chosen(ContainerObjective("image:1", ("run", "it"), {"gpus": 1})),
-        Chosen(ContainerObjective("image:1")),
+        ObjectiveSpec(FunctionObjective("f", False, (3, 12)), b"pickle", "abc"),
+        ObjectiveSpec(
+            ScriptObjective(("/bin/sh", "a b.sh"), {}, "/x", 3.5, "/a b.sh"), None, "abc"
+        ),
+        ObjectiveSpec(ContainerObjective("image:1", ("run", "it"), {"gpus": 1})),
+        ObjectiveSpec(ContainerObjective("image:1")),
     ],
 )
-def test_objectives_come_back(memory: Memory, tmp_path: Path, chosen: Chosen):
+def test_objectives_come_back(memory: Recorder, tmp_path: Path, chosen: ObjectiveSpec):
     if chosen.pickled is not None:
         (tmp_path / str(chosen.function_name)).write_bytes(chosen.pickled)
     memory.objective(chosen)
@@ -205,13 +211,13 @@ def test_objectives_come_back(memory: Memory, tmp_path: Path, chosen: Chosen):
 
 
 def test_a_functions_modules_are_found_from_elsewhere(
-    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """`axsched resume` has not the folder of the driver's script on its path."""
     before = sys.path[:]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "/of/the/script", *before])
-    chosen = Chosen(FunctionObjective("f", True, (3, 11)), b"pickle")
+    chosen = ObjectiveSpec(FunctionObjective("f", True, (3, 11)), b"pickle")
     (tmp_path / str(chosen.function_name)).write_bytes(b"pickle")
     memory.objective(chosen)
     memory.flush()
@@ -240,11 +246,15 @@ def test_a_functions_modules_are_found_from_elsewhere(
     ],
 )
 def test_of_secrets_only_the_names_are_written(
-    memory: Memory, tmp_path: Path, objective: Objective, left: Objective, missing: tuple[str, ...]
+    memory: Recorder,
+    tmp_path: Path,
+    objective: Objective,
+    left: Objective,
+    missing: tuple[str, ...],
 ):
-    memory.objective(Chosen(objective))
+    memory.objective(ObjectiveSpec(objective))
     memory.flush()
-    assert "s3cret" not in (tmp_path / journal.NAME).read_text() + repr(objective)
+    assert "s3cret" not in (tmp_path / lines.NAME).read_text() + repr(objective)
     found = read_objective(tmp_path)
     assert (found.objective, found.missing) == (left, missing)
 
@@ -263,7 +273,7 @@ def test_what_json_does_not_know_does_not_end_a_run(tmp_path: Path):
     log = Journal(tmp_path / "j")
     log.add("run", format=1, path=Path("/a"), odd=Odd(), n=Number())
     log.close()
-    assert journal.read(tmp_path / "j").run == {
+    assert replay.read(tmp_path / "j").run == {
         "format": 1,
         "path": "/a",
         "odd": "an odd thing",
@@ -272,17 +282,17 @@ def test_what_json_does_not_know_does_not_end_a_run(tmp_path: Path):
 
 
 def test_events_before_it_is_open_wait_and_without_durable_there_are_none(tmp_path: Path):
-    memory = Memory()
-    memory.objective(Chosen(ContainerObjective("image:1")))
+    memory = Recorder()
+    memory.objective(ObjectiveSpec(ContainerObjective("image:1")))
     memory.flush()
     memory.open(tmp_path, RUN)
     memory.flush()
-    assert [line["k"] for _, _, line in journal.lines(tmp_path / journal.NAME)] == [
+    assert [line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)] == [
         "run",
         "objective",
     ]
     memory.close()
-    nothing = Memory(durable=False)
+    nothing = Recorder(durable=False)
     nothing.call(3)
     nothing.flush()
     nothing.close()
@@ -297,21 +307,21 @@ def test_a_torn_last_line_is_cut_off_before_anything_is_appended(tmp_path: Path,
     path = write(tmp_path / "j", FIRST, {"k": "call", "to_make": 2})
     whole = path.read_bytes()
     path.write_bytes(whole + torn.encode())
-    found = journal.read(path)
+    found = replay.read(path)
     assert (found.to_make, found.length) == (2, len(whole))
-    journal.repair(path, found.length)
+    lines.repair(path, found.length)
     assert path.read_bytes() == whole
     log = Journal(path)
     log.add("ended")
     log.close()
     assert path.read_bytes() == whole + b'{"k":"ended"}\n'
-    journal.repair(path, len(whole) + 100)
+    lines.repair(path, len(whole) + 100)
     assert len(path.read_bytes()) > len(whole)
 
 
 def test_an_empty_journal_says_nothing(tmp_path: Path):
     path = write(tmp_path / "j")
-    found = journal.read(path)
+    found = replay.read(path)
     assert (found.run, found.snapshot, found.length) == ({}, None, 0)
 
 
@@ -342,16 +352,16 @@ def test_damage_in_the_middle_is_said_with_its_line_and_the_command(
     tmp_path: Path, line: str, words: str
 ):
     trial = {"k": "trial", "i": 0, "p": {"x": 1}}
-    path = write(tmp_path / journal.NAME, FIRST, trial, line, {"k": "ended"})
+    path = write(tmp_path / lines.NAME, FIRST, trial, line, {"k": "ended"})
     with pytest.raises(JournalDamaged, match=words) as caught:
-        journal.read(path)
+        replay.read(path)
     assert (caught.value.line, caught.value.path) == (3, path)
     assert f"{path}, line 3: " in str(caught.value)
     assert f"axsched salvage {tmp_path}" in str(caught.value)
     assert "2 lines before it are whole" in str(caught.value)
 
 
-def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(memory: Memory, tmp_path: Path):
+def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(memory: Recorder, tmp_path: Path):
     """Whatever is hit, reading ends in words, never in an error that is none of ours."""
     made = with_job(record(0), 1, tmp_path)
     memory.call(5)
@@ -360,14 +370,14 @@ def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(memory: Memory
     made.state = TrialState.SUCCEEDED
     memory.outcome(made)
     memory.flush()
-    path, copy = tmp_path / journal.NAME, tmp_path / "copy"
+    path, copy = tmp_path / lines.NAME, tmp_path / "copy"
     whole = path.read_bytes()
     noticed = 0
     for position in range(len(whole)):
         for byte in (0, ord("\n"), ord("\r"), ord('"'), whole[position] ^ 1):
             copy.write_bytes(whole[:position] + bytes([byte]) + whole[position + 1 :])
             try:
-                journal.read(copy)
+                replay.read(copy)
             except (JournalDamaged, InvalidInput):
                 noticed += 1
     assert noticed > 2 * len(whole)
@@ -376,30 +386,30 @@ def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(memory: Memory
 def test_a_newer_format_is_not_for_salvage(tmp_path: Path):
     path = write(tmp_path / "j", {**FIRST, "format": 2}, {"k": "unheard of"})
     with pytest.raises(InvalidInput, match="format 2, and this axsched-core reads format 1: upg"):
-        journal.read(path)
+        replay.read(path)
     with pytest.raises(InvalidInput, match="upgrade"):
-        journal.salvage(path)
+        salvage.salvage(path)
 
 
 @pytest.mark.parametrize("first", [{"k": "call", "to_make": 1}, {"k": "run"}, "x"])
 def test_a_first_line_that_names_no_run(tmp_path: Path, first: Any):
     path = write(tmp_path / "j", first, {"k": "call", "to_make": 1})
     with pytest.raises(JournalDamaged) as caught:
-        journal.read(path)
+        replay.read(path)
     assert caught.value.line == 1
     with pytest.raises(InvalidInput, match="first line.*nothing can be kept"):
-        journal.salvage(path)
+        salvage.salvage(path)
 
 
 def test_another_runs_journal_is_refused(tmp_path: Path):
     folder = tmp_path / "exp-20260101-000000-abcdefabcd"
     folder.mkdir()
-    path = write(folder / journal.NAME, FIRST)
+    path = write(folder / lines.NAME, FIRST)
     with pytest.raises(InvalidInput, match="another run: it says 0123456789.*says abcdefabcd"):
-        journal.read(path)
+        replay.read(path)
     for name in ("exp-20260101-000000-0123456789", "renamed by its owner"):
         moved = folder.rename(tmp_path / name)
-        assert journal.read(moved / journal.NAME).run["run_id"] == "0123456789"
+        assert replay.read(moved / lines.NAME).run["run_id"] == "0123456789"
         folder = moved
 
 
@@ -446,7 +456,7 @@ def test_a_write_that_stops_in_the_middle_leaves_whole_lines_and_loses_none(tmp_
         assert path.read_bytes() == whole
     log.add("ended")
     log.close()
-    written = [line for _, _, line in journal.lines(path)]
+    written = [line for _, _, line in lines.read_lines(path)]
     assert [line.get("to_make") for line in written] == [None, *range(100), None]
 
 
@@ -472,7 +482,7 @@ def test_what_could_not_be_undone_is_cut_off_before_the_next_lines(
         log.flush()  # still not: nothing is appended to a torn line
     monkeypatch.setattr(os, "ftruncate", real)
     log.close()
-    assert [line.get("to_make") for _, _, line in journal.lines(path)] == [None, 1, 2]
+    assert [line.get("to_make") for _, _, line in lines.read_lines(path)] == [None, 1, 2]
 
 
 def test_a_sync_that_fails_is_as_if_nothing_was_written(
@@ -491,24 +501,24 @@ def test_a_sync_that_fails_is_as_if_nothing_was_written(
     assert (tmp_path / "j").read_bytes() == b""
     monkeypatch.setattr(os, "fdatasync", real)
     log.close()
-    assert journal.read(tmp_path / "j").run == {"format": 1}
+    assert replay.read(tmp_path / "j").run == {"format": 1}
 
 
-def test_memory_says_it_in_words_and_goes_on(memory: Memory, tmp_path: Path):
+def test_memory_says_it_in_words_and_goes_on(memory: Recorder, tmp_path: Path):
     with (
         no_file_larger_than(20),
         pytest.raises(InvalidInput, match=r"journal\.jsonl cannot be written: .*Free some space"),
     ):
         memory.flush()
     memory.flush()
-    assert journal.read(tmp_path / journal.NAME).run == {"format": 1, **RUN}
+    assert replay.read(tmp_path / lines.NAME).run == {"format": 1, **RUN}
 
 
 def test_one_that_was_taken_over_writes_no_more_not_even_at_its_end(
-    memory: Memory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    memory: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     memory.flush()
-    before = (tmp_path / journal.NAME).read_bytes()
+    before = (tmp_path / lines.NAME).read_bytes()
     lock = tmp_path / "lock.json"
     lock.write_text(json.dumps({**json.loads(lock.read_text()), "token": "somebody else's"}))
     taken = lock.read_bytes()
@@ -516,27 +526,27 @@ def test_one_that_was_taken_over_writes_no_more_not_even_at_its_end(
     with pytest.raises(RunLocked, match="taken over"):
         memory.flush()
     memory.close()
-    assert (tmp_path / journal.NAME).read_bytes() == before
+    assert (tmp_path / lines.NAME).read_bytes() == before
     assert lock.read_bytes() == taken
     assert "taken over" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named_and_can_be_tried_again(tmp_path: Path):
-    memory = Memory()
+    memory = Recorder()
     below = tmp_path / "file" / "run"
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match=f"{below} cannot be written"):
         memory.open(below, RUN)
-    (tmp_path / journal.NAME).mkdir()  # the lock can be had, the journal cannot
+    (tmp_path / lines.NAME).mkdir()  # the lock can be had, the journal cannot
     with pytest.raises(InvalidInput, match="cannot be written"):
         memory.open(tmp_path, RUN)
     assert not (tmp_path / "lock.json").exists()
-    (tmp_path / journal.NAME).rmdir()
+    (tmp_path / lines.NAME).rmdir()
     memory.open(tmp_path, RUN)
     memory.close()
 
 
-def test_closing_on_a_full_disk_unlocks(memory: Memory, tmp_path: Path):
+def test_closing_on_a_full_disk_unlocks(memory: Recorder, tmp_path: Path):
     memory.ended()
     with no_file_larger_than(20), pytest.raises(InvalidInput, match="cannot be written"):
         memory.close()
@@ -558,19 +568,19 @@ def damaged(folder: Path, *, lock: bool = False) -> Path:
         (folder / "jobs" / name).mkdir(parents=True)
         (folder / "jobs" / name / "params.json").write_text("{}")
     return write(
-        folder / journal.NAME, FIRST, trials[0], keys[0], "\0" * 20, keys[1], trials[1], keys[2]
+        folder / lines.NAME, FIRST, trials[0], keys[0], "\0" * 20, keys[1], trials[1], keys[2]
     )
 
 
 def test_salvage_keeps_the_lines_before_and_puts_aside_what_nobody_knows(tmp_path: Path):
     path = damaged(tmp_path)
     before = path.read_bytes()
-    done = journal.salvage(path)
+    done = salvage.salvage(path)
     assert (done.kept, done.lost) == (3, 4)
     assert done.damaged == tmp_path / "journal.jsonl.damaged"
     assert done.damaged.read_bytes() == before
     assert path.read_bytes() == b"".join(before.splitlines(keepends=True)[:3])
-    assert journal.read(path).trials.keys() == {0}
+    assert replay.read(path).trials.keys() == {0}
     assert [folder.name for folder in (tmp_path / "jobs").iterdir()] == ["00000-1"]
     assert done.forgotten == tmp_path / "jobs.forgotten"
     assert sorted(folder.name for folder in done.forgotten.iterdir()) == ["00000-2", "00001-1"]
@@ -581,30 +591,30 @@ def test_salvage_keeps_the_lines_before_and_puts_aside_what_nobody_knows(tmp_pat
 
 def test_a_second_salvage_keeps_the_first_ones_file(tmp_path: Path):
     path = damaged(tmp_path)
-    first = journal.salvage(path)
+    first = salvage.salvage(path)
     was = first.damaged.read_bytes()
     with path.open("a") as file:
         file.write("damage\n")
-    second = journal.salvage(path)
+    second = salvage.salvage(path)
     assert second.damaged == tmp_path / "journal.jsonl.damaged-2"
     assert (second.kept, second.lost, second.forgotten) == (3, 1, None)
     assert first.damaged.read_bytes() == was
 
 
 def test_a_whole_journal_is_left_alone(tmp_path: Path):
-    path = write(tmp_path / journal.NAME, FIRST, {"k": "ended"})
+    path = write(tmp_path / lines.NAME, FIRST, {"k": "ended"})
     before = path.read_bytes()
     with pytest.raises(InvalidInput, match="not damaged"):
-        journal.salvage(path)
+        salvage.salvage(path)
     assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.iterdir()] == [journal.NAME]
+    assert [found.name for found in tmp_path.iterdir()] == [lines.NAME]
 
 
 def test_salvage_on_a_full_disk_changes_nothing(tmp_path: Path):
     path = damaged(tmp_path)
     before = path.read_bytes()
     with no_file_larger_than(10), pytest.raises(OSError, match="File too large"):
-        journal.salvage(path)
+        salvage.salvage(path)
     assert path.read_bytes() == before
-    assert {found.name for found in tmp_path.iterdir()} == {journal.NAME, "jobs"}
-    assert journal.salvage(path).kept == 3
+    assert {found.name for found in tmp_path.iterdir()} == {lines.NAME, "jobs"}
+    assert salvage.salvage(path).kept == 3

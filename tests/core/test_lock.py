@@ -19,9 +19,9 @@ import pytest
 from takers import come
 from waiting import wait_until
 
-from axsched_core import lock as locks
 from axsched_core.errors import RunLocked
-from axsched_core.lock import RunLock
+from axsched_core.journal import lock as locks
+from axsched_core.journal.lock import RunLock
 from axsched_core.worker import axsched_worker as worker
 
 
@@ -29,7 +29,8 @@ from axsched_core.worker import axsched_worker as worker
 def gone() -> dict[str, Any]:
     """The identity of a process of this machine that has ended."""
     code = (
-        "import json; from axsched_core.lock import _identity; print(json.dumps(_identity('old')))"
+        "import json; from axsched_core.journal.lock import _identity\n"
+        "print(json.dumps(_identity('old')))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     return dict(json.loads(out))
@@ -72,7 +73,7 @@ def test_taken_and_given_back_it_leaves_nothing(tmp_path: Path):
 
 def test_a_living_driver_is_named(tmp_path: Path, taken: list[RunLock]):
     code = (
-        "import sys; from pathlib import Path; from axsched_core.lock import RunLock\n"
+        "import sys; from pathlib import Path; from axsched_core.journal.lock import RunLock\n"
         "lock = RunLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
         "sys.stdin.read(); lock.release()"
     )

@@ -10,7 +10,7 @@ from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, TrialState
 from axsched_core.jobs import JobResult
-from axsched_core.results import NOTES_LIMIT, InvalidResult, read_result
+from axsched_core.objectives.results import NOTES_LIMIT, InvalidResult, read_result
 
 NAN = float("nan")
 

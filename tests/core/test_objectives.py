@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, objectives
+from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import JobResult, Resources
-from axsched_core.results import InvalidResult, metrics_of
+from axsched_core.objectives import build
+from axsched_core.objectives.results import InvalidResult, metrics_of
 
 
 def one_mapping(parameters): ...
@@ -50,13 +51,13 @@ class Model:
     ],
 )
 def test_how_a_function_wants_its_parameters(function, names, keywords):
-    assert objectives.bind_function(function, list(names)).keywords is keywords
+    assert build.bind_function(function, list(names)).keywords is keywords
 
 
 @pytest.mark.parametrize("function", [wrong, lambda: 1, by_name])
 def test_a_function_that_fits_neither_way(function):
     with pytest.raises(InvalidInput, match=r"fits neither way .* f\(parameters\), or .* f\(x, z\)"):
-        objectives.bind_function(function, ["x", "z"])
+        build.bind_function(function, ["x", "z"])
 
 
 def conditional_l2(model, rate, l2): ...
@@ -68,10 +69,10 @@ def test_an_argument_that_some_trials_lack_needs_a_default():
     names, conditional = ["model", "rate", "l2"], {"rate", "l2"}
     words = r"conditional_l2 takes rate, l2 without a default.*\(rate=None, l2=None\)"
     with pytest.raises(InvalidInput, match=words):
-        objectives.bind_function(conditional_l2, names, conditional=conditional)
+        build.bind_function(conditional_l2, names, conditional=conditional)
     for function in (l2_with_default, any_conditional):
-        assert objectives.bind_function(function, names, conditional=conditional).keywords
-    assert not objectives.bind_function(one_mapping, names, conditional=conditional).keywords
+        assert build.bind_function(function, names, conditional=conditional).keywords
+    assert not build.bind_function(one_mapping, names, conditional=conditional).keywords
 
 
 def other_names(model, rate=0.1, l2=0.0): ...
@@ -81,12 +82,12 @@ def other_names(model, rate=0.1, l2=0.0): ...
 def test_a_function_that_names_only_some_parameters_is_given_no_mapping(function):
     first = next(iter(inspect.signature(function).parameters))
     with pytest.raises(InvalidInput, match=rf"does not take 'lr', .* beside '{first}'.*\*\*others"):
-        objectives.bind_function(function, [first, "lr"])
+        build.bind_function(function, [first, "lr"])
 
 
 def test_lambdas_and_closures_are_pickled_by_value():
     offset = 3
-    function = pickle.loads(objectives.function_objective(lambda x: x + offset))
+    function = pickle.loads(build.function_objective(lambda x: x + offset))
     assert function(1) == 4
 
 
@@ -100,7 +101,7 @@ def test_an_objective_that_cannot_be_pickled():
     with pytest.raises(
         InvalidInput, match=r"objective cannot be pickled.*lock.*inside the function"
     ):
-        objectives.function_objective(objective)
+        build.function_objective(objective)
 
 
 async def coroutine(x): ...
@@ -116,7 +117,7 @@ async def coroutine(x): ...
 )
 def test_what_is_no_function(function, words):
     with pytest.raises(InvalidInput, match=words):
-        objectives.function_objective(function)
+        build.function_objective(function)
 
 
 # ---- scripts ---------------------------------------------------------------------------------
@@ -136,11 +137,11 @@ def script(tmp_path: Path):
 def test_what_runs_a_script(script):
     program, python, shell = script("sim", 0o755), script("sim.py"), script("sim.sh")
     argv = {
-        "program": objectives.script_objective(program).argv,
-        "python": objectives.script_objective(python).argv,
-        "shell": objectives.script_objective(shell, {"args": ["--fast", 3]}).argv,
-        "given": objectives.script_objective(python, {"interpreter": ["julia", "-O3"]}).argv,
-        "spaces": objectives.script_objective(python, {"interpreter": "/opt/my python"}).argv,
+        "program": build.script_objective(program).argv,
+        "python": build.script_objective(python).argv,
+        "shell": build.script_objective(shell, {"args": ["--fast", 3]}).argv,
+        "given": build.script_objective(python, {"interpreter": ["julia", "-O3"]}).argv,
+        "spaces": build.script_objective(python, {"interpreter": "/opt/my python"}).argv,
     }
     assert argv == {
         "program": (str(program),),
@@ -153,7 +154,7 @@ def test_what_runs_a_script(script):
 
 def test_script_options(script, tmp_path):
     options = {"timeout": 5, "env": {"N": 3}, "working_dir": tmp_path}
-    objective = objectives.script_objective(script("sim", 0o755), options)
+    objective = build.script_objective(script("sim", 0o755), options)
     assert (objective.time_limit, objective.env) == (5.0, {"N": "3"})
     assert objective.working_dir == str(tmp_path)
 
@@ -177,20 +178,20 @@ def test_scripts_that_cannot_be_run(script, tmp_path, name, options, words):
     script("data")
     script("sim.py")
     with pytest.raises(InvalidInput, match=words):
-        objectives.script_objective(tmp_path / name, options)
+        build.script_objective(tmp_path / name, options)
 
 
 # ---- containers ------------------------------------------------------------------------------
 
 
 def test_container_commands():
-    objective = objectives.container_objective("sim:1.2", "python '/app/my sim.py' --n 3")
+    objective = build.container_objective("sim:1.2", "python '/app/my sim.py' --n 3")
     assert objective.command == ("python", "/app/my sim.py", "--n", "3")
-    assert objectives.container_objective("sim", ["run", 3]).command == ("run", "3")
-    assert objectives.container_objective("sim").command is None
+    assert build.container_objective("sim", ["run", 3]).command == ("run", "3")
+    assert build.container_objective("sim").command is None
     for image, command in [("", None), (None, None), ("sim", " ")]:
         with pytest.raises(InvalidInput, match="container"):
-            objectives.container_objective(image, command)
+            build.container_objective(image, command)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +209,14 @@ def test_container_commands():
 )
 def test_container_options_that_cannot_be_written_down(options, words):
     with pytest.raises(InvalidInput, match=f"container_options: {words}") as caught:
-        objectives.container_objective("image", None, options)
+        build.container_objective("image", None, options)
     assert "TOKEN" not in str(caught.value)
 
 
 def test_container_options_of_any_values_are_taken():
     options = {"ports": {80: 8080}, "volumes": {"/a": Path("/b")}, "env": {Path("A"): "1"}}
-    assert objectives.container_objective("image", None, options).options == options
-    assert objectives.container_objective("image").options == {}
+    assert build.container_objective("image", None, options).options == options
+    assert build.container_objective("image").options == {}
 
 
 # ---- results ---------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from plugin_source import A_RUNNER as GOOD
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, hookimpl, plugins
+from axsched_core import AxScheduler, hookimpl
 from axsched_core.cli.main import main
 from axsched_core.errors import (
     ContractError,
@@ -23,6 +23,7 @@ from axsched_core.errors import (
     UnsupportedObjective,
 )
 from axsched_core.jobs import RunnerInfo
+from axsched_core.runners import discovery
 
 
 def test_a_runner_is_chosen_by_its_name(distribution, tmp_path):
@@ -37,13 +38,13 @@ def test_a_runner_is_chosen_by_its_name(distribution, tmp_path):
 def test_only_the_chosen_plugin_is_imported(distribution):
     distribution("lab")
     distribution("broken", "import no_such_module")
-    assert plugins.load("lab").info.name == "lab"
+    assert discovery.load("lab").info.name == "lab"
 
 
 def test_an_unknown_name(distribution):
     distribution("slurmish")
     with pytest.raises(RunnerNotFound) as caught:
-        plugins.load("slurmich")
+        discovery.load("slurmich")
     words = str(caught.value)
     assert "No installed package offers a runner named 'slurmich'" in words
     assert "slurmish" in words.split("Did you mean")[0]
@@ -58,7 +59,7 @@ def test_a_plugin_that_fails_to_import(distribution):
         match=r"Runner 'broken' \(axsched-broken 3.1\) is installed but cannot be imported: "
         r"ModuleNotFoundError: No module named 'no_such_module'.*pip install --force-reinstall",
     ):
-        plugins.load("broken")
+        discovery.load("broken")
 
 
 BROKEN = {
@@ -92,7 +93,7 @@ def test_a_broken_plugin_stands_in_nobodys_way(distribution, make, source, kind,
     distribution("lab")
     distribution("bad", source)
     with pytest.raises(kind, match=words):
-        plugins.load("bad")
+        discovery.load("bad")
     result = CliRunner().invoke(main, ["runners"])
     assert isinstance(result.exception, SystemExit), "one is broken, and nothing else went wrong"
     lines = {line.split()[0]: line for line in result.output.splitlines()}
@@ -106,14 +107,14 @@ def test_a_broken_plugin_stands_in_nobodys_way(distribution, make, source, kind,
 def test_ctrl_c_while_a_plugin_is_imported_is_ctrl_c(distribution):
     distribution("slow", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        plugins.load("slow")
+        discovery.load("slow")
 
 
 def test_two_distributions_with_one_name(distribution):
     distribution("lab")
     distribution("lab", dist="other-lab")
     with pytest.raises(RunnerLoadError, match=r"axsched-lab 3.1 .* and other-lab 3.1 .*Uninstall"):
-        plugins.load("lab")
+        discovery.load("lab")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +131,12 @@ def test_two_distributions_with_one_name(distribution):
 def test_another_api_version_is_refused_with_the_remedies(distribution, version, words):
     distribution("lab", version=version)
     with pytest.raises(ContractError, match=words):
-        plugins.load("lab")
+        discovery.load("lab")
 
 
 def test_a_plugin_for_an_older_minor_version_works(distribution, monkeypatch, tmp_path):
     distribution("lab")  # written for 1.0
-    monkeypatch.setattr(plugins, "API_VERSION", (1, 4))
+    monkeypatch.setattr(discovery, "API_VERSION", (1, 4))
     optimizer, config = ToyOptimizer(), {"job_output_dir": tmp_path, "progress": False}
     with AxScheduler(optimizer, "lab", config) as scheduler:
         scheduler.run_optimization(max_trials=1)
@@ -148,7 +149,7 @@ def test_a_misspelt_hook_of_the_module(distribution):
         ContractError,
         match=r"no hook named 'axsched_make_runer'. Did you mean 'axsched_make_runner'",
     ):
-        plugins.load("lab")
+        discovery.load("lab")
 
 
 def test_a_hook_without_its_mark(distribution):
@@ -157,13 +158,13 @@ def test_a_hook_without_its_mark(distribution):
     )
     distribution("lab", source)
     with pytest.raises(ContractError, match="axsched_make_runner is defined but not marked with"):
-        plugins.load("lab")
+        discovery.load("lab")
 
 
 def test_a_name_that_differs_from_the_entry_points(distribution):
     distribution("lab", GOOD.replace('"NAME"', '"bench"'))
     with pytest.raises(ContractError, match="calls itself 'bench', but its entry point is named"):
-        plugins.load("lab")
+        discovery.load("lab")
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_a_property_of_a_runner_is_not_evaluated(make):
     ],
 )
 def test_answers_that_break_the_contract(make, monkeypatch, hook, answer, words):
-    monkeypatch.setattr("axsched_core.policies.FAULTS_BEFORE_GIVING_UP", 1)
+    monkeypatch.setattr("axsched_core.runners.calls.FAULTS_BEFORE_GIVING_UP", 1)
     marked = hookimpl(
         {
             "axsched_submit": lambda self, requests: answer,
@@ -366,7 +367,7 @@ def test_axsched_runners_lists_all_and_shows_what_is_broken(distribution):
 
 
 def test_axsched_runners_without_any(monkeypatch):
-    monkeypatch.setattr(plugins, "installed", list)
+    monkeypatch.setattr(discovery, "installed", list)
     result = CliRunner().invoke(main, ["runners"])
     assert result.exit_code == 0
     assert "pip install axsched-joblib" in result.output

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from axsched_core.policies import pause_between_looks
+from axsched_core.run.timing import pause_between_looks
 
 
 def test_short_jobs_are_looked_at_often_and_long_ones_rarely() -> None:

@@ -16,17 +16,16 @@ from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import RetryPolicy, TrialState, hookimpl
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, OptimizerError
-from axsched_core.jobs import Cause, JobState, JobStatus, Resources, SubmitError
-from axsched_core.observers.progress import Progress
-from axsched_core.retry import (
+from axsched_core.jobs import (
     FAULTS_OF_THE_MACHINES,
-    Again,
-    Ended,
-    Stop,
-    at_least,
-    patience,
-    verdict,
+    Cause,
+    JobState,
+    JobStatus,
+    Resources,
+    SubmitError,
 )
+from axsched_core.observers.progress import Progress
+from axsched_core.run.retry import Again, Ended, Stop, at_least, patience, verdict
 
 GB = 1 << 30
 
@@ -251,7 +250,7 @@ def run_one(scheduler):
 
 
 def test_a_job_over_the_cores_own_limit_is_given_more_time(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
     limits = []
 
     def finish(request):
@@ -265,7 +264,7 @@ def test_a_job_over_the_cores_own_limit_is_given_more_time(make, monkeypatch):
 
 
 def test_a_job_over_its_limit_that_does_not_end_is_not_run_a_second_time(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
     runner = ToyRunner(lambda request: None)
     runner.cannot_cancel = True
     retry = {"attempts": {"TIME_LIMIT": 2}, "pause": 0.01}

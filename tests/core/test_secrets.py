@@ -14,11 +14,13 @@ from attrs import field, frozen
 from click.testing import CliRunner
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, hookimpl, journal, objectives, options
+from axsched_core import AxScheduler, hookimpl, options
 from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import AxschedError, InvalidInput
 from axsched_core.jobs import Event
+from axsched_core.journal import lines
+from axsched_core.objectives import build
 
 WITH_SECRETS = """
     from attrs import field, frozen
@@ -84,7 +86,7 @@ def test_secret_runner_options(distribution, tmp_path, caplog, secret):
         scheduler.run_optimization(max_trials=1)
     run_dir = scheduler.run_directory
     assert holds(run_dir, secret) == []
-    assert "http://there" in (run_dir / journal.NAME).read_text()
+    assert "http://there" in (run_dir / lines.NAME).read_text()
     with pytest.raises(InvalidInput, match="options env, token are secret.*pass them again"):
         AxScheduler.resume(run_dir, optimizer=ToyOptimizer())
     again = AxScheduler.resume(
@@ -204,7 +206,7 @@ def test_an_environment_of_another_form_is_not_quoted(tmp_path, env):
     script.write_text("")
     kind = type(env).__name__
     with pytest.raises(InvalidInput, match=f"'env' must be a mapping, not {kind}") as caught:
-        objectives.script_objective(script, {"env": env})
+        build.script_objective(script, {"env": env})
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 

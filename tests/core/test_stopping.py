@@ -6,9 +6,10 @@ import pytest
 
 from axsched_core.jobs import Cause
 from axsched_core.optimizers.base import OutcomeKind
-from axsched_core.outcomes import kind_of
-from axsched_core.stopping import verdict
-from axsched_core.trials import Record, TrialState
+from axsched_core.run.outcomes import kind_of
+from axsched_core.run.records import Record
+from axsched_core.run.stopping import verdict
+from axsched_core.trials import TrialState
 
 F, S, R, Q, C = (
     TrialState.FAILED,

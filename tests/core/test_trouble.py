@@ -14,7 +14,7 @@ from keys import press_ctrl_c
 from next_driver import resume
 from toy import Stubborn, ToyOptimizer, ToyRunner
 
-from axsched_core import TrialState, engine, hookimpl
+from axsched_core import TrialState, hookimpl
 from axsched_core.errors import (
     BackendUnavailable,
     InvalidInput,
@@ -24,12 +24,13 @@ from axsched_core.errors import (
     SchedulerBusy,
 )
 from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
+from axsched_core.run import engine
 
 
 @pytest.fixture(autouse=True)
 def short_graces(monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 0.5)
-    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 0.3)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 0.5)
+    monkeypatch.setattr("axsched_core.run.timing.LEAVING_GRACE", 0.3)
 
 
 def down(runner: ToyRunner, *hooks: str) -> None:
@@ -63,7 +64,7 @@ def test_close_ends_in_an_outage(make):
 
 def test_a_job_that_is_to_be_tried_again_holds_no_halt_up(make, monkeypatch):
     """It ran over its limit, and its machine fails just when all is cancelled."""
-    monkeypatch.setattr("axsched_core.policies.TIME_LIMIT_SLACK", 0.0)
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
 
     class FailsThen(Stubborn):
         polls_since = None
@@ -147,7 +148,7 @@ def test_a_job_in_doubt_that_is_refused_holds_no_halt_up(make):
 
 
 def test_a_trial_that_is_cancelled_and_refused_is_not_tried_again(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.pause_after_trouble", lambda *_: 0.0)
+    monkeypatch.setattr("axsched_core.runners.calls.pause_after_trouble", lambda *_: 0.0)
     answers = iter([BackendUnavailable("before it was taken"), SubmitError("full", transient=True)])
 
     def refuse(request):
@@ -225,8 +226,8 @@ def test_a_second_ctrl_c_leaves_a_runner_that_does_not_return(make):
 
 
 def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 30)
-    monkeypatch.setattr("axsched_core.policies.CTRL_C_LAG", 0.01)
+    monkeypatch.setattr("axsched_core.run.timing.LEAVING_GRACE", 30)
+    monkeypatch.setattr("axsched_core.run.timing.CTRL_C_LAG", 0.01)
     asked, told, leaving = threading.Event(), threading.Event(), threading.Event()
     wait = engine.wait
 
@@ -293,7 +294,7 @@ def test_ctrl_c_is_told_although_the_experiment_cannot_be_saved(make, caplog):
 
 
 def test_two_ctrl_c_at_once_have_the_jobs_told_to_stop_all_the_same(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.LEAVING_GRACE", 30)
+    monkeypatch.setattr("axsched_core.run.timing.LEAVING_GRACE", 30)
     polled = threading.Event()
 
     class Slow(ToyRunner):
@@ -312,7 +313,7 @@ def test_two_ctrl_c_at_once_have_the_jobs_told_to_stop_all_the_same(make, monkey
 
 
 def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.CANCEL_GRACE", 60)
+    monkeypatch.setattr("axsched_core.run.timing.CANCEL_GRACE", 60)
     optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
     scheduler = make(optimizer, runner, max_parallelism=2)
     presser = press_ctrl_c(runner.polled, times=2)
@@ -354,7 +355,7 @@ def test_ctrl_c_does_not_use_up_attempts(make):
 
 
 def test_trials_of_a_failed_run_are_taken_up_by_the_next(make, monkeypatch):
-    monkeypatch.setattr("axsched_core.policies.FAULTS_BEFORE_GIVING_UP", 1)
+    monkeypatch.setattr("axsched_core.runners.calls.FAULTS_BEFORE_GIVING_UP", 1)
     optimizer, runner = ToyOptimizer(limit=2), ToyRunner()
     runner.faults["axsched_capacity"] = []
     runner.faults["axsched_submit"] = [RuntimeError("bug")]

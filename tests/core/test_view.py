@@ -19,8 +19,7 @@ from next_driver import resume
 from toy import ToyOptimizer, ToyRunner
 from waiting import wait_until
 
-from axsched_core import AxScheduler, journal, lock
-from axsched_core.engine import Engine
+from axsched_core import AxScheduler
 from axsched_core.errors import (
     AxschedError,
     FailureRateExceeded,
@@ -29,9 +28,11 @@ from axsched_core.errors import (
     OptimizationInterrupted,
 )
 from axsched_core.jobs import Cause, JobRequest, JobState, JobStatus, SubmitError
+from axsched_core.journal import lines, lock, replay
+from axsched_core.journal.view import Run, Runs
 from axsched_core.optimizers.base import Optimizer
+from axsched_core.run.engine import Engine
 from axsched_core.testing import RandomSearch
-from axsched_core.view import Run, Runs
 
 Make = Callable[..., AxScheduler]
 RUN_ID = "0123456789"
@@ -41,7 +42,7 @@ FIRST = {"k": "run", "format": 1, "t": 5.0, "run_id": RUN_ID, "runner": "toy"}
 def lines_of(run_dir: Path, *kinds: str) -> list[dict[str, Any]]:
     """The lines of these kinds, without their times, which are checked."""
     found = []
-    for _, _, line in journal.lines(run_dir / journal.NAME):
+    for _, _, line in lines.read_lines(run_dir / lines.NAME):
         assert abs(time.time() - line.pop("t")) < 3600
         if line["k"] in kinds:
             found.append(line)
@@ -54,10 +55,10 @@ def looked(run_dir: Path) -> Run:
     return run
 
 
-def write(run_dir: Path, *lines: dict[str, Any] | str, mode: str = "w") -> Path:
+def write(run_dir: Path, *given: dict[str, Any] | str, mode: str = "w") -> Path:
     run_dir.mkdir(exist_ok=True)
-    with (run_dir / journal.NAME).open(mode) as file:
-        for line in lines:
+    with (run_dir / lines.NAME).open(mode) as file:
+        for line in given:
             file.write((line if isinstance(line, str) else json.dumps(line)) + "\n")
     return run_dir
 
@@ -305,20 +306,20 @@ def test_a_line_is_on_disk_soon_although_nothing_depends_on_it(make: Make, in_th
 
 
 def test_a_turn_flushes_twice_at_most(make: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("axsched_core.policies.SHOWN_WITHIN", 0.0)
-    turns, real_turn, real_flush = [0], Engine._turn, journal.Journal.flush
+    monkeypatch.setattr("axsched_core.run.recorder.SHOWN_WITHIN", 0.0)
+    turns, real_turn, real_flush = [0], Engine._turn, lines.Journal.flush
 
     def turn(engine: Engine) -> None:
         turns.append(0)
         real_turn(engine)
 
-    def flush(log: journal.Journal) -> None:
+    def flush(log: lines.Journal) -> None:
         turns[-1] += bool(log._waiting)
         real_flush(log)
 
     scheduler = make(runner=ToyRunner(lambda r: {"loss": 1} if r.trial_index % 2 else None))
     monkeypatch.setattr(Engine, "_turn", turn)
-    monkeypatch.setattr(journal.Journal, "flush", flush)
+    monkeypatch.setattr(lines.Journal, "flush", flush)
     scheduler.run_optimization(max_trials=12, timeout=1.0)
     assert max(turns[1:]) == 2
 
@@ -476,12 +477,12 @@ def test_looks_while_it_is_written_say_in_the_end_what_one_look_says(make: Make,
     scheduler = make(RandomSearch({"x": (0, 1)}), runner)
     scheduler.run_optimization(max_trials=3)
     scheduler.close()
-    whole = (scheduler.run_directory / journal.NAME).read_bytes()
+    whole = (scheduler.run_directory / lines.NAME).read_bytes()
     run, changed = Run(tmp_path), set()
     for end in range(0, len(whole), 7):  # most looks end in the middle of a line
-        (tmp_path / journal.NAME).write_bytes(whole[:end])
+        (tmp_path / lines.NAME).write_bytes(whole[:end])
         changed |= run.look()
-    (tmp_path / journal.NAME).write_bytes(whole)
+    (tmp_path / lines.NAME).write_bytes(whole)
     run.look()
     assert changed == {0, 1, 2}
     assert everything(run) == everything(looked(scheduler.run_directory))
@@ -506,14 +507,14 @@ def test_a_journal_that_was_cut_or_replaced_is_read_anew(tmp_path: Path, way: st
     run_dir = write(tmp_path / "run", FIRST, *(trial(i) for i in range(5)))
     run = looked(run_dir)
     assert len(run.trials) == 5
-    path = run_dir / journal.NAME
+    path = run_dir / lines.NAME
     if way == "cut":
         os.truncate(path, len(json.dumps(FIRST)) + 1)
         write(run_dir, trial(7), mode="a")
         left = {7}
     elif way == "replaced":
         other = write(tmp_path / "other", FIRST, *(trial(i) for i in range(10)))
-        os.replace(other / journal.NAME, path)
+        os.replace(other / lines.NAME, path)
         left = set(range(10))
     else:
         write(run_dir, FIRST, *(trial(i) for i in range(20, 30)))
@@ -557,9 +558,9 @@ def test_what_is_no_line_is_damage(tmp_path: Path, line: str):
 def test_a_line_that_is_split_or_joined_is_damage(tmp_path: Path):
     """Together they would be as many lines as there are."""
     joined = f"{json.dumps(trial(0))},{json.dumps(trial(1))}"
-    for lines in ([joined], ['{"k":"ended"', '"more":1}'], [joined, '{"k":"ended"', '"m":1}']):
+    for text in ([joined], ['{"k":"ended"', '"more":1}'], [joined, '{"k":"ended"', '"m":1}']):
         with pytest.raises(JournalDamaged) as caught:
-            looked(write(tmp_path, FIRST, *lines))
+            looked(write(tmp_path, FIRST, *text))
         assert caught.value.line == 2
 
 
@@ -583,14 +584,14 @@ def test_a_newer_minor_versions_run_is_read_and_goes_on(make: Make, tmp_path: Pa
     scheduler = make()
     scheduler.run_optimization(max_trials=2)
     scheduler.close()
-    path = scheduler.run_directory / journal.NAME
-    lines = [json.loads(raw) for raw in path.read_text().splitlines()]
+    path = scheduler.run_directory / lines.NAME
+    written = [json.loads(raw) for raw in path.read_text().splitlines()]
     before = everything(looked(scheduler.run_directory))
-    for line in lines:
+    for line in written:
         line["later"] = {"k": 1}
-    lines[0]["config"]["later"] = True
+    written[0]["config"]["later"] = True
     news = {"k": "later", "t": 9.0, "skip": True, "i": 77}
-    write(scheduler.run_directory, *lines[:1], news, *lines[1:], news)
+    write(scheduler.run_directory, *written[:1], news, *written[1:], news)
     after = everything(looked(scheduler.run_directory))
     assert {**after, "last_at": None} == {**before, "last_at": None}
     with resume(scheduler.run_directory, ToyRunner()) as again:
@@ -600,7 +601,7 @@ def test_a_newer_minor_versions_run_is_read_and_goes_on(make: Make, tmp_path: Pa
 
 def test_a_kind_that_may_not_be_skipped_is_refused_in_words(tmp_path: Path):
     run_dir = write(tmp_path, FIRST, trial(0), {"k": "later", "i": 0})
-    for read in (lambda: journal.read(run_dir / journal.NAME), lambda: looked(run_dir)):
+    for read in (lambda: replay.read(run_dir / lines.NAME), lambda: looked(run_dir)):
         with pytest.raises(JournalDamaged, match="unknown kind 'later'.*upgrade"):
             read()
 
@@ -620,9 +621,9 @@ def test_an_early_versions_journal_is_read(make: Make):
     scheduler = make(runner=runner)
     scheduler.run_optimization(max_trials=2)
     scheduler.close()
-    path = scheduler.run_directory / journal.NAME
-    lines = [json.loads(raw) for raw in path.read_text().splitlines()]
-    early = [{k: v for k, v in line.items() if k != "t"} for line in lines]
+    path = scheduler.run_directory / lines.NAME
+    written = [json.loads(raw) for raw in path.read_text().splitlines()]
+    early = [{k: v for k, v in line.items() if k != "t"} for line in written]
     early = [line for line in early if line["k"] not in ("running", "waiting", "attempt")]
     for name in ("name", "host", "optimized"):
         del early[0][name]
@@ -727,7 +728,7 @@ def test_it_needs_neither_ax_nor_a_runner(tmp_path: Path):
     write(tmp_path, FIRST, trial(0))
     program = (
         "import sys\n"
-        "from axsched_core.view import Run\n"
+        "from axsched_core.journal.view import Run\n"
         f"run = Run({str(tmp_path)!r})\n"
         "run.look()\n"
         "print(len(run.trials), {'ax', 'torch', 'joblib', 'docker', 'numpy'} & set(sys.modules))"

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from axsched_core import config, errors, hookspecs, jobs, objectives
+from axsched_core import config, errors, hookspecs, jobs
 
 DOCS = Path(__file__).parents[2] / "docs"
 SPECS = (hookspecs.DiscoverySpec, hookspecs.RunnerSpec, hookspecs.ObserverSpec)
@@ -36,7 +36,7 @@ def test_every_hook_says_when_by_whom_and_what_it_may_raise(spec, name):
     assert f"def {name}(" in text.partition("Example:")[2]
 
 
-@pytest.mark.parametrize("cls", [config.SchedulerConfig, objectives.ScriptOptions])
+@pytest.mark.parametrize("cls", [config.SchedulerConfig, config.ScriptOptions])
 def test_every_setting_is_documented(maker, cls):
     assert {one.name for one in attrs.fields(cls)} == set(maker.field_docs(cls))
 

@@ -21,7 +21,8 @@ HEAD = """
     import sys, time, os, signal
     sys.path.insert(0, {support!r})
     from toy import ToyOptimizer
-    from axsched_core import AxScheduler, policies
+    from axsched_core import AxScheduler
+    from axsched_core.run import timing
     from axsched_core.errors import OptimizationInterrupted, OptimizationTerminated
 
     MARK = {mark!r}

@@ -18,9 +18,10 @@ import pytest
 from next_driver import died
 from toy import ToyOptimizer, ToyRunner
 
-from axsched_core import AxScheduler, journal
+from axsched_core import AxScheduler
 from axsched_core.errors import AxschedError, InvalidInput, JournalDamaged, RunLocked
 from axsched_core.jobs import JobRequest
+from axsched_core.journal import lines, salvage
 
 CONFIG = {"monitoring_interval": 0.05, "progress": False}
 
@@ -97,8 +98,8 @@ def resume(run_dir: Path, **more: Any) -> AxScheduler:
     return AxScheduler.resume(run_dir, **more)
 
 
-def lines(run_dir: Path) -> list[dict[str, Any]]:
-    return [line for _, _, line in journal.lines(run_dir / journal.NAME)]
+def lines_of(run_dir: Path) -> list[dict[str, Any]]:
+    return [line for _, _, line in lines.read_lines(run_dir / lines.NAME)]
 
 
 def is_free(run_dir: Path) -> bool:
@@ -118,24 +119,24 @@ def test_a_killed_run_ends_as_it_would_have(killed: Path):
 
 
 def test_a_torn_last_line_is_cut_off_before_anything_is_appended(killed: Path):
-    path = killed / journal.NAME
+    path = killed / lines.NAME
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"k":"outcome","i":2,"sta')
     with resume(killed) as again:
         again.finish()
     assert path.read_bytes().startswith(whole + b'{"k":')
-    assert len(lines(killed)) > len(whole.splitlines())
+    assert len(lines_of(killed)) > len(whole.splitlines())
 
 
 def test_damage_in_the_middle_is_refused_and_salvaged(killed: Path):
-    path = killed / journal.NAME
+    path = killed / lines.NAME
     raw = path.read_bytes().splitlines(keepends=True)
     number = next(n for n, line in enumerate(raw, 1) if b'"i":1' in line)  # trial 1 is there
     path.write_bytes(b"".join([*raw[: number - 1], b"\0" * 30 + b"\n", *raw[number:]]))
     with pytest.raises(JournalDamaged, match=f"line {number}.*axsched salvage {killed}"):
         resume(killed)
     assert is_free(killed)
-    done = journal.salvage(path)
+    done = salvage.salvage(path)
     assert done.kept == number - 1
     with resume(killed) as again:
         again.finish()
@@ -143,7 +144,7 @@ def test_damage_in_the_middle_is_refused_and_salvaged(killed: Path):
 
 
 def test_a_newer_journal(killed: Path):
-    path = killed / journal.NAME
+    path = killed / lines.NAME
     path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2', 1))
     with pytest.raises(InvalidInput, match="upgrade axsched-core"):
         resume(killed)
@@ -161,7 +162,7 @@ def test_no_journal(tmp_path: Path, there: bool):
 
 
 def test_a_run_whose_driver_died_before_anything_was_begun(killed: Path):
-    path = killed / journal.NAME
+    path = killed / lines.NAME
     for content in (path.read_bytes().splitlines(keepends=True)[0], b'{"k":"run",', b""):
         path.write_bytes(content)
         with pytest.raises(InvalidInput, match="before anything was begun"):
@@ -180,7 +181,7 @@ def test_the_snapshot_is_missing(killed: Path):
 def test_another_runs_journal(killed: Path, tmp_path: Path):
     with scheduler(tmp_path / "other") as other:
         other.run_optimization(max_trials=1)
-    shutil.copy(other.run_directory / journal.NAME, killed)
+    shutil.copy(other.run_directory / lines.NAME, killed)
     with pytest.raises(InvalidInput, match="journal of another run"):
         resume(killed)
     assert is_free(killed)
@@ -200,8 +201,8 @@ def test_a_runner_that_was_given_as_an_instance(killed: Path):
 
 
 def test_changed_versions_are_said(killed: Path, caplog: pytest.LogCaptureFixture):
-    path = killed / journal.NAME
-    header = lines(killed)[0]
+    path = killed / lines.NAME
+    header = lines_of(killed)[0]
     old = json.dumps(header["versions"], separators=(",", ":")).encode()
     path.write_bytes(path.read_bytes().replace(old, b'{"axsched-core":"0.0.1"}'))
     with resume(killed):
@@ -263,11 +264,11 @@ def test_a_disk_that_fills_up_loses_nothing(mount: Callable[[str], Path]):
     # The journal's last block may have room for some lines more.
     with pytest.raises(InvalidInput, match=r"cannot be written: .*No space left"):
         made.run_optimization(max_trials=60)
-    text = (made.run_directory / journal.NAME).read_bytes()
+    text = (made.run_directory / lines.NAME).read_bytes()
     assert text.endswith(b"\n")
-    kinds = [line["k"] for line in lines(made.run_directory)]
+    kinds = [line["k"] for line in lines_of(made.run_directory)]
     assert kinds.count("trial") < 60
-    by_then = lines(made.run_directory)
+    by_then = lines_of(made.run_directory)
 
     fillers[0].unlink()
     missing = 60 - len(made.client.rows)
@@ -275,8 +276,8 @@ def test_a_disk_that_fills_up_loses_nothing(mount: Callable[[str], Path]):
     assert made.client.count("COMPLETED") == 60
     assert len(runner.requests) == 60  # none was submitted twice
     made.close()
-    assert lines(made.run_directory)[: len(by_then)] == by_then
-    told = [line["i"] for line in lines(made.run_directory) if line["k"] == "outcome"]
+    assert lines_of(made.run_directory)[: len(by_then)] == by_then
+    told = [line["i"] for line in lines_of(made.run_directory) if line["k"] == "outcome"]
     assert sorted(told) == list(range(60))
 
 
@@ -290,7 +291,7 @@ def test_a_run_that_begins_on_a_full_disk_can_be_tried_again(mount: Callable[[st
     made.run_optimization(max_trials=3)
     made.close()
     assert made.client.count("COMPLETED") == 3
-    assert [line["k"] for line in lines(made.run_directory)].count("run") == 1
+    assert [line["k"] for line in lines_of(made.run_directory)].count("run") == 1
 
 
 # ---- two drivers ---------------------------------------------------------------------------
@@ -317,7 +318,7 @@ def test_a_driver_that_was_taken_over_stops_and_touches_nothing(tmp_path: Path):
         holder = json.loads(lock.read_text())
         lock.write_text(json.dumps({**holder, "token": "another", "host": "elsewhere"}))
         runner.finish = lambda request: {"loss": 1.0}
-        before.append(((made.run_directory / journal.NAME).read_bytes(), lock.read_bytes()))
+        before.append(((made.run_directory / lines.NAME).read_bytes(), lock.read_bytes()))
 
     runner.on_submit = submit
     runner.finish = lambda request: {"loss": 1.0}
@@ -325,7 +326,7 @@ def test_a_driver_that_was_taken_over_stops_and_touches_nothing(tmp_path: Path):
         made.run_optimization(max_trials=3)
     made.close()
     assert len(before) == 1
-    assert (made.run_directory / journal.NAME).read_bytes() == before[0][0]
+    assert (made.run_directory / lines.NAME).read_bytes() == before[0][0]
     assert (made.run_directory / "lock.json").read_bytes() == before[0][1]
     assert len(runner.requests) == 1
     assert made.client.count("COMPLETED") == 0

@@ -112,7 +112,7 @@ def test_a_scheduler_that_goes_with_what_is_raised_says_how_to_go_on_too(driver)
 
 
 def test_jobs_are_told_to_stop_although_the_program_has_used_up_the_time(driver):
-    one = driver("    policies.TERMINATION_GRACE = 0.0\n" + BETWEEN)
+    one = driver("    timing.TERMINATION_GRACE = 0.0\n" + BETWEEN)
     one.wait_for_starts(2)
     assert one.process.stdout.readline() == "between\n"
     one.process.terminate()
@@ -125,7 +125,7 @@ def test_jobs_are_told_to_stop_although_the_program_has_used_up_the_time(driver)
 
 def test_jobs_that_got_the_same_signal_leave_their_trials_open(driver):
     # The thread that waits hears of the signal late, so that it depends on the one that works.
-    one = driver("    policies.CTRL_C_LAG = 20.0\n" + RUN)
+    one = driver("    timing.CTRL_C_LAG = 20.0\n" + RUN)
     one.wait_for_starts(2)
     for process in [one.process, *one.left_over()]:  # as systemd and Slurm do
         process.send_signal(signal.SIGTERM)
@@ -202,8 +202,8 @@ def test_a_candidate_that_takes_too_long_does_not_hold_up_the_end(driver):
 
 
 STUBBORN = """
-    policies.TERMINATION_GRACE, policies.TERMINATION_LIMIT = {grace}
-    policies.SAME_SIGNAL = 0.0
+    timing.TERMINATION_GRACE, timing.TERMINATION_LIMIT = {grace}
+    timing.SAME_SIGNAL = 0.0
     scheduler.set_objective_function(waits)
     scheduler.run_optimization(max_trials=1)
 """
@@ -351,7 +351,7 @@ def test_who_catches_it_may_save_the_experiment_although_the_time_is_over(driver
         try:
             scheduler.run_optimization(max_trials=3)
         except OptimizationTerminated:
-            policies.CTRL_C_LAG, policies.TERMINATION_LIMIT = 20.0, -1000.0
+            timing.CTRL_C_LAG, timing.TERMINATION_LIMIT = 20.0, -1000.0
         scheduler.save_experiment(MARK + ".json")
         print(os.path.exists(MARK + ".json"))
     """)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from axsched_core import view
-from axsched_core.journal import as_written
+from axsched_core.journal import view
+from axsched_core.plain import as_written
 from axsched_core.trials import Trial
 
 

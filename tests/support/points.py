@@ -16,13 +16,15 @@ from typing import Any, NoReturn
 from attrs import frozen
 from toy import ToyOptimizer
 
-from axsched_core import jobfolder, journal, resume
-from axsched_core.dispatch import Dispatch
+from axsched_core import jobfolder
 from axsched_core.folders import Folder
-from axsched_core.journal import Journal
-from axsched_core.lock import RunLock
-from axsched_core.memory import Memory
-from axsched_core.session import RunnerSession
+from axsched_core.journal import lines, replay
+from axsched_core.journal.lines import Journal
+from axsched_core.journal.lock import RunLock
+from axsched_core.run import resume
+from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.recorder import Recorder
+from axsched_core.runners.session import RunnerSession
 
 
 @frozen
@@ -63,32 +65,32 @@ FIRST = {
     "snapshot flushed": Point(Journal, "flush", _writes("snapshot")),
     "call flushed": Point(Journal, "flush", _writes("call")),
     "candidate made": Point(ToyOptimizer, "ask", nth=2),
-    "candidate taken": Point(Memory, "trial", nth=3),
+    "candidate taken": Point(Recorder, "trial", nth=3),
     "folder filled": Point(Folder, "copy_in", nth=3),
     "folder made": Point(jobfolder, "prepare", nth=2),
-    "key taken": Point(Memory, "key", nth=2),
+    "key taken": Point(Recorder, "key", nth=2),
     "key flushed": Point(Journal, "flush", _writes("key"), nth=2),
     "line written": Point(os, "write", _is_of_the_journal, nth=3, torn=True),
     "line synced": Point(os, "fdatasync", nth=3),
     "submitted": Point(RunnerSession, "submit", nth=2),
-    "handle taken": Point(Memory, "handle", nth=2),
+    "handle taken": Point(Recorder, "handle", nth=2),
     "handle flushed": Point(Journal, "flush", _writes("handle"), nth=2),
     "polled": Point(RunnerSession, "poll", nth=2),
     "fetched": Point(RunnerSession, "fetch_results", nth=2),
-    "outcome taken": Point(Memory, "outcome", nth=2),
+    "outcome taken": Point(Recorder, "outcome", nth=2),
     "outcome flushed": Point(Journal, "flush", _writes("outcome"), nth=2),
     "told": Point(ToyOptimizer, "tell", _has_something, nth=2),
     "annotated": Point(ToyOptimizer, "annotate", _has_something, nth=2),
     "retired": Point(Dispatch, "retire", nth=2),
     "end flushed": Point(Journal, "flush", _writes("ended")),
-    "closed": Point(Memory, "close"),
+    "closed": Point(Recorder, "close"),
     "lock given back": Point(RunLock, "release"),
 }
 """Of the first driver, in the order of its life."""
 
 INTERRUPTED = {
     "cancelled": Point(RunnerSession, "cancel"),
-    "trial opened": Point(Memory, "opened_again"),
+    "trial opened": Point(Recorder, "opened_again"),
     "open flushed": Point(Journal, "flush", _writes("open")),
     "experiment saved": Point(ToyOptimizer, "save", nth=2),
 }
@@ -96,8 +98,8 @@ INTERRUPTED = {
 
 RESUMED = {
     "lock taken over": Point(RunLock, "acquire"),
-    "journal read": Point(journal, "read"),
-    "journal cut": Point(journal, "repair"),
+    "journal read": Point(replay, "read"),
+    "journal cut": Point(lines, "repair"),
     "snapshot loaded": Point(ToyOptimizer, "load"),
     "trial made again": Point(ToyOptimizer, "restore", nth=2),
     "told again": Point(ToyOptimizer, "tell", _has_something),

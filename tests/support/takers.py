@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import RunLocked
-from axsched_core.lock import RunLock
+from axsched_core.journal.lock import RunLock
 
 
 def come(folder: str, rounds: int, barrier: Any, results: Any) -> None:

@@ -13,8 +13,7 @@ import pytest
 from toy import ToyOptimizer
 from world import Killed, Trouble, World
 
-from axsched_core import AxScheduler, jobfolder, journal, policies
-from axsched_core.engine import Engine
+from axsched_core import AxScheduler, jobfolder
 from axsched_core.errors import BackendUnavailable, InvalidInput, RunLocked
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import (
@@ -29,7 +28,10 @@ from axsched_core.jobs import (
     RunnerInfo,
     SubmitError,
 )
+from axsched_core.journal import lines, replay
 from axsched_core.optimizers.base import Asked, Outcome
+from axsched_core.run import timing
+from axsched_core.run.engine import Engine
 
 LIMIT = 30.0
 """Seconds that a call may take."""
@@ -232,11 +234,11 @@ class Driver:
         """
         run_dir = self.scheduler.run_directory
         self.world.scheduler = self.scheduler  # somebody lives again
-        if not (run_dir / journal.NAME).exists():
+        if not (run_dir / lines.NAME).exists():
             assert not self.world.jobs
             self.begin()
             return
-        trials = journal.read(run_dir / journal.NAME).trials.values()
+        trials = replay.read(run_dir / lines.NAME).trials.values()
         self.world.past |= {t.index for t in trials if t.past and t.state == "FAILED"}
         try:
             self.scheduler = AxScheduler.resume(
@@ -277,11 +279,11 @@ def _limited(method: str) -> Iterator[None]:
 def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     """Make flushes a place to die at, hear of Ctrl-C, and wait for nothing."""
     for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
-        patches.setattr(policies, name, 0.01)
-    patches.setattr(policies, "pause_after_trouble", lambda failures, interval: 0.0)
-    real_flush, real_interrupt = journal.Journal.flush, Engine._interrupted_by_user
+        patches.setattr(timing, name, 0.01)
+    patches.setattr(timing, "pause_after_trouble", lambda failures, interval: 0.0)
+    real_flush, real_interrupt = lines.Journal.flush, Engine._interrupted_by_user
 
-    def flush(self: journal.Journal) -> None:
+    def flush(self: lines.Journal) -> None:
         if data := b"".join(self._waiting):
             part = data[: world.torn]
             world.call("flush", lambda: real_flush(self), lambda: os.write(self._descriptor, part))
@@ -290,5 +292,5 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
         real_interrupt(engine, again=again)
         world.noticed.release()
 
-    patches.setattr(journal.Journal, "flush", flush)
+    patches.setattr(lines.Journal, "flush", flush)
     patches.setattr(Engine, "_interrupted_by_user", interrupted)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from axsched_core import plugins
 from axsched_core.cli import new_runner
 from axsched_core.cli.main import main
+from axsched_core.runners import discovery
 
 CHECKOUT = Path(__file__).parents[2] / "examples" / "runner_template"
 
@@ -152,7 +152,7 @@ def test_the_name_of_an_installed_runner(tmp_path, monkeypatch):
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: other-lab\nVersion: 2.0\n")
     (meta / "entry_points.txt").write_text("[axsched.runners]\nlab = other_lab\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    assert [one.name for one in plugins.installed() if one.name == "lab"] == ["lab"]
+    assert [one.name for one in discovery.installed() if one.name == "lab"] == ["lab"]
     result = call("lab", "--into", tmp_path / "out")
     assert result.exit_code == 1
     assert "a runner named 'lab' already: other-lab 2.0 is installed" in result.output

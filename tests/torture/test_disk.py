@@ -10,7 +10,7 @@ from torture import Drivers, Order, Run
 from world import Killed, Trouble, World
 from world_driver import Driver, patch
 
-from axsched_core import journal
+from axsched_core.journal import lines, replay
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["makes room", "dies"])
@@ -54,7 +54,7 @@ def test_a_driver_dies_in_the_middle_of_a_write(
         assert world.wrong == []
         assert [row["status"] for row in rows.values()] == ["COMPLETED"] * 4
         assert [len(world.of(trial)) for trial in rows] == [1] * 4
-        read = journal.read(driver.scheduler.run_directory / journal.NAME)
+        read = replay.read(driver.scheduler.run_directory / lines.NAME)
         assert {i: trial.state for i, trial in read.trials.items()} == dict.fromkeys(
             rows, "SUCCEEDED"
         )

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from world import FATES, FAULTS, PLACES, Killed, Trouble, World
 from world_driver import Driver, patch
 
-from axsched_core import AxScheduler, TrialState, cancel_request, journal, view
+from axsched_core import AxScheduler, TrialState
 from axsched_core.errors import (
     AllTrialsFailed,
     FailureRateExceeded,
@@ -27,8 +27,9 @@ from axsched_core.errors import (
     OptimizerError,
     RunnerError,
 )
-from axsched_core.outcomes import kind_of
-from axsched_core.trials import Submission
+from axsched_core.journal import cancel_request, lines, replay, view
+from axsched_core.run.outcomes import kind_of
+from axsched_core.run.records import Submission
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 SMALL = strategies.integers(1, 3)
@@ -148,7 +149,7 @@ class Machine(RuleBasedStateMachine):
         """`axsched cancel`: asked of the driver at its next call, or done where none lives."""
         trials = [i for i, trial in self.scheduler.trials.items() if not trial.state.ended]
         run_dir = self.scheduler.run_directory
-        if not trials or not (run_dir / journal.NAME).exists():
+        if not trials or not (run_dir / lines.NAME).exists():
             return
         chosen = None if everything else [trials[which % len(trials)]]
         if trouble.torn % 2:
@@ -203,7 +204,7 @@ class Machine(RuleBasedStateMachine):
             return
         copy = self.folder / "copy.jsonl"
         copy.write_bytes(lines.path.read_bytes() + b"".join(lines._waiting))
-        written = journal.read(copy).trials
+        written = replay.read(copy).trials
         seen = self.view(copy)
         for index, record in self.scheduler._engine.records.items():
             read = written[index]
@@ -227,7 +228,7 @@ class Machine(RuleBasedStateMachine):
     def view(self, copy: Path) -> dict[int, view.Trial]:
         folder = self.folder / "view"
         folder.mkdir(exist_ok=True)
-        shutil.copy(copy, folder / journal.NAME)
+        shutil.copy(copy, folder / lines.NAME)
         run = view.Run(folder)
         run.look()
         return run.trials

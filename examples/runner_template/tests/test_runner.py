@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from axsched_core import plugins
+from axsched_core import AxScheduler
 from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.jobs import JobRequest, JobState, SubmitError
 
@@ -35,7 +35,7 @@ def request(key, **parameters):
 )
 def test_wrong_options_are_refused(options, words):
     with pytest.raises(InvalidInput, match=words):
-        plugins.load("robot").make_runner(options)
+        AxScheduler(None, "robot", runner_options=options)
 
 
 def test_what_the_queue_refuses_is_refused_for_good(runner, service):

@@ -9,10 +9,10 @@ import pytest
 from toy import ToyRunner
 
 from axsched_core import AxScheduler
-from axsched_core.optimized import Constraint, Objective, Optimized, Parameter
+from axsched_core.journal.optimized import Constraint, Objective, Optimized, Parameter
+from axsched_core.journal.view import Run
 from axsched_core.optimizers import adapt
 from axsched_core.optimizers.base import Optimizer
-from axsched_core.view import Run
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 

@@ -12,14 +12,14 @@ import pytest
 from axsched_docker import DockerOptions, DockerRunner
 from axsched_docker.values import Mount
 
-from axsched_core import plugins
 from axsched_core.errors import InvalidInput
+from axsched_core.runners import discovery
 
 README = Path(__file__).parents[3] / "plugins" / "axsched_docker" / "README.md"
 
 
 def options(**values) -> DockerOptions:
-    return plugins.load("docker").options(values)
+    return discovery.load("docker").options(values)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 from axsched_slurm import SlurmRunner, containers, script
 from axsched_slurm.options import SlurmOptions, seconds_of
 
-from axsched_core import plugins
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     ContainerObjective,
@@ -20,12 +19,13 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
+from axsched_core.runners import discovery
 
 SCRIPT = ScriptObjective(("/bin/true",))
 
 
 def options(**given: Any) -> SlurmOptions:
-    made = plugins.load("slurm").options(given)
+    made = discovery.load("slurm").options(given)
     assert isinstance(made, SlurmOptions)
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from axsched_core import policies
+from axsched_core import jobs
 from axsched_core.jobs import Cause
 from axsched_core.optimizers.base import OutcomeKind
 from axsched_core.trials import TrialState
@@ -27,7 +27,7 @@ def kind_of(
         failed_points: the setting: ``"avoid"`` or ``"may_return"``.
         past: True where the failure is no longer the point's own (see `Record.past`).
     """
-    avoid = failed_points == "avoid" and not past and cause in policies.FAULTS_OF_THE_POINT
+    avoid = failed_points == "avoid" and not past and cause in jobs.FAULTS_OF_THE_POINT
     if state is TrialState.FAILED and avoid:
         return OutcomeKind.ABANDONED
     return _KINDS.get(state)

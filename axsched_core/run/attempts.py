@@ -10,15 +10,16 @@ from typing import Any
 
 import attrs
 
-from axsched_core import jobfolder, retry
+from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import JobRequest, Resources, ScriptObjective
-from axsched_core.memory import Memory
-from axsched_core.objectives import Chosen
-from axsched_core.rundir import RunDirectory
-from axsched_core.trials import Job, Record, Submission
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.run import retry
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Record, Submission
 
 
 class Attempts:
@@ -30,21 +31,21 @@ class Attempts:
         memory: takes the keys, and which objective they are for.
     """
 
-    def __init__(self, config: SchedulerConfig, rundir: RunDirectory, memory: Memory) -> None:
+    def __init__(self, config: SchedulerConfig, rundir: RunDirectory, memory: Recorder) -> None:
         self._config, self._rundir, self._memory = config, rundir, memory
-        self._chosen: Chosen | None = None
+        self._chosen: ObjectiveSpec | None = None
         self._function_written = False
         self._numbers: dict[int, int] = {}
         """The last attempt of each trial, by which keys and folders are named; never reset."""
 
-    def set_objective(self, chosen: Chosen) -> None:
+    def set_objective(self, chosen: ObjectiveSpec) -> None:
         """What jobs evaluate from now on."""
         self.take_objective(chosen)
         if self._memory.opened:  # else once there is a run directory
             self.write_function()
         self._memory.objective(chosen)
 
-    def take_objective(self, chosen: Chosen, *, written: bool = False) -> None:
+    def take_objective(self, chosen: ObjectiveSpec, *, written: bool = False) -> None:
         """The same without a word to the journal, which knows."""
         self._chosen, self._function_written = chosen, written
 
@@ -106,7 +107,7 @@ class Attempts:
         except OSError as error:
             raise self.unwritable(error) from error
         self._numbers[record.index] = number
-        record.attempts, record.latest = record.attempts + 1, Job(request)
+        record.attempts, record.latest = record.attempts + 1, Attempt(request)
         self._memory.key(record)
         return request
 

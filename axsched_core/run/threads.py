@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core import policies, signals
+from axsched_core.run import signals, timing
 
 T = TypeVar("T")
 
@@ -82,8 +82,8 @@ def patiently(future: Future[T]) -> T:
     interrupted: KeyboardInterrupt | None = None
     while not future.done():
         try:
-            wait((future,), policies.CTRL_C_LAG)
-            if signals.overdue(policies.CTRL_C_LAG) and not future.done():
+            wait((future,), timing.CTRL_C_LAG)
+            if signals.overdue(timing.CTRL_C_LAG) and not future.done():
                 raise signals.ending()
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt

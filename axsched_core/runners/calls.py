@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from axsched_core import policies
 from axsched_core.errors import BackendUnavailable, RunnerError
 
 log = logging.getLogger("axsched")
+
+FAULTS_BEFORE_GIVING_UP = 5
+"""Exceptions in a row from one hook, outages aside, after which a runner is called broken."""
 T = TypeVar("T")
 
 
@@ -81,14 +84,23 @@ class Backend:
         count = self._troubles[hook] = self._troubles.get(hook, 0) + 1
         outage = isinstance(error, BackendUnavailable)
         words = f"Runner {self._name!r}: {hook}: {type(error).__name__}: {error}"
-        if not outage and count >= policies.FAULTS_BEFORE_GIVING_UP:
+        if not outage and count >= FAULTS_BEFORE_GIVING_UP:
             del self._troubles[hook]
             raise RunnerError(
                 f"{words} ({count} times in a row). Jobs that were submitted may still run; "
                 "wait_for_completed_trials() takes them up again."
             ) from error
         interval = self._interval if outage else min(self._interval, 1.0)
-        pause = policies.pause_after_trouble(count, interval)
+        pause = pause_after_trouble(count, interval)
         self._not_before[hook] = now + pause
         log.warning("%s; trying again in %.1f s.", words, pause, exc_info=not outage)
         self._on_trouble(words)
+
+
+def pause_after_trouble(failures: int, interval: float) -> float:
+    """Seconds to leave a backend in peace after so many failures in a row: growing, jittered.
+
+    "Full jitter" over an exponentially growing cap of ten intervals at the most.
+    """
+    cap = min(interval * 10, interval * 2**failures)
+    return random.uniform(min(interval, cap) / 2, cap)

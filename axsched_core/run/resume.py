@@ -1,30 +1,30 @@
-"""From a run directory back to a running driver, and the journal's first line that allows it."""
+"""From a run directory back to a running driver."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from axsched_core import cancel_request, digest, journal, options, signals
 from axsched_core.config import SchedulerConfig
-from axsched_core.dispatch import Dispatch
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import RunnerInfo
-from axsched_core.journal import RunMemory, TrialMemory
-from axsched_core.memory import Memory
-from axsched_core.objectives import Chosen
+from axsched_core.journal import cancel_request, header, lines, replay
+from axsched_core.journal.replay import ReplayedRun, ReplayedTrial
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.objectives import fingerprint
+from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
-from axsched_core.outcomes import kind_of
-from axsched_core.retry import Ended
-from axsched_core.rundir import RunDirectory
-from axsched_core.trials import Job, Record, Stage, Submission, TrialState
+from axsched_core.run import signals
+from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.outcomes import kind_of
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Record, Stage, Submission
+from axsched_core.run.retry import Ended
+from axsched_core.trials import TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler
@@ -49,17 +49,17 @@ def resume(
     ``stored`` is the optimizer as a database has it, and takes the place of the snapshot.
     """
     path = run_dir.expanduser().absolute()
-    if not (path / journal.NAME).is_file():
-        raise InvalidInput(f"{path} is no run directory: it holds no {journal.NAME}.")
-    memory = Memory()
+    if not (path / lines.NAME).is_file():
+        raise InvalidInput(f"{path} is no run directory: it holds no {lines.NAME}.")
+    memory = Recorder()
     memory.open(path, None)
     try:
         for request in cancel_request.found(path):
             request.done()  # of a driver before this one
-        found = journal.read(path / journal.NAME)
+        found = replay.read(path / lines.NAME)
         if any(trial.key and not trial.state for trial in found.trials.values()):
-            journal.check_place(path, found)
-        journal.repair(path / journal.NAME, found.length)
+            replay.check_place(path, found)
+        lines.repair(path / lines.NAME, found.length)
         memory.goes_on(found)
         adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
@@ -86,7 +86,7 @@ def resume(
     return scheduler
 
 
-def _optimizer_of_before(path: Path, found: RunMemory, given: Any) -> Any:
+def _optimizer_of_before(path: Path, found: ReplayedRun, given: Any) -> Any:
     if found.snapshot is None:
         raise InvalidInput(f"{path}: the last driver ended before anything was begun; start anew.")
     snapshot = path / found.snapshot
@@ -129,7 +129,7 @@ def _settings(
     return given
 
 
-def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
+def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
     """Bring the optimizer and the engine to where the last driver was."""
     engine, optimizer = scheduler._engine, scheduler._optimizer
     runner = scheduler._session.info.name
@@ -139,14 +139,14 @@ def _restore(scheduler: AxScheduler, found: RunMemory) -> None:
             f"{found.run['runner']!r}; {runner!r} cannot find them. Pass the same kind of runner."
         )
     told = scheduler.config.failed_points
-    engine.owner.call(lambda: replay(optimizer, found.trials.values(), told))
-    if (then := found.run["versions"]) != (here := versions()):
+    engine.owner.call(lambda: bring_up_to_date(optimizer, found.trials.values(), told))
+    if (then := found.run["versions"]) != (here := header.versions()):
         log.warning("This run was begun with %s; it goes on with %s.", then, here)
     changed = False
     if found.objective is not None:
-        chosen = Chosen.from_plain(found.objective, scheduler.run_directory)
+        chosen = ObjectiveSpec.from_plain(found.objective, scheduler.run_directory)
         script = getattr(chosen.objective, "script", None)
-        changed = bool(script) and digest.source_of_file(script) != chosen.source
+        changed = bool(script) and fingerprint.of_file(script) != chosen.source
         if changed:
             log.warning(
                 "The script %s has changed since it was set: what follows is evaluated with it as "
@@ -179,45 +179,9 @@ def _mark_again(optimizer: Optimizer, dispatch: Dispatch, records: Mapping[int, 
     )
 
 
-def header(
-    rundir: RunDirectory,
-    optimizer: Optimizer,
-    runner: RunnerInfo,
-    runner_options: Mapping[str, Any] | None,
-    config: SchedulerConfig,
-) -> dict[str, Any]:
-    """The first line of a journal: all that another driver needs to know of the first."""
-    settings = {**attrs.asdict(config), "job_output_dir": str(config.job_output_dir)}
-    secret = options.secrets_of(runner.options_class)
-    plain, secrets = options.split(runner_options or {}, secret)
-    return {
-        "run_id": rundir.run_id,
-        "name": optimizer.name,
-        "place": str(rundir.path),
-        "host": socket.gethostname(),
-        "optimizer": optimizer.kind,
-        "seed": optimizer.seed,
-        "runner": runner.name,
-        "runner_options": None if runner_options is None else plain,
-        "secrets": secrets,
-        "config": settings,
-        "versions": versions(),
-        "optimized": optimizer.describe(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what may matter to a run that is taken up again."""
-    found = {}
-    for name in ("axsched-core", "ax-platform"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # an optimizer that is not Ax's needs none
-    return found
-
-
-def replay(optimizer: Optimizer, trials: Iterable[TrialMemory], failed_points: str) -> None:
+def bring_up_to_date(
+    optimizer: Optimizer, trials: Iterable[ReplayedTrial], failed_points: str
+) -> None:
     """Do with a snapshot of the optimizer what the journal says was done since.
 
     ``failed_points`` is the setting of that name.
@@ -247,7 +211,7 @@ def replay(optimizer: Optimizer, trials: Iterable[TrialMemory], failed_points: s
     optimizer.may_return([t.index for t in in_order if t.past and t.state == failed])
 
 
-def _replayed(trial: TrialMemory, failed_points: str) -> OutcomeKind | None:
+def _replayed(trial: ReplayedTrial, failed_points: str) -> OutcomeKind | None:
     if trial.state is None:
         return None
     if trial.state == TrialState.CLOSED.value:
@@ -257,7 +221,7 @@ def _replayed(trial: TrialMemory, failed_points: str) -> OutcomeKind | None:
     return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
 
-def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
+def remembered(memory: ReplayedTrial, dispatch: Dispatch) -> Record:
     """The record of a trial of the last driver; what is on the way goes to ``dispatch``."""
     record = Record(
         memory.index,
@@ -271,7 +235,9 @@ def remembered(memory: TrialMemory, dispatch: Dispatch) -> Record:
             memory.index, memory.number, memory.parameters, memory.grown
         )
         known = Submission.IN_DOUBT if memory.handle is None else Submission.ACCEPTED
-        record.latest = Job(request, memory.handle, known, inherited=True, stopping=memory.stopping)
+        record.latest = Attempt(
+            request, memory.handle, known, inherited=True, stopping=memory.stopping
+        )
     if memory.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(memory.state)
         record.cause, record.message = memory.cause, memory.message

@@ -8,9 +8,10 @@ from pathlib import Path
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import FailureRateExceeded
-from axsched_core.memory import Memory
-from axsched_core.stopping import Verdict
-from axsched_core.trials import Record, TrialState
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Record
+from axsched_core.run.stopping import Verdict
+from axsched_core.trials import TrialState
 
 TAIL_BYTES = 2000
 TAIL_LINES = 12
@@ -71,7 +72,7 @@ def stderr_tail(folder: Path) -> list[str]:
 
 
 def begin_anew(
-    records: Iterable[Record], memory: Memory, may_return: Callable[[list[int]], None]
+    records: Iterable[Record], memory: Recorder, may_return: Callable[[list[int]], None]
 ) -> bool:
     """From here on, what has ended says nothing about the objective.
 

@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Any
 
 
-def source_of(function: Callable[..., Any]) -> str:
+def of_function(function: Callable[..., Any]) -> str:
     """A digest of a function: its source, and what plain values it has been given.
 
     These are arguments of a `functools.partial`, defaults, and what it closes over, as far as they
@@ -25,7 +25,7 @@ def source_of(function: Callable[..., Any]) -> str:
     return _digest(repr(_described(function)).encode())
 
 
-def source_of_file(path: str | None) -> str:
+def of_file(path: str | None) -> str:
     """A digest of a script; "" where it cannot be read."""
     try:
         return _digest(Path(path or "").read_bytes())

@@ -1,27 +1,6 @@
-"""Decisions that are not the loop's: how long to wait. Which jobs are tried again: `retry`."""
+"""How long the engine and the scheduler wait, for what."""
 
 from __future__ import annotations
-
-import random
-
-from axsched_core.jobs import Cause
-
-FAULTS_OF_THE_POINT = frozenset(
-    {
-        Cause.EXCEPTION,
-        Cause.EXIT_CODE,
-        Cause.SIGNAL,
-        Cause.OUT_OF_MEMORY,
-        Cause.TIME_LIMIT,
-        Cause.RESULT_INVALID,
-    }
-)
-"""Causes that would most likely be met again with the same parameters. LOAD_ERROR and
-SUBMIT_REFUSED are not among them: where the function cannot be loaded, or the image is gone, no
-parameters were looked at, and a search space that is finite would be used up."""
-
-FAULTS_BEFORE_GIVING_UP = 5
-"""Exceptions in a row from one hook, outages aside, after which a runner is called broken."""
 
 FETCH_INTERVAL = 0.5
 """Seconds between two looks for a result that is not there yet."""
@@ -51,10 +30,6 @@ terminal and its shell, `scancel`)."""
 TIME_LIMIT_SLACK = 5.0
 """Seconds over the limit after which the core cancels a job that the backend did not end."""
 
-SHOWN_WITHIN = 1.0
-"""Seconds within which a line of the journal is on disk although nothing depends on it."""
-REASON_PAUSE = 600.0
-"""The most seconds between two lines that say why one job waits; the first ones come sooner."""
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for exit files in the folders of running jobs."""
@@ -74,12 +49,3 @@ def pause_between_looks(since: float, jobs: int) -> float:
     """
     pause = min(LOOK_INTERVAL, max(QUICK_LOOK_INTERVAL, since / 20))
     return max(pause, jobs / LOOKS_PER_SECOND)
-
-
-def pause_after_trouble(failures: int, interval: float) -> float:
-    """Seconds to leave a backend in peace after so many failures in a row: growing, jittered.
-
-    "Full jitter" over an exponentially growing cap of ten intervals at the most.
-    """
-    cap = min(interval * 10, interval * 2**failures)
-    return random.uniform(min(interval, cap) / 2, cap)

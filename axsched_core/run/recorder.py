@@ -10,21 +10,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from axsched_core import journal, policies
+from axsched_core import plain
 from axsched_core.errors import InvalidInput, RunLocked
 from axsched_core.folders import DISK_FULL
 from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus
-from axsched_core.lock import RunLock
-from axsched_core.objectives import Chosen
-from axsched_core.trials import Record, TrialState
+from axsched_core.journal import lines, replay
+from axsched_core.journal.lock import RunLock
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.run.records import Record
+from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
 
+SHOWN_WITHIN = 1.0
+"""Seconds within which a line of the journal is on disk although nothing depends on it."""
+REASON_PAUSE = 600.0
+"""The most seconds between two lines that say why one job waits; the first ones come sooner."""
 WORDS, NAME = 1000, 255
 """Characters of a message, and of a host's name, that a line takes: jobs' machines write them."""
 
 
-class Memory:
+class Recorder:
     """The journal and the lock of one run directory.
 
     Lines are taken by the methods named after events, and are on disk after `flush`. Until
@@ -33,7 +39,7 @@ class Memory:
 
     def __init__(self, *, durable: bool = True) -> None:
         self.durable = durable
-        self._journal: journal.Journal | None = None
+        self._journal: lines.Journal | None = None
         self._lock: RunLock | None = None
         self._early: list[tuple[str, dict[str, Any]]] = []
         self._optimized: Any = None
@@ -51,7 +57,7 @@ class Memory:
         try:
             lock.acquire()
             try:
-                opened = journal.Journal(run_dir / journal.NAME)
+                opened = lines.Journal(run_dir / lines.NAME)
             except BaseException:
                 _unlock(lock)  # so that one can try again
                 raise
@@ -61,8 +67,8 @@ class Memory:
             ) from error
         self._lock, self._journal = lock, opened
         if header is not None:
-            self._optimized = journal.as_written(header.get("optimized"))
-            self._journal.add("run", format=journal.FORMAT, t=_now(), **header)
+            self._optimized = plain.as_written(header.get("optimized"))
+            self._journal.add("run", format=lines.FORMAT, t=_now(), **header)
         for kind, data in self._early:
             self._journal.add(kind, **data)
         self._early.clear()
@@ -120,7 +126,7 @@ class Memory:
             self.flush()
         except InvalidInput:
             # What must be on disk says so at its own flush.
-            self._due = now + policies.SHOWN_WITHIN
+            self._due = now + SHOWN_WITHIN
 
     def flush_before_stopping(self) -> None:
         """As `flush`, before jobs are stopped: that is done also where the disk is full.
@@ -174,7 +180,7 @@ class Memory:
             return
         self._journal.add(event, **data)
         if self._due is None:
-            self._due = time.monotonic() + policies.SHOWN_WITHIN
+            self._due = time.monotonic() + SHOWN_WITHIN
 
     # ---- events --------------------------------------------------------------------------------
 
@@ -184,20 +190,20 @@ class Memory:
         ``fresh``: it holds another experiment, with which no line before this has to do.
         """
         if self._journal is not None:
-            journal.sync_names(self._journal.path.parent)  # no line without its file
+            lines.sync_names(self._journal.path.parent)  # no line without its file
         self._add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
-    def objective(self, chosen: Chosen) -> None:
+    def objective(self, chosen: ObjectiveSpec) -> None:
         """What jobs evaluate from now on."""
         self._add("objective", **chosen.to_plain())
 
     def optimized(self, described: Mapping[str, Any]) -> None:
         """What is optimized (`Optimizer.describe`); written where it is not what was written."""
-        if (plain := journal.as_written(described)) != self._optimized:
-            self._optimized = plain
-            self._add("optimized", **plain)
+        if (written := plain.as_written(described)) != self._optimized:
+            self._optimized = written
+            self._add("optimized", **written)
 
-    def goes_on(self, found: journal.RunMemory) -> None:
+    def goes_on(self, found: replay.ReplayedRun) -> None:
         """Take up what a driver before this one has written."""
         self._optimized = found.optimized
         assert self._journal is not None
@@ -250,7 +256,7 @@ class Memory:
         if job.waits_for is not None and now < job.next_reason:
             return
         job.waits_for, job.reasons = status.message, job.reasons + 1
-        job.next_reason = now + min(policies.REASON_PAUSE, 2.0 ** min(job.reasons, 60))
+        job.next_reason = now + min(REASON_PAUSE, 2.0 ** min(job.reasons, 60))
         self._add("waiting", **_attempt(record), message=status.message[:WORDS])
 
     def running(self, record: Record, status: JobStatus) -> None:

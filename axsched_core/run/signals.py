@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from axsched_core import policies
 from axsched_core.errors import OptimizationTerminated
+from axsched_core.run import timing
 
 log = logging.getLogger("axsched")
 Handler = signal.Handlers | Callable[[int, FrameType | None], Any]
@@ -50,7 +50,7 @@ class _Note:
         now = time.monotonic()
         if not self.number:
             self.number, self.since = number, now
-        elif now > self.since + policies.SAME_SIGNAL:
+        elif now > self.since + timing.SAME_SIGNAL:
             self.again = True
 
     @property
@@ -175,7 +175,7 @@ def presses() -> int:
     """As how many Ctrl-C it counts: the second does not wait for the jobs to end."""
     if not _note.number:
         return 0
-    return 2 if _note.again or _note.age > policies.TERMINATION_GRACE else 1
+    return 2 if _note.again or _note.age > timing.TERMINATION_GRACE else 1
 
 
 def overdue(slack: float = 0.0) -> bool:
@@ -184,7 +184,7 @@ def overdue(slack: float = 0.0) -> bool:
     Args:
         slack: seconds that it may take longer.
     """
-    return _note.age > policies.TERMINATION_LIMIT + slack
+    return _note.age > timing.TERMINATION_LIMIT + slack
 
 
 def name() -> str:

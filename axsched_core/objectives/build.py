@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import shlex
@@ -11,23 +10,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import cloudpickle
-from attrs import field, frozen
-from attrs.converters import optional as optional_
-from attrs.validators import ge, gt, optional
 
-from axsched_core import imports, journal, options
+from axsched_core import options
+from axsched_core.config import Needs, ScriptOptions
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     SECRET_OPTIONS,
     ContainerObjective,
     FunctionObjective,
-    Objective,
-    Resources,
     ScriptObjective,
 )
-from axsched_core.worker import axsched_worker
 
 
 def function_objective(function: Callable[..., Any]) -> bytes:
@@ -149,45 +142,6 @@ def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
-def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(map(str, given))
-
-
-@frozen
-class Needs:
-    """What each job of an objective needs, where the runner looks at it (`axsched runners` says
-    ``resources``)."""
-
-    cpus: int | None = field(default=None, validator=optional(ge(1)))
-    """Cores."""
-    memory: Any = field(default=None, converter=optional_(options.size))
-    """Bytes, or "512M", "4G"."""
-    gpus: int | None = field(default=None, validator=optional(ge(0)))
-    """GPUs."""
-
-    def as_resources(self) -> Resources:
-        """The same as the runner gets it."""
-        return Resources(self.cpus, self.memory, self.gpus)
-
-
-@frozen
-class ScriptOptions(Needs):
-    """The ``script_options`` of `AxScheduler.set_script_objective`."""
-
-    interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
-    """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
-    None: the script itself where it is executable, this Python for ``.py``, sh for ``.sh``."""
-    args: Sequence[Any] = ()
-    """Arguments after the script's path."""
-    timeout: float | None = field(default=None, validator=optional(gt(0)))
-    """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
-    env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
-    """Environment variables to add. Their values are secrets."""
-    working_dir: Path | None = field(default=None, converter=optional_(Path))
-    """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
-    must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""
-
-
 def script_objective(
     script_path: str | os.PathLike[str], script_options: Mapping[str, Any] | None = None
 ) -> ScriptObjective:
@@ -281,110 +235,3 @@ def _check_keys(value: Any, where: str) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _check_keys(inner, where)
-
-
-@frozen
-class Chosen:
-    """The objective that was set, with what only the driver needs of it."""
-
-    objective: Objective
-    pickled: bytes | None = field(default=None, repr=False)
-    """The function (cloudpickle), for a function objective."""
-    source: str = ""
-    """A digest of the code (`axsched_core.digest`), by which a change is noticed; "": of a
-    container, or of a script that cannot be read."""
-    missing: tuple[str, ...] = ()
-    """Secrets that were not written down: it can be compared and looked for, but not run."""
-    executable: str = field(factory=lambda: sys.executable, repr=False)
-    """The Python of the driver that set it."""
-
-    @property
-    def function_name(self) -> str | None:
-        """The name of the pickle's file in the run directory: another function, another name."""
-        if self.pickled is None:
-            return None
-        return f"function-{hashlib.sha256(self.pickled).hexdigest()[:12]}.pkl"
-
-    def check_complete(self) -> None:
-        """Raise `InvalidInput` where it cannot be run for want of its secrets."""
-        if self.missing:
-            raise InvalidInput(
-                f"The objective needs {', '.join(self.missing)}, whose values may be secrets and "
-                "so are not written down: set the objective again, with them."
-            )
-
-    def to_plain(self) -> dict[str, Any]:
-        """What is written down of it: no secrets, only their names."""
-        data = {"kind": self.objective.capability.value, **attrs.asdict(self.objective)}
-        if isinstance(self.objective, FunctionObjective):
-            # It may need modules that lie beside the driver's script, and resume is called
-            # elsewhere.
-            data |= imports.places(imports.current_directory())
-            data["file"] = self.function_name
-        elif isinstance(self.objective, ScriptObjective):
-            data["env"] = sorted({*data["env"], *self.missing})
-            data["executable"] = self.executable
-        else:
-            data["options"], secrets = options.split(data["options"], SECRET_OPTIONS)
-            data["secrets"] = sorted({*secrets, *self.missing})
-        return {**data, "source": self.source}
-
-    @staticmethod
-    def from_plain(data: Mapping[str, Any], run_dir: Path) -> Chosen:
-        """The objective that was written down.
-
-        For a function, `sys.path` begins as it did when the function was set: runners hand it on
-        to jobs.
-
-        Raises:
-            InvalidInput: the function cannot be read.
-        """
-        fields = dict(data)
-        kind, source = fields.pop("kind"), fields.pop("source")
-        if kind == "function":
-            sys.path[:] = axsched_worker.import_path(fields, sys.path)
-            for name in _PLACES:
-                fields.pop(name, None)
-            path = run_dir / fields.pop("file")
-            try:
-                pickled = path.read_bytes()
-            except OSError as error:
-                raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
-            fields |= {"python": tuple(fields["python"]), "resources": _resources(fields)}
-            function = FunctionObjective(**_known(FunctionObjective, fields))
-            return Chosen(function, pickled, source)
-        if kind == "script":
-            missing, executable = tuple(fields.pop("env")), fields.pop("executable", "")
-            fields |= {"argv": tuple(fields["argv"]), "resources": _resources(fields)}
-            objective = ScriptObjective(**_known(ScriptObjective, fields))
-            return Chosen(objective, None, source, missing, executable)
-        missing, command = tuple(fields.pop("secrets")), fields["command"]
-        fields["command"] = None if command is None else tuple(command)
-        return Chosen(ContainerObjective(**_known(ContainerObjective, fields)), missing=missing)
-
-    def differs_from(self, other: Chosen) -> bool:
-        """True where results of the two are not results of one experiment."""
-        return self._compared() != other._compared()
-
-    def _compared(self) -> dict[str, Any]:
-        data: dict[str, Any] = journal.as_written(self.to_plain())
-        if data.get("argv") and data["argv"][0] == self.executable:
-            del data["argv"][0]
-        return {key: value for key, value in data.items() if key not in _NOT_COMPARED}
-
-
-def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only a newer version knows."""
-    mine = attrs.fields_dict(cls)
-    return {name: value for name, value in fields.items() if name in mine}
-
-
-def _resources(fields: Mapping[str, Any]) -> Resources:
-    return Resources(**fields.get("resources", {}))
-
-
-_PLACES = {"sys_path", "sys_path_front", "sys_prefix", "sys_modules"}
-
-_NOT_COMPARED = _PLACES | {"file", "name", "python", "executable", "time_limit", "resources"}
-"""They may differ between drivers, the objective be the same; the digest knows a function better
-than its name does."""

@@ -16,9 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from axsched_core import jobfolder, policies, retry
-from axsched_core.attempts import Attempts
-from axsched_core.backend import Backend
+from axsched_core import jobfolder, jobs
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError, InvalidInput, RunnerError
 from axsched_core.folders import remove_tree
@@ -36,11 +34,21 @@ from axsched_core.jobs import (
     RunnerContext,
     SubmitError,
 )
-from axsched_core.memory import Memory
-from axsched_core.results import NOTES, InvalidResult, Result, read_result, warn_of_dropped
-from axsched_core.rundir import RunDirectory
-from axsched_core.session import RunnerSession
-from axsched_core.trials import Job, Purpose, Record, Stage, Submission, TrialState
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.objectives.results import (
+    NOTES,
+    InvalidResult,
+    Result,
+    read_result,
+    warn_of_dropped,
+)
+from axsched_core.run import retry, timing
+from axsched_core.run.attempts import Attempts
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Purpose, Record, Stage, Submission
+from axsched_core.runners.calls import Backend
+from axsched_core.runners.session import RunnerSession
+from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
 
@@ -67,7 +75,7 @@ class Dispatch:
         rundir: RunDirectory,
         emit: Callable[[Event], None],
         wake: Callable[[str], None],
-        memory: Memory,
+        memory: Recorder,
     ) -> None:
         self.objective_names: tuple[str, ...] = ()
         self.required_metrics: frozenset[str] = frozenset()
@@ -262,7 +270,7 @@ class Dispatch:
                 and job.purpose is None
                 and limit is not None
                 and job.running_since is not None
-                and now - job.running_since > limit + policies.TIME_LIMIT_SLACK
+                and now - job.running_since > limit + timing.TIME_LIMIT_SLACK
             ):
                 job.purpose = Purpose.TIME_LIMIT
             if job.purpose is None or (record.index in self._left and job.cancel_sent):
@@ -295,10 +303,10 @@ class Dispatch:
                 record.job.stopping = True
                 self._memory.stopping(record)
 
-    def _grace(self, job: Job) -> float:
+    def _grace(self, job: Attempt) -> float:
         """Seconds that a cancelled job may take to end."""
         patient = job.purpose is Purpose.TIME_LIMIT and self.halted is None
-        return policies.LIMIT_GRACE if patient else policies.CANCEL_GRACE
+        return timing.LIMIT_GRACE if patient else timing.CANCEL_GRACE
 
     def _cannot_stop(self, record: Record) -> None:
         """The backend does not end the job: leave it alone."""
@@ -559,7 +567,7 @@ class Dispatch:
                 self._status(record, seen, now)
 
     def _pause_between_looks(self, now: float) -> float:
-        return policies.pause_between_looks(now - self._last_submission, len(self.active))
+        return timing.pause_between_looks(now - self._last_submission, len(self.active))
 
     def _status(self, record: Record, status: JobStatus, now: float) -> None:
         """Take in what the backend says of a submitted job."""
@@ -594,7 +602,7 @@ class Dispatch:
             self._cancelled(record, status.message)
         else:
             cause = status.cause
-            if status.state is JobState.LOST and cause not in retry.FAULTS_OF_THE_MACHINES:
+            if status.state is JobState.LOST and cause not in jobs.FAULTS_OF_THE_MACHINES:
                 cause = Cause.LOST
             words = status.message or status.backend_state or status.state.value
             self._failed(record, cause, words)
@@ -618,7 +626,7 @@ class Dispatch:
         request = record.job.request
         never_began = (
             record.job.inherited
-            and cause in retry.FAULTS_OF_THE_MACHINES
+            and cause in jobs.FAULTS_OF_THE_MACHINES
             and request.objective is not None
             and jobfolder.never_ran(request.folder)
         )
@@ -673,7 +681,7 @@ class Dispatch:
                 words = f"the job ended well but left no result ({result.reason or 'none found'})"
                 self._failed(record, Cause.RESULT_INVALID, words)
             else:
-                job.next_fetch = min(job.result_due, now + policies.FETCH_INTERVAL)
+                job.next_fetch = min(job.result_due, now + timing.FETCH_INTERVAL)
             return
         try:
             found = read_result(

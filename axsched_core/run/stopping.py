@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from axsched_core import retry
-from axsched_core.trials import Record, TrialState
+from axsched_core import jobs
+from axsched_core.run.records import Record
+from axsched_core.trials import TrialState
 
 
 @frozen
@@ -46,4 +47,4 @@ def verdict(
 
 
 def _failed(record: Record) -> bool:
-    return record.state is TrialState.FAILED and record.cause not in retry.FAULTS_OF_THE_MACHINES
+    return record.state is TrialState.FAILED and record.cause not in jobs.FAULTS_OF_THE_MACHINES

@@ -3,79 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 from attrs import field, frozen
-from attrs.validators import ge, gt, lt, optional
 
-from axsched_core import options
-from axsched_core.errors import did_you_mean
-from axsched_core.jobs import Cause, JobState, JobStatus, Resources
-
-FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
-
-ATTEMPTS: Mapping[Cause, int] = dict.fromkeys(sorted(FAULTS_OF_THE_MACHINES), 3)
-"""What `RetryPolicy.attempts` says of causes that are not named; once for all others."""
-
-_NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED})
-"""Somebody has wished it, or the backend has said that it will never take the job."""
-
-
-def _attempts(given: Mapping[Cause | str, int]) -> dict[Cause, int]:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"'attempts' must be a mapping from cause to number, not {given!r}")
-    known = [cause.value for cause in Cause if cause not in _NEVER]
-    found = dict(ATTEMPTS)
-    for name, number in given.items():
-        if name not in known:
-            raise ValueError(
-                f"'attempts': {name!r} is no cause after which a trial can be tried again."
-                f"{did_you_mean(str(name), known)} There are {', '.join(known)}"
-            )
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"'attempts': {name} must be a whole number from 1, not {number!r}")
-        found[Cause(name)] = number
-    return found
-
-
-def _size(given: Any) -> int | None:
-    return None if given is None else options.size(given)
-
-
-@frozen
-class RetryPolicy:
-    """How often a trial is tried again, for which cause, after what pause, with what resources.
-
-    The setting ``retry`` of `SchedulerConfig`; also a mapping with these keys.
-    """
-
-    attempts: Mapping[Cause, int] = field(factory=dict, converter=_attempts)
-    """Cause -> how many attempts of a trial may end so. Causes that are not named keep the
-    default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. The faults of the
-    machines (these three) together are no more than the largest of their numbers. CANCELLED and
-    SUBMIT_REFUSED are final."""
-    pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
-    """Seconds before the first new attempt, or after the first refusal for now; doubled each
-    time. The real pause is between half of it and all of it, at random."""
-    max_pause: float = field(default=60.0, validator=[gt(0), lt(math.inf)])
-    """Seconds; no pause is longer."""
-    memory_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
-    """After OUT_OF_MEMORY the next attempt gets so many times the memory of the last one. Where it
-    cannot get more (the runner has no ``resources``, no memory was asked for, `max_memory` is
-    reached), the trial fails; with 1 it is tried again with the same memory."""
-    max_memory: int | None = field(default=None, converter=_size)
-    """Bytes, or a text like ``"64G"``: what a new attempt gets at most. None: no limit."""
-    time_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
-    """The same for the time limit, after TIME_LIMIT, with any runner: the core keeps the limit
-    too. May lead beyond ``max_trial_monitoring_time``. A limit among the options of the runner or
-    of a container does not grow."""
-    max_time: float | None = field(default=None, validator=optional(gt(0)))
-    """Seconds: the time limit that a new attempt gets at most. None: no limit."""
-    max_refusal_time: float | None = field(default=None, validator=optional(ge(0)))
-    """Seconds that a trial whose job is refused for now waits for its job to be taken; then it
-    fails with SUBMIT_REFUSED. None: as long as the run goes on. Counted anew after a resume."""
+from axsched_core.config import RetryPolicy
+from axsched_core.jobs import FAULTS_OF_THE_MACHINES, Cause, JobState, JobStatus, Resources
 
 
 @frozen

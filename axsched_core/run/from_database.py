@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axsched_core import journal, resume
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
-from axsched_core.memory import Memory
+from axsched_core.journal import lines, replay
 from axsched_core.optimizers import LastRun, Optimizer, from_database
-from axsched_core.session import RunnerSession
-from axsched_core.trials import Record, TrialState
+from axsched_core.run import resume
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Record
+from axsched_core.runners.session import RunnerSession
+from axsched_core.trials import TrialState
 
 if TYPE_CHECKING:
     from axsched_core.scheduler import AxScheduler
@@ -69,7 +71,7 @@ def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
         return None
     path = Path(last.run_dir)
     try:
-        _, _, first = next(journal.lines(path / journal.NAME))
+        _, _, first = next(lines.read_lines(path / lines.NAME))
         if first.get("run_id") == last.run_id:  # another host may have a folder of that name
             return path, first
     except (OSError, StopIteration):
@@ -93,10 +95,10 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
         InvalidInput: it has jobs whose end nobody has seen.
         RunLocked: its driver is at it.
     """
-    memory = Memory()
+    memory = Recorder()
     memory.open(run_dir, None)
     try:
-        found = journal.read(run_dir / journal.NAME)
+        found = replay.read(run_dir / lines.NAME)
         theirs = found.run["runner"]
         if under_way := [t.index for t in found.trials.values() if t.key and not t.state]:
             raise InvalidInput(
@@ -105,7 +107,7 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
                 f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
             )
         told = found.run["config"].get("failed_points", SchedulerConfig().failed_points)
-        resume.replay(optimizer, found.trials.values(), told)
+        resume.bring_up_to_date(optimizer, found.trials.values(), told)
         memory.ended()
         for trial in found.trials.values():
             if trial.state is None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from axsched_core.errors import OptimizationInterrupted, OptimizationTerminated
-from axsched_core.memory import Memory
+from axsched_core.journal.rundir import RunDirectory
 from axsched_core.optimizers.base import Optimizer
 from axsched_core.optimizers.content import Changes, Content
-from axsched_core.rundir import RunDirectory
+from axsched_core.run.recorder import Recorder
 
 log = logging.getLogger("axsched")
 
@@ -29,7 +29,7 @@ class Snapshots:
     """
 
     def __init__(
-        self, call: Callable[[Callable[[], Any]], Any], memory: Memory, rundir: RunDirectory
+        self, call: Callable[[Callable[[], Any]], Any], memory: Recorder, rundir: RunDirectory
     ) -> None:
         self._call, self._memory, self._rundir = call, memory, rundir
         self._held: Content | None = None

@@ -17,20 +17,23 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core import cancel_request, failures, policies, signals, stopping
-from axsched_core.cancel_request import CancelRequest
 from axsched_core.config import SchedulerConfig
-from axsched_core.consult import Consultation, consult
-from axsched_core.dispatch import Dispatch
 from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.jobs import Event
-from axsched_core.memory import Memory
+from axsched_core.journal import cancel_request
+from axsched_core.journal.cancel_request import CancelRequest
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.observers.manager import Observers
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
-from axsched_core.outcomes import kind_of
-from axsched_core.rundir import RunDirectory
-from axsched_core.session import Observers, RunnerSession
-from axsched_core.threads import Actor, patiently
-from axsched_core.trials import Purpose, Record, Stage, TrialState
+from axsched_core.run import failures, signals, stopping, timing
+from axsched_core.run.consultation import Consultation, consult
+from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.outcomes import kind_of
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.run.threads import Actor, patiently
+from axsched_core.runners.session import RunnerSession
+from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
 T = TypeVar("T")
@@ -50,7 +53,7 @@ class Engine:
         observers: Observers,
         config: SchedulerConfig,
         rundir: RunDirectory,
-        memory: Memory,
+        memory: Recorder,
     ) -> None:
         self.optimizer = optimizer
         self.owner = Actor("axsched-owner")
@@ -137,7 +140,7 @@ class Engine:
                     self._interrupted_by_user(again=handled > 1)
                 # Not for ever: a Ctrl-C that comes just before the wait does not end it.
                 leaving = handled > 1 and not self._owner_busy
-                wait((future,), policies.LEAVING_GRACE if leaving else policies.CTRL_C_LAG)
+                wait((future,), timing.LEAVING_GRACE if leaving else timing.CTRL_C_LAG)
             except KeyboardInterrupt:
                 pressed += 1
                 continue
@@ -184,7 +187,7 @@ class Engine:
         """Cancel what runs, leaving its trials open, or leave it, as ``on_exit`` says; then let the
         runner and the threads go."""
         if self._dismissed:
-            self._thread.join(policies.CANCEL_GRACE)
+            self._thread.join(timing.CANCEL_GRACE)
         if self._over or self._dismissed:
             return
         self._say_how_to_go_on()
@@ -265,7 +268,7 @@ class Engine:
         try:
             patiently(closed)
         finally:
-            self.owner.rest(policies.CTRL_C_LAG if signals.name() else None)
+            self.owner.rest(timing.CTRL_C_LAG if signals.name() else None)
 
     @property
     def has_jobs(self) -> bool:
@@ -349,7 +352,7 @@ class Engine:
         if self._fatal:
             return 0.0 if not self._owner_busy else None
         # While trials are to be made, the runner's capacity may change without a word.
-        asking = now + policies.LOOK_INTERVAL if self.to_make else None
+        asking = now + timing.LOOK_INTERVAL if self.to_make else None
         due = (self.deadline, self.dispatch.due(now), asking, self._memory.due)
         moments = [moment for moment in due if moment is not None]
         return max(0.0, min(moments) - now) if moments else None
@@ -399,7 +402,7 @@ class Engine:
         """Do what ``axsched cancel`` in another shell asks for."""
         if now < self._next_look:
             return
-        self._next_look = now + policies.LOOK_INTERVAL
+        self._next_look = now + timing.LOOK_INTERVAL
         new = [r for r in cancel_request.found(self._rundir.path) if r not in self._requests]
         if new:
             self._memory.flush()  # who was taken over leaves them to the driver that did it

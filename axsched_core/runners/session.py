@@ -13,13 +13,11 @@ from typing import Any
 
 import pluggy
 
-from axsched_core import answers, plugins
 from axsched_core.errors import ContractError, RunnerError
 from axsched_core.hookspecs import PROJECT, REQUIRED_HOOKS, ObserverSpec, RunnerSpec, hook_names
 from axsched_core.jobs import (
     CancelOutcome,
     Capability,
-    Event,
     JobHandle,
     JobRequest,
     JobResult,
@@ -30,6 +28,7 @@ from axsched_core.jobs import (
     RunnerInfo,
     SubmitError,
 )
+from axsched_core.runners import answers, discovery
 
 log = logging.getLogger("axsched")
 
@@ -59,16 +58,16 @@ class RunnerSession:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(RunnerSpec)
         self._who = f"Runner {type(runner).__module__}.{type(runner).__qualname__}"
-        if not plugins.hookimpl_names(runner):
+        if not discovery.hookimpl_names(runner):
             raise ContractError(
                 f"{self._who} implements no hook at all. A runner is a name (installed runners: "
                 f"`axsched runners`) or an object whose methods are marked with "
                 f"axsched_core.hookimpl."
             )
-        plugins.register(self._manager, runner, self._who, hook_names(RunnerSpec))
-        plugins.require(self._manager, ("axsched_runner_info", *REQUIRED_HOOKS), self._who)
+        discovery.register(self._manager, runner, self._who, hook_names(RunnerSpec))
+        discovery.require(self._manager, ("axsched_runner_info", *REQUIRED_HOOKS), self._who)
         info = self._manager.hook.axsched_runner_info()
-        plugins.check_info(info, self._who)
+        discovery.check_info(info, self._who)
         self.info: RunnerInfo = info
         self._who = f"Runner {info.name!r}"
         for wrapper in wrappers:
@@ -86,9 +85,9 @@ class RunnerSession:
 
     def register(self, wrapper: object) -> None:
         """Add a plugin that wraps hooks; refuse one that would stand in for the runner."""
-        who = f"Plugin {_name(wrapper)}"
+        who = f"Plugin {discovery.plugin_name(wrapper)}"
         known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
-        plugins.register(self._manager, wrapper, who, known)
+        discovery.register(self._manager, wrapper, who, known)
         for name in hook_names(RunnerSpec):
             for impl in getattr(self._manager.hook, name).get_hookimpls():
                 if impl.plugin is wrapper and not (impl.wrapper or impl.hookwrapper):
@@ -240,49 +239,3 @@ class RunnerSession:
             f"{self._who}: {whose} must return {expected}, but returned {got}. "
             "This is a fault of the runner; tell its authors."
         )
-
-
-class Observers:
-    """The plugins that watch; a fault in one of them is logged and goes no further."""
-
-    def __init__(self) -> None:
-        self._manager = pluggy.PluginManager(PROJECT)
-        self._manager.add_hookspecs(ObserverSpec)
-
-    def register(self, observer: object) -> None:
-        """Add an observer."""
-        known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
-        plugins.register(self._manager, observer, f"Plugin {_name(observer)}", known)
-
-    def notify(self, event: Event) -> None:
-        """Give an event to every observer, the first registered first."""
-        # Called one by one: in one pluggy call, the first that raises would silence the rest.
-        for impl in self._manager.hook.axsched_on_event.get_hookimpls():
-            try:
-                impl.function(event=event)
-            except BaseException:
-                # sys.exit() and pytest.fail() in an observer end the run no more than others.
-                log.exception("Observer %s failed on %s.", _name(impl.plugin), event.kind)
-
-
-def split_plugins(given: Sequence[object]) -> tuple[list[object], list[object]]:
-    """Sort the user's plugins into wrappers of runner hooks and observers (one may be both)."""
-    runner_hooks, observer_hooks = set(hook_names(RunnerSpec)), set(hook_names(ObserverSpec))
-    wrappers, observers = [], []
-    for plugin in given:
-        names = set(plugins.hookimpl_names(plugin))
-        if isinstance(plugin, type) or not names:
-            raise ContractError(
-                f"Plugin {_name(plugin)} has no hook: plugins are instances (or modules) whose "
-                "methods are marked with axsched_core.hookimpl."
-            )
-        if names & observer_hooks:
-            observers.append(plugin)
-        if names - observer_hooks or not names & (runner_hooks | observer_hooks):
-            wrappers.append(plugin)
-    return wrappers, observers
-
-
-def _name(plugin: object) -> str:
-    named = getattr(plugin, "__name__", None) or type(plugin).__qualname__
-    return str(named)

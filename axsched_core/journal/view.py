@@ -19,11 +19,11 @@ from typing import Any, BinaryIO
 
 from attrs import define, field
 
-from axsched_core import journal
 from axsched_core.errors import InvalidInput, JournalDamaged
-from axsched_core.lock import Holder, holder
-from axsched_core.optimized import Optimized
-from axsched_core.seen import ENDED, Attempt, Call, Trial
+from axsched_core.journal import lines
+from axsched_core.journal.lock import Holder, holder
+from axsched_core.journal.optimized import Optimized
+from axsched_core.journal.seen import ENDED, Attempt, Call, Trial
 
 _CHUNK = 8 << 20
 """Bytes that are read in one go."""
@@ -141,14 +141,14 @@ class Run:
         self.driver = holder(self.path)
         self._changed = set()
         try:
-            with (self.path / journal.NAME).open("rb") as file:
+            with (self.path / lines.NAME).open("rb") as file:
                 if not self._goes_on(file):
                     self._begin()
                 file.seek(self._offset)
                 self._read(file)
         except FileNotFoundError as error:
             raise InvalidInput(
-                f"{self.path} is no run directory: it holds no {journal.NAME}."
+                f"{self.path} is no run directory: it holds no {lines.NAME}."
             ) from error
         return frozenset(self._changed)
 
@@ -190,14 +190,14 @@ class Run:
                     self._check_first(kind, line)
                 if handler is not None:
                     handler(line)
-                elif kind not in journal.KINDS:
-                    journal.may_skip(line, kind)
+                elif kind not in lines.KINDS:
+                    lines.may_skip(line, kind)
                 self._lines += 1
         except InvalidInput:
             raise
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-            path = self.path / journal.NAME
+            path = self.path / lines.NAME
             raise JournalDamaged(path, self._lines + 1, words) from error
         finally:
             if taken := whole[: self._lines - before]:
@@ -209,7 +209,7 @@ class Run:
     def _check_first(self, kind: str, line: Line) -> None:
         if kind != "run":
             raise ValueError("not the first line of a run")
-        journal.check_first(self.path / journal.NAME, line)
+        lines.check_first(self.path / lines.NAME, line)
 
     # ---- lines -----------------------------------------------------------------------------
 
@@ -391,11 +391,11 @@ class Runs:
         Raises:
             OSError: the folder cannot be read.
         """
-        alone = (self.path / journal.NAME).exists()
+        alone = (self.path / lines.NAME).exists()
         folders = [self.path] if alone else sorted(self.path.iterdir())
         known, self.runs, self.unreadable = self.runs, {}, {}
         for folder in folders:
-            if not (folder / journal.NAME).is_file():
+            if not (folder / lines.NAME).is_file():
                 continue
             self.runs[folder] = known.get(folder) or Run(folder)
             try:

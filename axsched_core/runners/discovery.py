@@ -278,3 +278,9 @@ def check_info(info: Any, who: str) -> None:
             f"{who} needs version {major}.{minor} of the runner API, but {speaks}. "
             "Upgrade the core: pip install --upgrade axsched-core"
         )
+
+
+def plugin_name(plugin: object) -> str:
+    """What a plugin is called in a message."""
+    named = getattr(plugin, "__name__", None) or type(plugin).__qualname__
+    return str(named)

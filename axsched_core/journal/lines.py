@@ -1,0 +1,199 @@
+"""What has happened, on disk before it matters: append-only JSON lines, and how to read them.
+
+The first line names the run; each further line is one event, ``{"k": kind, "t": ..., ...}``, where
+``t`` is its time in seconds since the epoch (UTC). Where a field is not known it is left out:
+
+=============  ==========================================================================
+``run``        format version, run id, name, host, runner and its options, settings, versions,
+               what is optimized (`Optimizer.describe`)
+``objective``  what is evaluated (a function lies beside the journal, pickled)
+``optimized``  what is optimized has changed: the whole of it, as in ``run``
+``place``      the run directory is at another place than before
+``snapshot``   from here on the optimizer's file of this name is what lines are replayed on
+``call``       ``run_optimization`` began: how many trials it is to make, in how many seconds, on
+               which host; ``ended`` when it did
+``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
+               ``o``, whether it is ``counted``
+``key``        a job is about to be submitted under this key, the ``n``-th attempt
+``handle``     the backend has it
+``waiting``    why the job is queued, in the backend's words (of many changes not each)
+``running``    it runs, or has run: ``start``, ``host``
+``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
+               backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);
+               ``again``: the trial is to have another
+``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
+``outcome``    how a trial ended, with its results and notes: before the optimizer is told
+``open``       the trial's job was stopped, the trial stays open
+``anew``       what has ended so far says nothing about the objective from here on
+=============  ==========================================================================
+
+``waiting``, ``running`` and ``attempt`` are for readers (`view`): a run goes on without them. What
+a newer minor version adds can be read: a field that is not known is ignored, and a kind of line
+that is not known is passed over where it holds ``"skip": true``, else refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from axsched_core import plain
+from axsched_core.errors import InvalidInput, JournalDamaged
+
+FORMAT = 1
+NAME = "journal.jsonl"
+FIRST_LIMIT = 16 << 20
+"""Bytes of a first line that are read of another run directory."""
+
+
+class Journal:
+    """A journal that is open for writing.
+
+    Lines wait until `flush` puts them all on disk with one fdatasync.
+
+    Args:
+        path: the file; made if need be. A torn last line must have been cut off (`repair`).
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._waiting: list[bytes] = []
+        self._torn: int | None = None
+        """Where the whole lines end, after a write that failed and could not be undone."""
+        sync_names(path.parent)
+
+    def add(self, event: str, /, **data: Any) -> None:
+        """Take a line; it is on disk after the next `flush`."""
+        line = json.dumps({"k": event, **data}, separators=(",", ":"), default=plain.default)
+        self._waiting.append(line.encode() + b"\n")
+
+    def flush(self) -> None:
+        """Put all waiting lines on disk.
+
+        Raises:
+            OSError: they may be there in part; the file was cut back to what was whole, and
+                the lines wait on.
+        """
+        if not self._waiting:
+            return
+        self._cut()
+        data = memoryview(b"".join(self._waiting))
+        before = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self._torn = before
+            with contextlib.suppress(OSError):  # else before the next lines
+                self._cut()
+            raise
+        self._waiting.clear()
+
+    def _cut(self) -> None:
+        if self._torn is not None:
+            os.ftruncate(self._descriptor, self._torn)
+            self._torn = None
+
+    def close(self) -> None:
+        """Flush and close; closed it is in any case."""
+        try:
+            self.flush()
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close without writing what waits."""
+        self._waiting.clear()
+        os.close(self._descriptor)
+
+
+FOR_READERS = frozenset({"waiting", "running", "attempt"})
+"""Kinds of lines that a run which goes on does without."""
+KINDS = FOR_READERS | {
+    *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
+    *("trial", "key", "handle", "stopping", "outcome", "open", "anew"),
+}
+
+
+def may_skip(line: Mapping[str, Any], kind: str) -> bool:
+    """True where a line of a kind that is not known here may be passed over: it says so itself.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if line.get("skip") is True:
+        return True
+    raise ValueError(f"unknown kind {kind!r} (a newer axsched-core's? then upgrade it)")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield (line number, end in bytes, line); stop before a torn last line.
+
+    Raises:
+        JournalDamaged: a line that is not the last is no JSON object.
+    """
+    end = 0
+    # What follows the last line feed is torn, or nothing.
+    for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            line = json.loads(raw)
+            if not isinstance(line, dict) or not isinstance(line.get("k"), str):
+                raise ValueError("no event")
+        except (ValueError, RecursionError) as error:
+            raise JournalDamaged(path, number, f"it is no line of a journal ({error})") from error
+        end += len(raw) + 1
+        yield number, end, line
+
+
+def check_first(path: Path, line: Mapping[str, Any]) -> None:
+    """See from its first line that a journal can be read here, and is the folder's own.
+
+    Raises:
+        JournalDamaged: it names no format.
+        InvalidInput: it is of a newer format, or another run's.
+    """
+    version = line.get("format")
+    if not isinstance(version, int):
+        raise JournalDamaged(path, 1, f"it names no format, but {version!r}")
+    if version > FORMAT:
+        raise InvalidInput(
+            f"{path} is of format {version}, and this axsched-core reads format {FORMAT}: "
+            "upgrade axsched-core."
+        )
+    run_id, named = line.get("run_id"), _RUN_ID.search(path.parent.name)
+    if named and named[1] != run_id:
+        raise InvalidInput(
+            f"{path} is the journal of another run: it says {run_id}, and its folder's name says "
+            f"{named[1]}. Put the right one back (a folder that was renamed on purpose must not "
+            "end like another run's)."
+        )
+
+
+_RUN_ID = re.compile(r"-\d{8}-\d{6}-([0-9a-f]{10})$")
+"""How `RunDirectory` ends its names."""
+
+
+def repair(path: Path, length: int) -> None:
+    """Cut off what follows the whole lines."""
+    if path.stat().st_size > length:
+        os.truncate(path, length)
+
+
+def sync_names(folder: Path) -> None:
+    """Have the names of the files in ``folder`` survive a power failure, where that can be had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems know nothing of it
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,247 @@
+"""What a journal says, put together for a driver that goes on with the run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from axsched_core.errors import InvalidInput, JournalDamaged
+from axsched_core.jobs import Cause, JobHandle, Metrics, Parameters, Resources
+from axsched_core.journal.lines import (
+    FIRST_LIMIT,
+    FOR_READERS,
+    KINDS,
+    NAME,
+    check_first,
+    may_skip,
+    read_lines,
+)
+
+
+@define
+class ReplayedTrial:
+    """What the journal knows of one trial."""
+
+    index: int
+    parameters: Parameters
+    origin: Any = None
+    """What the optimizer needs to make the trial again as it was made; None: it was given."""
+    attempts: int = 0
+    number: int = 0
+    """Of the last attempt: some may have been passed over."""
+    ended: list[Cause | None] = field(factory=list)
+    """The causes of the attempts before the last that count."""
+    grown: Resources | None = None
+    """As `Record.grown`, for the last attempt."""
+    key: str | None = None
+    """Of the last job; None where there was none."""
+    handle: JobHandle | None = None
+    """None with a key: nobody knows whether the backend took the job."""
+    state: str | None = None
+    """How it ended; None while it has not."""
+    cause: Cause | None = None
+    message: str = ""
+    results: Metrics | None = None
+    notes: Any = None
+    past: bool = False
+    """As `Record.past`."""
+    stopping: bool = False
+    """True where the last driver was cancelling its last job, and has not seen the end of it."""
+
+
+@frozen
+class ReplayedRun:
+    """What a journal says, put together."""
+
+    run: Mapping[str, Any]
+    objective: Mapping[str, Any] | None
+    snapshot: str | None
+    trials: Mapping[int, ReplayedTrial]
+    """The trials that the snapshot does not hold, or that have gone on since."""
+    to_make: int
+    """How many trials the interrupted call had still to make."""
+    numbers: Mapping[int, int]
+    """The greatest attempt's number that any line names, by trial."""
+    length: int = 0
+    """Bytes of whole lines; what follows is a torn line."""
+    optimized: Any = None
+    """What `Optimizer.describe` said last; None in the journal of an early version."""
+    place: str | None = None
+    """Absolute path of the run directory where the last driver had it; None: as above."""
+
+
+@define
+class _Reader:
+    run: dict[str, Any] = field(factory=dict)
+    objective: dict[str, Any] | None = None
+    snapshot: str | None = None
+    trials: dict[int, ReplayedTrial] = field(factory=dict)
+    to_make: int = 0
+    numbers: dict[int, int] = field(factory=dict)
+    optimized: Any = None
+    place: str | None = None
+
+    def take(self, line: dict[str, Any]) -> None:
+        kind = line.pop("k")
+        if kind not in KINDS and may_skip(line, kind):
+            return
+        line.pop("t", None)
+        if (kind == "run") == bool(self.run):
+            raise ValueError("a second first line" if self.run else "not the first line of a run")
+        if kind in FOR_READERS:
+            return
+        if (known := _FIELDS[kind]) is not None:
+            line = {name: value for name, value in line.items() if name in known}
+        getattr(self, f"_{kind}")(**line)
+
+    def _run(self, **data: Any) -> None:
+        self.run = data
+        self.optimized = data.get("optimized")
+        self.place = data.get("place")
+
+    def _place(self, place: str) -> None:
+        self.place = place
+
+    def _optimized(self, **data: Any) -> None:
+        self.optimized = data
+
+    def _objective(self, **data: Any) -> None:
+        self.objective = data
+
+    def _snapshot(self, name: str, fresh: bool = False) -> None:
+        self.snapshot = name
+        if fresh:
+            self.trials.clear()
+            self.to_make = 0
+
+    def _call(self, to_make: int) -> None:
+        self.to_make = to_make
+
+    def _ended(self) -> None:
+        self.to_make = 0
+
+    def _trial(self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False) -> None:
+        self.trials[i] = ReplayedTrial(i, p, o)
+        self.to_make = max(0, self.to_make - counted)  # a batch's trials are of no call
+
+    def _key(
+        self,
+        i: int,
+        n: int,
+        key: str,
+        ended: Sequence[str | None] = (),
+        grown: tuple[int | None, float | None] | None = None,
+    ) -> None:
+        trial = self.trials[i]
+        trial.ended = [Cause(cause) if cause else None for cause in ended]
+        if grown is not None:
+            trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])
+        if n != trial.number:  # else it was prepared, not sent, and prepared again
+            trial.attempts += 1
+        trial.number, trial.key, trial.handle = n, key, None
+        self.numbers[i] = max(n, self.numbers.get(i, 0))
+        trial.stopping = False
+
+    def _handle(self, i: int, id: str, data: dict[str, Any]) -> None:
+        trial = self.trials[i]
+        assert trial.key is not None
+        trial.handle = JobHandle(trial.key, id, data)
+
+    def _stopping(self, i: int) -> None:
+        self.trials[i].stopping = True
+
+    def _outcome(
+        self,
+        i: int,
+        state: str,
+        cause: str | None,
+        message: str,
+        results: Any = None,
+        notes: Any = None,
+    ) -> None:
+        trial = self.trials[i]
+        trial.notes = notes
+        trial.state, trial.message = state, message
+        trial.cause = Cause(cause) if cause else None
+        if results is not None:
+            trial.results = {name: (mean, sem) for name, (mean, sem) in results.items()}
+
+    def _open(self, i: int) -> None:
+        self.trials[i].handle = self.trials[i].key = None
+
+    def _anew(self) -> None:
+        for trial in self.trials.values():
+            trial.past = trial.past or trial.state is not None
+
+
+def _fields_of(kind: str) -> frozenset[str] | None:
+    """What a kind of line may hold; None: anything."""
+    parameters = inspect.signature(getattr(_Reader, f"_{kind}")).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        return None
+    return frozenset(parameters)
+
+
+_FIELDS = {kind: _fields_of(kind) for kind in KINDS - FOR_READERS}
+
+
+def read(path: Path) -> ReplayedRun:
+    """Read a journal.
+
+    Raises:
+        JournalDamaged: it is damaged elsewhere than at its very end.
+        InvalidInput: it is of a newer version, or another run's.
+        FileNotFoundError: there is none.
+    """
+    reader, length = _Reader(), 0
+    for number, length, line in read_lines(path):  # noqa: B007 - the last length is wanted
+        if number == 1 and line["k"] == "run":
+            check_first(path, line)
+        try:
+            reader.take(line)
+        except (AttributeError, LookupError, TypeError, ValueError, AssertionError) as error:
+            words = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            raise JournalDamaged(path, number, words) from error
+    return ReplayedRun(
+        reader.run,
+        reader.objective,
+        reader.snapshot,
+        reader.trials,
+        reader.to_make,
+        reader.numbers,
+        length,
+        reader.optimized,
+        reader.place,
+    )
+
+
+def check_place(run_dir: Path, found: ReplayedRun) -> None:
+    """Refuse a copy of a run directory while the original is there.
+
+    The two have the same run id, so their jobs have the same names on a backend.
+
+    Raises:
+        InvalidInput: it is such a copy.
+    """
+    if found.place is None or os.path.abspath(run_dir) == found.place:
+        return
+    original = Path(found.place)
+    try:
+        if original.samefile(run_dir):
+            return
+        with (original / NAME).open("rb") as file:
+            first = json.loads(file.readline(FIRST_LIMIT))
+    except (OSError, ValueError, RecursionError):
+        return  # it was moved, or is another's by now
+    if isinstance(first, dict) and first.get("run_id") == found.run["run_id"]:
+        raise InvalidInput(
+            f"{run_dir} is a copy of {original}, which is still there. Their jobs have the same "
+            "names, so this one would take, cancel or remove those of the other. Go on there; or "
+            "rename or remove that one first, if none of its jobs is under way."
+        )

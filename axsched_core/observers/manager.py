@@ -1,0 +1,57 @@
+"""The plugins that watch a run, and how they are told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pluggy
+
+from axsched_core.errors import ContractError
+from axsched_core.hookspecs import PROJECT, ObserverSpec, RunnerSpec, hook_names
+from axsched_core.jobs import Event
+from axsched_core.runners import discovery
+from axsched_core.runners.discovery import plugin_name
+
+log = logging.getLogger("axsched")
+
+
+class Observers:
+    """The plugins that watch; a fault in one of them is logged and goes no further."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(ObserverSpec)
+
+    def register(self, observer: object) -> None:
+        """Add an observer."""
+        known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
+        discovery.register(self._manager, observer, f"Plugin {plugin_name(observer)}", known)
+
+    def notify(self, event: Event) -> None:
+        """Give an event to every observer, the first registered first."""
+        # Called one by one: in one pluggy call, the first that raises would silence the rest.
+        for impl in self._manager.hook.axsched_on_event.get_hookimpls():
+            try:
+                impl.function(event=event)
+            except BaseException:
+                # sys.exit() and pytest.fail() in an observer end the run no more than others.
+                log.exception("Observer %s failed on %s.", plugin_name(impl.plugin), event.kind)
+
+
+def split_plugins(given: Sequence[object]) -> tuple[list[object], list[object]]:
+    """Sort the user's plugins into wrappers of runner hooks and observers (one may be both)."""
+    runner_hooks, observer_hooks = set(hook_names(RunnerSpec)), set(hook_names(ObserverSpec))
+    wrappers, observers = [], []
+    for plugin in given:
+        names = set(discovery.hookimpl_names(plugin))
+        if isinstance(plugin, type) or not names:
+            raise ContractError(
+                f"Plugin {plugin_name(plugin)} has no hook: plugins are instances (or modules) "
+                "whose methods are marked with axsched_core.hookimpl."
+            )
+        if names & observer_hooks:
+            observers.append(plugin)
+        if names - observer_hooks or not names & (runner_hooks | observer_hooks):
+            wrappers.append(plugin)
+    return wrappers, observers
