@@ -30,17 +30,17 @@ from pathlib import Path
 
 # Not this folder, where `import docker` would find this very file.
 sys.path.remove(str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from axsched_docker import DockerRunner
-from backends import install_line
-from docker_engine import DockerEngine, missing
-from engine_proxy import EngineProxy
-from images import BUSYBOX, busybox_image
 
 from axsched_core import AxScheduler
 from axsched_core.jobs import ContainerObjective, JobState
 from axsched_core.testing import Bench, RandomSearch
+from support.container_images import BUSYBOX, busybox_image
+from support.docker_engine import DockerEngine, missing
+from support.engine_proxy import EngineProxy
+from support.missing_backends import install_line
 
 COPIED, MOUNTED = 0.5, 0.8
 """What is aimed at, of the SDK loop's rate. Copying in and out costs the engine two processes of

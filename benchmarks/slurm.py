@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "support"))
+sys.path.insert(0, str(HERE.parent / "tests"))
 
-from backends import install_line  # noqa: E402
-from slurm_cluster import MAIN, SlurmCluster, missing  # noqa: E402
+from support.missing_backends import install_line  # noqa: E402
+from support.slurm_cluster import MAIN, SlurmCluster, missing  # noqa: E402
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun", "sacctmgr")
 CLOSED = "PartitionName=closed Nodes=ALL MaxTime=INFINITE State=DOWN"

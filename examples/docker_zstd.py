@@ -28,9 +28,9 @@ from ax.utils.common.logger import set_ax_logger_levels
 
 from axsched_core import AxScheduler
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import images
+from support.container_images import image, programs
 
 IMAGE = "axsched-example/zstd:1"
 MEASURE = """#!/bin/sh
@@ -61,7 +61,7 @@ def an_engine():
     if host := os.environ.get("DOCKER_HOST"):
         yield host
         return
-    from docker_engine import DockerEngine
+    from support.docker_engine import DockerEngine
 
     with DockerEngine(Path(tempfile.mkdtemp(prefix="axsched-example-"))) as engine:
         yield engine.url
@@ -76,7 +76,7 @@ def make_image(host):
         library = Path(sysconfig.get_path("stdlib"))
         text.write_bytes(b"".join(path.read_bytes() for path in sorted(library.glob("*/*.py"))))
         files = {"/app/measure.sh": script, "/app/input": text}
-        tar = images.image({**files, **images.programs([Path(shutil.which("zstd"))])})
+        tar = image({**files, **programs([Path(shutil.which("zstd"))])})
     repository, _, tag = IMAGE.partition(":")
     with contextlib.closing(docker.APIClient(base_url=host)) as client:
         client.import_image_from_data(

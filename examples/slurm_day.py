@@ -189,14 +189,14 @@ def report(options):
 @contextlib.contextmanager
 def private_cluster(folder):
     """Start a cluster of our own, where Slurm is installed; its commands are on PATH then."""
-    sys.path.insert(0, str(HERE.parent / "tests" / "support"))
-    import backends
-    from slurm_cluster import SlurmCluster, missing
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from support import missing_backends
+    from support.slurm_cluster import SlurmCluster, missing
 
     if packages := missing(accounting=True):
-        line = backends.install_line(packages)
+        line = missing_backends.install_line(packages)
         print(f"Slurm is not here, so there is no day on it. As root: {line}")
-        sys.exit(1 if backends.required() else 0)
+        sys.exit(1 if missing_backends.required() else 0)
     with SlurmCluster(folder, cpus=4, settings={"SlurmdTimeout": 5}) as cluster:
         os.environ |= cluster.env
         yield cluster

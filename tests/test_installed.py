@@ -45,8 +45,8 @@ def test_the_only_runner_runs_trials(tmp_path: Path, monkeypatch: pytest.MonkeyP
         importlib.metadata.version("ax-platform")
     if ONLY != "joblib":
         pytest.skip(f"{ONLY} needs a backend; see tests/plugins/{ONLY}")
-    monkeypatch.syspath_prepend(ROOT / "tests" / "support")
-    from toy import ToyOptimizer
+    monkeypatch.syspath_prepend(ROOT / "tests")
+    from support.toy import ToyOptimizer
 
     config = {"job_output_dir": tmp_path, "progress": False}
     with axsched_core.AxScheduler(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import slurm_cluster as slurm
-from backends import need
-from slurm_cluster import SlurmCluster
+
+from support import slurm_cluster as slurm
+from support.missing_backends import need
+from support.slurm_cluster import SlurmCluster
 
 CLUSTERS = ("slurm_cluster", "slurm_cluster_plain")
 

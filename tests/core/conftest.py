@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import agreement
 import pytest
-from plugin_source import A_RUNNER
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler
+from support.journal_agreement import journalled, known
+from support.plugin_source import A_RUNNER
+from support.toy import ToyOptimizer, ToyRunner
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
         alone = scheduler._finalizer.alive  # else another driver may have gone on
         scheduler.close()
         if alone and scheduler._memory.durable and scheduler.run_directory.exists():
-            assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+            assert journalled(scheduler.run_directory) == known(scheduler.trials)
 
 
 @pytest.fixture

@@ -17,10 +17,6 @@ import click.testing
 import psutil
 import pytest
 from click.testing import CliRunner
-from keys import press_ctrl_c
-from next_driver import died, next_runner, resume
-from toy import ToyOptimizer, ToyRunner
-from waiting import wait_until
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.cli import runs
@@ -34,6 +30,10 @@ from axsched_core.errors import (
 from axsched_core.jobs import JobHandle, JobState, JobStatus, NotSubmitted
 from axsched_core.journal import cancel_request, lines, replay
 from axsched_core.trials import TrialState
+from support.ctrl_c import press_ctrl_c
+from support.resuming import died, next_runner, resume
+from support.toy import ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 Make = Callable[..., AxScheduler]
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import click.testing
 import pytest
 from click.testing import CliRunner
-from toy import ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.cli.main import main
 from axsched_core.hookspecs import hookimpl
 from axsched_core.journal.lock import RunLock
 from axsched_core.runners import discovery
+from support.toy import ToyRunner
 
 
 class Untidy(ToyRunner):

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import TrialState, hookimpl
 from axsched_core.errors import (
@@ -21,6 +20,7 @@ from axsched_core.errors import (
     SchedulerBusy,
 )
 from axsched_core.jobs import Cause, Event, JobState, JobStatus, NotReady, SubmitError
+from support.toy import ToyOptimizer, ToyRunner
 
 
 def test_runs_the_budget_and_returns_the_best(make):

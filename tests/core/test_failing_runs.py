@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from next_driver import died, resume
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import AllTrialsFailed, FailureRateExceeded
 from axsched_core.jobs import Cause, JobRequest, JobState, JobStatus
 from axsched_core.trials import TrialState
+from support.resuming import died, resume
+from support.toy import ToyOptimizer, ToyRunner
 
 Make = Callable[..., AxScheduler]
 

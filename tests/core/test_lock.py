@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from takers import come
-from waiting import wait_until
 
 from axsched_core.errors import RunLocked
 from axsched_core.journal import lock as locks
 from axsched_core.journal.lock import RunLock
 from axsched_core.worker import axsched_worker as worker
+from support.lock_race import take_locks
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ def test_of_several_at_once_one_alone_wins(tmp_path: Path, gone: dict[str, Any],
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(takers), context.Queue()
     processes = [
-        context.Process(target=come, args=(str(tmp_path), rounds, barrier, results))
+        context.Process(target=take_locks, args=(str(tmp_path), rounds, barrier, results))
         for _ in range(takers)
     ]
     for process in processes:

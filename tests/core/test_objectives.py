@@ -10,13 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import JobResult, Resources
 from axsched_core.objectives import build
 from axsched_core.objectives.results import InvalidResult, metrics_of
+from support.toy import ToyOptimizer, ToyRunner
 
 
 def one_mapping(parameters): ...

@@ -9,10 +9,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-from keys import press_ctrl_c
-from next_driver import died, resume
 from rich.console import Console
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import RetryPolicy, TrialState, hookimpl
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, OptimizerError
@@ -26,6 +23,9 @@ from axsched_core.jobs import (
 )
 from axsched_core.observers.progress import Progress
 from axsched_core.run.retry import Again, Ended, Stop, at_least, patience, verdict
+from support.ctrl_c import press_ctrl_c
+from support.resuming import died, resume
+from support.toy import ToyOptimizer, ToyRunner
 
 GB = 1 << 30
 

@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, TrialState, hookimpl
 from axsched_core.errors import (
@@ -21,6 +20,7 @@ from axsched_core.errors import (
     UnsupportedObjective,
 )
 from axsched_core.jobs import Cause, JobState, JobStatus
+from support.toy import ToyOptimizer, ToyRunner
 
 POINTS = [{"x": x / 10, "y": 0.5} for x in range(4)]
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from click.testing import CliRunner
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl, options
 from axsched_core.cli import runs
@@ -21,6 +20,7 @@ from axsched_core.errors import AxschedError, InvalidInput
 from axsched_core.jobs import Event
 from axsched_core.journal import lines
 from axsched_core.objectives import build
+from support.toy import ToyOptimizer, ToyRunner
 
 WITH_SECRETS = """
     from attrs import field, frozen
@@ -28,7 +28,7 @@ WITH_SECRETS = """
     from axsched_core.hookspecs import hookimpl
     from axsched_core.errors import InvalidInput
     from axsched_core.jobs import Check, RunnerInfo
-    from toy import ToyRunner
+    from support.toy import ToyRunner
 
     @frozen
     class Options:

@@ -15,12 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-SUPPORT = Path(__file__).parent.parent / "support"
+from support import IMPORT_ROOT
 
 HEAD = """
     import sys, time, os, signal
-    sys.path.insert(0, {support!r})
-    from toy import ToyOptimizer
+    sys.path.insert(0, {root!r})
+    from support.toy import ToyOptimizer
     from axsched_core import AxScheduler
     from axsched_core.run import timing
     from axsched_core.errors import OptimizationInterrupted, OptimizationTerminated
@@ -72,7 +72,7 @@ class Driver:
     ) -> None:
         self.mark, self.out = folder / "mark", folder / "out"
         head = textwrap.dedent(HEAD).format(
-            support=str(SUPPORT), mark=str(self.mark), out=str(self.out), config=config or {}
+            root=IMPORT_ROOT, mark=str(self.mark), out=str(self.out), config=config or {}
         )
         script = folder / "driver.py"
         script.write_text(head + textwrap.dedent(body))

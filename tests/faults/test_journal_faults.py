@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from next_driver import died
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import AxschedError, InvalidInput, JournalDamaged, RunLocked
 from axsched_core.jobs import JobRequest
 from axsched_core.journal import lines, salvage
+from support.resuming import died
+from support.toy import ToyOptimizer, ToyRunner
 
 CONFIG = {"monitoring_interval": 0.05, "progress": False}
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waiting import wait_until
+
+from support.waiting import wait_until
 
 ENDING = [signal.SIGTERM, signal.SIGHUP]
 

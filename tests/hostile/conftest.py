@@ -1,4 +1,4 @@
-"""Jobs and folders that attack. All of them are behind a wall: see tests/support/wall.py."""
+"""Jobs and folders that attack. All of them are behind a wall: see tests/support/sandbox.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import need
-from hostile import make_victim
-from wall import walled_off
+
+from support.hostile_jobs import make_victim
+from support.missing_backends import need
+from support.sandbox import sandboxed
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _wall() -> Iterator[None]:
-    with walled_off():
+    with sandboxed():
         yield
 
 

@@ -11,13 +11,7 @@ from typing import IO
 
 import axsched_docker
 import pytest
-from audit import paths_below_jobs
 from axsched_docker import DockerRunner, archive
-from docker_bench import DockerBench, containers, make_bench, private_engine
-from docker_engine import DockerEngine
-from hostile import CASES, RESULT, WRITE, Case, digest, make_victim, special
-from images import BUSYBOX, PYTHON, image
-from waiting import wait_until
 
 import axsched_core
 from axsched_core.jobs import (
@@ -30,6 +24,12 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.testing import Bench
+from support.container_images import BUSYBOX, PYTHON, image
+from support.docker_engine import DockerEngine
+from support.docker_fixtures import DockerBench, containers, make_bench, private_engine
+from support.hostile_jobs import CASES, RESULT, WRITE, Case, digest, make_victim, special
+from support.path_audit import paths_below_jobs
+from support.waiting import wait_until
 
 __all__ = ["containers", "make_bench"]
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile import digest, make_victim, special
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from axsched_core import jobfolder
 from axsched_core.folders import DEEPEST, Folder, NotAFile, remove_tree
 from axsched_core.jobs import JobResult, NotReady
+from support.hostile_jobs import digest, make_victim, special
 
 PR_SET_DUMPABLE = 4
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from axsched_joblib import JobLibRunner
-from waiting import wait_until
 
 from axsched_core import AxScheduler, jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Cause, JobState, ScriptObjective
 from axsched_core.testing import Bench, RandomSearch
 from axsched_core.worker import axsched_worker as worker
+from support.waiting import wait_until
 
 FILL = 'dd if=/dev/zero of="$AXSCHED_JOB_DIR/fill" bs=65536 2>/dev/null; '
 

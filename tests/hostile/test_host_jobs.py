@@ -12,19 +12,19 @@ from pathlib import Path
 import axsched_joblib
 import axsched_slurm
 import pytest
-import slurm_cluster
-from audit import paths_below_jobs
 from axsched_joblib import JobLibRunner
 from axsched_slurm import SlurmRunner
-from backends import need
-from hostile import CASES, RESULT, WRITE, Case, digest, make_victim
-from slurm_cluster import SlurmCluster
 
 import axsched_core
 from axsched_core import jobfolder
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import JobHandle, JobResult, JobState, JobStatus, NotReady, ScriptObjective
 from axsched_core.testing import Bench
+from support import IMPORT_ROOT, slurm_cluster
+from support.hostile_jobs import CASES, RESULT, WRITE, Case, digest, make_victim
+from support.missing_backends import need
+from support.path_audit import paths_below_jobs
+from support.slurm_cluster import SlurmCluster
 
 PACKAGES = [Path(one.__file__).parent for one in (axsched_core, axsched_joblib, axsched_slurm)]
 
@@ -144,7 +144,7 @@ def test_a_job_may_take_its_folder_s_rights_away(mode: str, killed: bool) -> Non
     dropped = DROPPED if os.geteuid() == 0 else ()
     here = Path(__file__).parent
     made = subprocess.run(
-        [*dropped, sys.executable, "-c", program, command, str(here), str(here.parent / "support")],
+        [*dropped, sys.executable, "-P", "-c", program, command, str(here), IMPORT_ROOT],
         capture_output=True,
         text=True,
         timeout=120,

@@ -5,7 +5,7 @@
         docker.DockerClient(base_url=engine.url)
 
 Needs root, and Debian's docker.io and busybox-static. No registry is asked: images are made
-of this machine's own files (`images.py`).
+of this machine's own files (`container_images.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from backends import missing_packages, path
+from support.missing_backends import missing_packages, path
 
 PATIENCE = 180.0
 """Seconds that an engine may take to start: ten after a SIGKILL, less than one otherwise, and many
@@ -31,7 +31,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def missing() -> tuple[list[str], str]:
-    """What `backends.need` is to be told."""
+    """What `missing_backends.need` is to be told."""
     why = "" if os.geteuid() == 0 else "a private engine needs root"
     return missing_packages({"dockerd": "docker.io", "busybox": "busybox-static"}), why
 

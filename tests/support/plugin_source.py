@@ -5,7 +5,7 @@ A_RUNNER = """
     from attrs.validators import gt
     from axsched_core.hookspecs import hookimpl
     from axsched_core.jobs import RunnerInfo
-    from toy import ToyRunner
+    from support.toy import ToyRunner
 
     @frozen
     class Options:

@@ -13,8 +13,8 @@ import signal
 import time
 from typing import Self
 
-from backends import missing_packages
-from docker_engine import PATIENCE, DockerEngine, engine_processes, unmount_below
+from support.docker_engine import PATIENCE, DockerEngine, engine_processes, unmount_below
+from support.missing_backends import missing_packages
 
 CONFIG = """\
 [containers]
@@ -31,7 +31,7 @@ tmp_dir = "{folder}/tmp"
 
 
 def missing() -> tuple[list[str], str]:
-    """What `backends.need` is to be told."""
+    """What `missing_backends.need` is to be told."""
     why = "" if os.geteuid() == 0 else "a private Podman needs root"
     names = {name: name for name in ("podman", "runc", "catatonit")}
     return missing_packages({**names, "busybox": "busybox-static"}), why

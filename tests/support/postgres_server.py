@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote_plus
 
-from daemons import Daemons
+from support.daemons import Daemons
 
 USER = "scientist"
 DATABASE = "ax"

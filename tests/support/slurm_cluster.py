@@ -20,11 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-import backends
 import psutil
-import slurm_config
-from daemons import Daemons, environment, kill_all, marked
-from waiting import wait_until
+
+from support import missing_backends, slurm_config
+from support.daemons import Daemons, environment, kill_all, marked
+from support.waiting import wait_until
 
 PROGRAMS = {
     "munged": "munge",
@@ -44,7 +44,7 @@ PATIENCE = 60.0
 
 def missing(accounting: bool = True) -> list[str]:
     """The Debian packages that are to be installed before a cluster can be started here."""
-    return backends.missing_packages(PROGRAMS | (ACCOUNTING_PROGRAMS if accounting else {}))
+    return missing_backends.missing_packages(PROGRAMS | (ACCOUNTING_PROGRAMS if accounting else {}))
 
 
 class SlurmCluster:
@@ -97,7 +97,7 @@ class SlurmCluster:
             partitions=partitions,
         )
         self.conf = self.folder / "slurm.conf"
-        self.env = {"SLURM_CONF": str(self.conf), "PATH": backends.path()}
+        self.env = {"SLURM_CONF": str(self.conf), "PATH": missing_backends.path()}
 
     def __enter__(self) -> SlurmCluster:
         try:
@@ -233,7 +233,7 @@ class SlurmCluster:
         command = self._command(name)
         program = shutil.which(command[0], path=self.env["PATH"])
         if program is None:
-            raise FileNotFoundError(f"{command[0]}: {backends.install_line(missing())}")
+            raise FileNotFoundError(f"{command[0]}: {missing_backends.install_line(missing())}")
         self._daemons.start(name, [program, *command[1:]], self._environment())
 
     def _command(self, name: str) -> list[str]:

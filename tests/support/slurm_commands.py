@@ -6,9 +6,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from slurm_cluster import SlurmCluster
-
 from axsched_core.jobs import JobHandle
+from support.slurm_cluster import SlurmCluster
 
 NAMES = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
 REAL = {name: shutil.which(name) or f"/nonexistent/{name}" for name in NAMES}

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from daemons import free_ports
+from support.daemons import free_ports
 
 CGROUPS = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "freezer")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-import shelf
+
+from support import IMPORT_ROOT, kit_runners
 
 pytest_plugins = ["pytester"]
 
 KIT = """
     import psutil
     import pytest
-    import shelf
+    from support import kit_runners
     from axsched_core.testing import RunnerConformance
 
     class TestRunner(RunnerConformance):
@@ -22,7 +23,7 @@ KIT = """
 
         @pytest.fixture
         def runner(self):
-            return shelf.{runner}()
+            return kit_runners.{runner}()
 
         @pytest.fixture
         def make_runner(self, runner):
@@ -68,18 +69,17 @@ KIT = """
 
 @pytest.fixture
 def kit(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """Run the kit, or one case of it, on one of the shelf runners."""
-    support = Path(shelf.__file__).parent
+    """Run the kit, or one case of it, on one of `kit_runners`."""
     site = pytester.path / "site"
-    meta = site / "axsched_shelf-1.0.dist-info"
+    meta = site / "axsched_right-1.0.dist-info"
     meta.mkdir(parents=True)
-    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: axsched-shelf\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text("[axsched.runners]\nshelf = shelf\n")
-    monkeypatch.setenv("PYTHONPATH", f"{site}:{support}")
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: axsched-right\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text("[axsched.runners]\nright = support.kit_runners\n")
+    monkeypatch.setenv("PYTHONPATH", f"{site}:{IMPORT_ROOT}")
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\naddopts = '-p no:cacheprovider'\n")
 
     def run(runner: str, case: str = "", patience: float = 20.0) -> pytest.RunResult:
-        name = "" if runner == "PromisesMoreThanItHas" else "shelf"
+        name = "" if runner == "PromisesMoreThanItHas" else "right"
         pytester.makepyfile(KIT.format(runner=runner, patience=patience, name=name))
         return pytester.runpytest_subprocess("-rs", *(["-k", case] if case else []))
 
@@ -101,7 +101,7 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def test_a_right_runner_passes_all_and_says_what_was_not_tested(kit):
-    result = kit("ShelfRunner")
+    result = kit("RightRunner")
     result.assert_outcomes(passed=35, skipped=1)
     result.stdout.fnmatch_lines(["*not tested: parameters_for('late') is None"])
 
@@ -155,9 +155,9 @@ def test_a_broken_runner_is_caught_by_the_case_meant_for_it(kit, runner, case):
 def test_every_broken_runner_is_in_the_list():
     broken = {
         name
-        for name, one in vars(shelf).items()
+        for name, one in vars(kit_runners).items()
         if isinstance(one, type)
-        and issubclass(one, shelf.ShelfRunner)
-        and one is not shelf.ShelfRunner
+        and issubclass(one, kit_runners.RightRunner)
+        and one is not kit_runners.RightRunner
     }
     assert broken == {runner for runner, _ in BROKEN}

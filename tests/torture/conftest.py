@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from torture import Drivers
+
+from support.killed_runs import Drivers
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 """How many drivers each test of random moments kills."""

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from docker_bench import bench, containers, engine, make_bench, minor_version, proxy
+from support.docker_fixtures import bench, containers, engine, make_bench, minor_version, proxy
 
 __all__ = ["bench", "containers", "engine", "make_bench", "minor_version", "proxy"]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from docker_engine import DockerEngine
-from engine_proxy import EngineProxy
-from images import PYTHON
 
 from axsched_core.jobs import ContainerObjective
 from axsched_core.testing import RunnerConformance
+from support.container_images import PYTHON
+from support.docker_engine import DockerEngine
+from support.engine_proxy import EngineProxy
 
 pytestmark = pytest.mark.timeout(600)
 

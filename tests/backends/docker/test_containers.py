@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 from axsched_docker import spec
-from docker_engine import DockerEngine
-from images import BUSYBOX, PYTHON
 
 from axsched_core import jobfolder
 from axsched_core.jobs import (
@@ -23,6 +21,8 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
+from support.container_images import BUSYBOX, PYTHON
+from support.docker_engine import DockerEngine
 
 RESULT = '{"loss": 0.25}'
 WRITE = f"echo '{RESULT}' > $AXSCHED_RESULT_FILE"

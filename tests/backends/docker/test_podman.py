@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import docker_engine
-import podman_engine
 import pytest
-from backends import need
-from images import PYTHON, python_image
-from podman_engine import PodmanEngine
 
 from axsched_core.testing import RunnerConformance
+from support import docker_engine, podman_engine
+from support.container_images import PYTHON, python_image
+from support.missing_backends import need
+from support.podman_engine import PodmanEngine
 
 pytestmark = pytest.mark.timeout(600)
 

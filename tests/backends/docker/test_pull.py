@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from axsched_docker import DockerOptions
 from axsched_docker.diagnose import diagnose
-from docker_engine import DockerEngine
-from images import BUSYBOX, PYTHON, busybox_image
-from registry import Registry
 
 from axsched_core.jobs import Cause, JobState
+from support.container_images import BUSYBOX, PYTHON, busybox_image
+from support.docker_engine import DockerEngine
+from support.image_registry import Registry
 
 WRITE = "echo '{\"loss\": 1}' > $AXSCHED_RESULT_FILE"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
-import postgres_server
 import pytest
-from backends import need
-from postgres_server import PostgresServer
+
+from support import postgres_server
+from support.missing_backends import need
+from support.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")

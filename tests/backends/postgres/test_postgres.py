@@ -13,11 +13,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_server import PostgresServer
-from stored_driver import KINDS, NAME, counting, evaluated, make, run, settings
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import InvalidInput
+from support import environment
+from support.postgres_server import PostgresServer
+from support.sql_driver import KINDS, NAME, counting, evaluated, make, run, settings
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 
@@ -152,14 +153,14 @@ def test_a_server_that_does_not_run_is_said(postgres: PostgresServer):
 def test_two_that_begin_at_once_both_have_their_tables(postgres: PostgresServer):
     code = (
         "import sys; from axsched_core.optimizers._sql import Database\n"
-        "from stored_driver import settings\n"
+        "from support.sql_driver import settings\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "Database(settings(sys.argv[1])); print('done')"
     )
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", code, postgres.url],
-            cwd=Path(__file__).parents[2] / "support",
+            [sys.executable, "-P", "-c", code, postgres.url],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

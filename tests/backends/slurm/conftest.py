@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from axsched_slurm import SlurmRunner
-from slurm_cluster import SlurmCluster
-from slurm_commands import Commands
 
 from axsched_core.testing.bench import Bench
+from support.slurm_cluster import SlurmCluster
+from support.slurm_commands import Commands
 
 HERE = Path(__file__).parent
 

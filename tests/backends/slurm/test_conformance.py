@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from slurm_cluster import SlurmCluster
-from slurm_commands import REAL, Commands
 
 from axsched_core.jobs import ContainerObjective
 from axsched_core.testing import RunnerConformance
+from support.slurm_cluster import SlurmCluster
+from support.slurm_commands import REAL, Commands
 
 LOST = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
 

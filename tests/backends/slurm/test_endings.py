@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import slurm_cluster as slurm
-from backends import need
-from slurm_cluster import SlurmCluster
-from slurm_commands import start_again
-from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus, ScriptObjective
 from axsched_core.testing.bench import Bench
+from support import slurm_cluster as slurm
+from support.missing_backends import need
+from support.slurm_cluster import SlurmCluster
+from support.slurm_commands import start_again
+from support.waiting import wait_until
 
 HANG = {"do": "hang"}
 OpenBench = Callable[..., Bench]

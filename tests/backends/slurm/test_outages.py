@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import slurm_cluster as slurm
-from backends import need
-from slurm_cluster import SlurmCluster
-from slurm_commands import REAL, Commands
-from waiting import wait_until
 
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import JobHandle, JobState, NotSubmitted, ScriptObjective
 from axsched_core.testing.bench import Bench
+from support import slurm_cluster as slurm
+from support.missing_backends import need
+from support.slurm_cluster import SlurmCluster
+from support.slurm_commands import REAL, Commands
+from support.waiting import wait_until
 
 OpenBench = Callable[..., Bench]
 UNTIL_TOLD = ScriptObjective(

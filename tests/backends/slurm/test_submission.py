@@ -14,14 +14,8 @@ from pathlib import Path
 
 import attrs
 import pytest
-import slurm_cluster as slurm
 from axsched_slurm import SlurmRunner
-from backends import need
 from click.testing import CliRunner
-from slurm_cluster import SlurmCluster
-from slurm_commands import Commands, start_again
-from toy import ToyOptimizer
-from waiting import wait_until
 
 from axsched_core import AxScheduler
 from axsched_core.cli.main import main
@@ -35,6 +29,12 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.testing.bench import Bench
+from support import slurm_cluster as slurm
+from support.missing_backends import need
+from support.slurm_cluster import SlurmCluster
+from support.slurm_commands import Commands, start_again
+from support.toy import ToyOptimizer
+from support.waiting import wait_until
 
 OpenBench = Callable[..., Bench]
 SUCCEED = {"do": "succeed"}

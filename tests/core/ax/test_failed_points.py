@@ -6,12 +6,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from toy import ToyRunner
 
 from axsched_core.errors import AllTrialsFailed
 from axsched_core.jobs import Cause, JobRequest, JobState, JobStatus
 from axsched_core.optimizers import Optimizer, Outcome, OutcomeKind, adapt
 from axsched_core.trials import TrialState
+from support.toy import ToyRunner
 
 pytestmark = [
     pytest.mark.ax,

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import cloudpickle
 import pytest
-from backends import need
-from stored_driver import KINDS, NAME, counting, evaluated, make, run, settings
-from toy import ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, RunLocked
 from axsched_core.testing import RandomSearch
+from support.missing_backends import need
+from support.sql_driver import KINDS, NAME, counting, evaluated, make, run, settings
+from support.toy import ToyRunner
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 

@@ -9,7 +9,7 @@ from axsched_core.errors import RunLocked
 from axsched_core.journal.lock import RunLock
 
 
-def come(folder: str, rounds: int, barrier: Any, results: Any) -> None:
+def take_locks(folder: str, rounds: int, barrier: Any, results: Any) -> None:
     """Try to take the lock of each folder, at the same moment as all others."""
     for number in range(rounds):
         mine = RunLock(Path(folder) / str(number))

@@ -1,8 +1,9 @@
 """Drivers that can be killed: a process that has everything imported, and forks them.
 
-``python drivers.py [MODULE ...]`` imports the modules, reads orders (one JSON object a line, see
-`Order` in ``torture.py``), forks a driver for each, says its pid, and, when it has ended, how (as
-`os.waitpid` does). So a driver costs milliseconds, even one with Ax, and many can be killed.
+``python driver_server.py [MODULE ...]`` imports the modules, reads orders (one JSON object a line,
+see `Order` in ``killed_runs.py``), forks a driver for each, says its pid, and, when it has ended,
+how (as `os.waitpid` does). So a driver costs milliseconds, even one with Ax, and many can be
+killed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 def serve() -> None:
     """Fork drivers until stdin ends."""
-    for name in ("points", "axsched_joblib.runner", *sys.argv[1:]):
+    for name in ("support.kill_points", "axsched_joblib.runner", *sys.argv[1:]):
         importlib.import_module(name)
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, ""):
@@ -42,9 +43,8 @@ def serve() -> None:
 
 def drive(order: dict[str, Any]) -> None:
     """What a user's program does: begin, or go on with what a driver before has left."""
-    import points
-
     from axsched_core.errors import OptimizationInterrupted
+    from support import kill_points
 
     warnings.simplefilter("ignore")
     disk = Disk(order["out"])
@@ -52,7 +52,7 @@ def drive(order: dict[str, Any]) -> None:
     if order["clock"]:
         set_back(*order["clock"])
     if order["point"]:
-        points.die_at(order["point"], after=order["after"])
+        kill_points.die_at(order["point"], after=order["after"])
     if order["interrupt"]:
         press_ctrl_c(order)
     if order["full_at"] is not None:
@@ -121,7 +121,7 @@ def run(order: dict[str, Any], disk: Disk, scheduler: Any, trials: int | None) -
 def optimizer(order: dict[str, Any]) -> Any:
     """A new optimizer of loss over x and y in [0, 1]."""
     if not order["ax"]:
-        from toy import ToyOptimizer
+        from support.toy import ToyOptimizer
 
         return ToyOptimizer()
     from ax import Client, RangeParameterConfig

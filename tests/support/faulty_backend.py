@@ -1,8 +1,8 @@
 """A backend that outlives its drivers and fails in every way that the contract allows.
 
-`World` is what lies outside a driver: the backend with its jobs, and the test's own book of what
-was told; the driver's ends of it are in ``world_driver.py``. At each call from there it looks
-whether something was planned: a fault, Ctrl-C, or the driver's death.
+`FaultyBackend` is what lies outside a driver: the backend with its jobs, and the test's own book of
+what was told; the driver's ends of it are in ``faulty_backend_driver.py``. At each call from there
+it looks whether something was planned: a fault, Ctrl-C, or the driver's death.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Killed(BaseException):
 
 
 @define(eq=False)
-class WorldJob:
+class BackendJob:
     """A job that the backend has taken."""
 
     request: JobRequest
@@ -109,7 +109,7 @@ class Trouble:
     """(hook, how often) where Ctrl-C is pressed."""
 
 
-class World:
+class FaultyBackend:
     """The backend, and the book.
 
     Args:
@@ -119,7 +119,7 @@ class World:
 
     def __init__(self, *, twice: bool = False) -> None:
         self.twice = twice
-        self.jobs: dict[str, WorldJob] = {}
+        self.jobs: dict[str, BackendJob] = {}
         self.faults: dict[str, list[str]] = {}
         self.fates: list[str] = []
         self.death: tuple[str, int, bool] | None = None
@@ -160,17 +160,17 @@ class World:
 
     # ---- jobs ------------------------------------------------------------------------------
 
-    def of(self, trial: int) -> list[WorldJob]:
+    def of(self, trial: int) -> list[BackendJob]:
         return [job for job in self.jobs.values() if job.request.trial_index == trial]
 
     def take(self, request: JobRequest) -> JobHandle:
-        known = self.jobs.setdefault(request.key, WorldJob(request))
+        known = self.jobs.setdefault(request.key, BackendJob(request))
         self.check(known.request == request, f"{request.key} was submitted as something else")
         known_parameters = self.parameters.setdefault(request.trial_index, request.parameters)
         self.check(known_parameters == request.parameters, f"{request.key}: other parameters")
         return JobHandle(request.key, "id", {"folder": str(request.folder)})
 
-    def start(self, job: WorldJob) -> None:
+    def start(self, job: BackendJob) -> None:
         """A worker comes to the job; it runs where nobody has claimed it."""
         key, trial = job.request.key, job.request.trial_index
         if not jobfolder.try_claim(job.request.folder, ""):
@@ -183,7 +183,7 @@ class World:
         self.check(self.twice or not before, f"{key} evaluates again what {before} did")
         job.state, job.status = "running", JobStatus(JobState.RUNNING)
 
-    def end(self, job: WorldJob, fate: str) -> None:
+    def end(self, job: BackendJob, fate: str) -> None:
         folder = job.request.folder
         if fate == "well":
             job.value = float(next(self._values))

@@ -19,8 +19,9 @@ from typing import Any
 from attrs import asdict, evolve, field, frozen
 
 from axsched_core import jobfolder
+from support import environment
 
-DRIVERS = Path(__file__).with_name("drivers.py")
+SERVER = Path(__file__).with_name("driver_server.py")
 LIMIT = 60.0
 """Seconds that a driver may take."""
 NEXT_ROOM = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
@@ -43,9 +44,9 @@ class Order:
     interrupt: int | None = None
     """Ctrl-C is pressed when so many jobs have begun."""
     clock: tuple[float, float, int] | None = None
-    """How its clock goes wrong, see `drivers.set_back`."""
+    """How its clock goes wrong, see `driver_server.set_back`."""
     full_at: int | None = None
-    """The disk is full from the driver's so-manieth request for space on, see `drivers.Disk`."""
+    """From this request for space on the driver's disk is full, see `driver_server.Disk`."""
     dies_when_full: bool = False
     """It is killed when its call has ended with this; else it makes room and calls again."""
 
@@ -59,7 +60,8 @@ class Drivers:
 
     def __init__(self, *modules: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(DRIVERS), *modules],
+            [sys.executable, str(SERVER), *modules],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

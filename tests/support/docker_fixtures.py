@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker_engine
 import pytest
 from axsched_docker import DockerRunner
-from backends import need
-from docker_engine import DockerEngine
-from engine_proxy import EngineProxy
-from images import BUSYBOX, PYTHON, busybox_image, python_image
 
 from axsched_core.jobs import ContainerObjective, JobHandle
 from axsched_core.testing import Bench
+from support import docker_engine
+from support.container_images import BUSYBOX, PYTHON, busybox_image, python_image
+from support.docker_engine import DockerEngine
+from support.engine_proxy import EngineProxy
+from support.missing_backends import need
 
 FOLDER = "axsched-docker-{pid}"
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from toy import ToyOptimizer
-
 from axsched_core import AxScheduler
 from axsched_core.trials import TrialState
+from support.toy import ToyOptimizer
 
 
 def test_a_job_that_is_left_runs_on_and_is_found_again(tmp_path: Path):

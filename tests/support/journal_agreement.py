@@ -11,7 +11,7 @@ from axsched_core.plain import as_written
 from axsched_core.trials import Trial
 
 
-def read(run_dir: Path) -> dict[int, dict[str, Any]]:
+def journalled(run_dir: Path) -> dict[int, dict[str, Any]]:
     """Each trial as its journal has it."""
     run = view.Run(run_dir)
     assert run.look() >= run.trials.keys()

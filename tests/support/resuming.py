@@ -11,9 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from toy import ToyOptimizer, ToyRunner
-
 from axsched_core import AxScheduler
+from support.toy import ToyOptimizer, ToyRunner
 
 
 def died(scheduler: AxScheduler, to: Path) -> Path:

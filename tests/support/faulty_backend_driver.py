@@ -1,4 +1,4 @@
-"""A driver of a `World`: its runner, its optimizer, and how it begins, dies and is followed."""
+"""A driver of a `FaultyBackend`: runner and optimizer, and how it begins, dies and is followed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import ToyOptimizer
-from world import Killed, Trouble, World
 
 from axsched_core import AxScheduler, jobfolder
 from axsched_core.errors import BackendUnavailable, InvalidInput, RunLocked
@@ -32,36 +30,38 @@ from axsched_core.journal import lines, replay
 from axsched_core.optimizers.base import Asked, Outcome
 from axsched_core.run import timing
 from axsched_core.run.engine import Engine
+from support.faulty_backend import FaultyBackend, Killed, Trouble
+from support.toy import ToyOptimizer
 
 LIMIT = 30.0
 """Seconds that a call may take."""
 
 
-class WorldRunner:
+class FaultyRunner:
     """A driver's way to the backend."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, backend: FaultyBackend) -> None:
+        self.backend = backend
 
     def _call(self, hook: str, work: Callable[[str | None], Any]) -> Any:
         def attempt() -> Any:
-            fault = self.world.fault(hook)
+            fault = self.backend.fault(hook)
             if fault == "outage":
                 raise BackendUnavailable("down")
             if fault == "error":
                 raise RuntimeError("broken")
             return work(fault)
 
-        return self.world.call(hook, attempt)
+        return self.backend.call(hook, attempt)
 
     @hookimpl
     def axsched_runner_info(self) -> RunnerInfo:
-        return RunnerInfo("world", ["function"], result_grace=0.02)
+        return RunnerInfo("faulty", ["function"], result_grace=0.02)
 
     @hookimpl
     def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
         def work(fault: str | None) -> list[JobHandle | SubmitError]:
-            jobs, take = self.world.jobs, self.world.take
+            jobs, take = self.backend.jobs, self.backend.take
             if fault in ("full", "refused"):  # but nobody may refuse what he has
                 no = SubmitError(fault, transient=fault == "full")
                 return [take(r) if r.key in jobs else no for r in requests]
@@ -83,9 +83,9 @@ class WorldRunner:
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         def work(fault: str | None) -> dict[str, JobStatus]:
-            jobs = self.world.jobs
+            jobs = self.backend.jobs
             answer = {h.key: jobs[h.key].status for h in handles if h.key in jobs}
-            self.world.go_on(list(answer))
+            self.backend.go_on(list(answer))
             return {} if fault == "silence" else answer
 
         return self._call("poll", work)
@@ -109,7 +109,7 @@ class WorldRunner:
         def work(fault: str | None) -> dict[str, CancelOutcome]:
             if fault == "not possible":
                 return {handle.key: CancelOutcome.NOT_POSSIBLE for handle in handles}
-            for job in [self.world.jobs[handle.key] for handle in handles]:
+            for job in [self.backend.jobs[handle.key] for handle in handles]:
                 if job.state != "ended" and fault != "in vain":
                     job.state, job.status = "ended", JobStatus(JobState.CANCELLED)
             return {handle.key: CancelOutcome.REQUESTED for handle in handles}
@@ -121,7 +121,7 @@ class WorldRunner:
         return self._call("capacity", lambda fault: 0 if fault == "none free" else None)
 
 
-class SearchableRunner(WorldRunner):
+class SearchableRunner(FaultyRunner):
     """One that finds jobs of earlier drivers again."""
 
     @hookimpl
@@ -129,49 +129,49 @@ class SearchableRunner(WorldRunner):
         def work(fault: str | None) -> dict[str, JobHandle | NotSubmitted]:
             if fault == "silence":
                 return {}
-            jobs, take = self.world.jobs, self.world.take
+            jobs, take = self.backend.jobs, self.backend.take
             return {r.key: take(r) if r.key in jobs else NotSubmitted() for r in requests}
 
         return self._call("reattach", work)
 
 
-class WorldOptimizer(ToyOptimizer):
+class CheckedOptimizer(ToyOptimizer):
     """The optimizer of one driver; what it is told goes into the book."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, backend: FaultyBackend) -> None:
         super().__init__()
-        self.world = world
+        self.backend = backend
 
     def ask(self, n: int) -> Asked:
-        return self.world.call("ask", lambda: super(WorldOptimizer, self).ask(n))
+        return self.backend.call("ask", lambda: super(CheckedOptimizer, self).ask(n))
 
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
-        self.world.call("annotate", lambda: super(WorldOptimizer, self).annotate(metadata))
+        self.backend.call("annotate", lambda: super(CheckedOptimizer, self).annotate(metadata))
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         def work() -> None:
             for outcome in outcomes:
                 self._note(outcome)
-            super(WorldOptimizer, self).tell(outcomes)
+            super(CheckedOptimizer, self).tell(outcomes)
 
-        self.world.call("tell", work)
+        self.backend.call("tell", work)
 
     def _note(self, outcome: Outcome) -> None:
-        world, trial = self.world, outcome.index
-        world.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
+        backend, trial = self.backend, outcome.index
+        backend.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
         what = (outcome.kind.value, outcome.metrics["loss"][0] if outcome.metrics else None)
-        before = world.told.setdefault(trial, what)
-        same = before == what or world.may_have_become(trial, what[0])
-        world.check(same, f"trial {trial} was told as {before}, and now as {what}")
+        before = backend.told.setdefault(trial, what)
+        same = before == what or backend.may_have_become(trial, what[0])
+        backend.check(same, f"trial {trial} was told as {before}, and now as {what}")
         if what[0] == "COMPLETED":
-            right = [job.value for job in world.of(trial)] + [world.by_hand.get(trial)]
-            world.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
+            right = [job.value for job in backend.of(trial)] + [backend.by_hand.get(trial)]
+            backend.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")
 
     def save(self, path: Path) -> None:
-        self.world.call("save", lambda: super(WorldOptimizer, self).save(path))
+        self.backend.call("save", lambda: super(CheckedOptimizer, self).save(path))
 
-    def load(self, path: Path) -> WorldOptimizer:
-        loaded = WorldOptimizer(self.world)
+    def load(self, path: Path) -> CheckedOptimizer:
+        loaded = CheckedOptimizer(self.backend)
         loaded.rows = super().load(path).rows
         loaded.random = self.random
         for _ in range(2 * len(loaded.rows)):
@@ -183,17 +183,17 @@ class Driver:
     """The drivers of one run, one after another.
 
     Args:
-        world: what outlives them.
+        backend: what outlives them.
         folder: the ``job_output_dir``.
         searchable: the runner can `reattach`.
         config: settings of the scheduler's.
     """
 
     def __init__(
-        self, world: World, folder: Path, searchable: bool, config: Mapping[str, Any]
+        self, backend: FaultyBackend, folder: Path, searchable: bool, config: Mapping[str, Any]
     ) -> None:
-        self.world, self._folder, self.config = world, folder, config
-        self._runner = SearchableRunner if searchable else WorldRunner
+        self.backend, self._folder, self.config = backend, folder, config
+        self._runner = SearchableRunner if searchable else FaultyRunner
         self.begin()
 
     def begin(self) -> None:
@@ -206,17 +206,19 @@ class Driver:
             "retry": {"pause": 1e-6},
             **self.config,
         }
-        self.scheduler = AxScheduler(WorldOptimizer(self.world), self._runner(self.world), config)
+        self.scheduler = AxScheduler(
+            CheckedOptimizer(self.backend), self._runner(self.backend), config
+        )
         self.scheduler.set_objective_function(lambda parameters: 0.0)
-        self.world.scheduler = self.scheduler
+        self.backend.scheduler = self.scheduler
 
     def call(self, method: str, *args: Any, trouble: Trouble, **more: Any) -> Any:
         """Call the scheduler; where that is its death, have it followed, and raise `Killed`."""
         try:
-            with self.world.in_trouble(trouble), _limited(method):
+            with self.backend.in_trouble(trouble), _limited(method):
                 return getattr(self.scheduler, method)(*args, **more)
         except (Killed, RunLocked) as error:
-            if self.world.scheduler is not None:
+            if self.backend.scheduler is not None:
                 raise
             # (Its engine may have seen that the lock is gone before it heard that it is dead.)
             self.bury()
@@ -233,30 +235,30 @@ class Driver:
         ``config``: settings that it changes.
         """
         run_dir = self.scheduler.run_directory
-        self.world.scheduler = self.scheduler  # somebody lives again
+        self.backend.scheduler = self.scheduler  # somebody lives again
         if not (run_dir / lines.NAME).exists():
-            assert not self.world.jobs
+            assert not self.backend.jobs
             self.begin()
             return
         trials = replay.read(run_dir / lines.NAME).trials.values()
-        self.world.past |= {t.index for t in trials if t.past and t.state == "FAILED"}
+        self.backend.past |= {t.index for t in trials if t.past and t.state == "FAILED"}
         try:
             self.scheduler = AxScheduler.resume(
                 run_dir,
-                optimizer=WorldOptimizer(self.world),
-                runner=self._runner(self.world),
+                optimizer=CheckedOptimizer(self.backend),
+                runner=self._runner(self.backend),
                 config=config or None,
             )
         except InvalidInput as error:
             if "before anything was begun" not in str(error):
                 raise
-            assert not self.world.jobs
+            assert not self.backend.jobs
             self.begin()
-        self.world.scheduler = self.scheduler
+        self.backend.scheduler = self.scheduler
         rows = self.scheduler.client.rows
-        for trial, (kind, _) in self.world.told.items():
+        for trial, (kind, _) in self.backend.told.items():
             now = rows[trial]["status"]
-            same = now == kind or self.world.may_have_become(trial, now)
+            same = now == kind or self.backend.may_have_become(trial, now)
             assert same, f"trial {trial} was {kind}, and is {now}"
 
 
@@ -276,7 +278,7 @@ def _limited(method: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def patch(patches: pytest.MonkeyPatch, world: World) -> None:
+def patch(patches: pytest.MonkeyPatch, backend: FaultyBackend) -> None:
     """Make flushes a place to die at, hear of Ctrl-C, and wait for nothing."""
     for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
         patches.setattr(timing, name, 0.01)
@@ -285,12 +287,14 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
 
     def flush(self: lines.Journal) -> None:
         if data := b"".join(self._waiting):
-            part = data[: world.torn]
-            world.call("flush", lambda: real_flush(self), lambda: os.write(self._descriptor, part))
+            part = data[: backend.torn]
+            backend.call(
+                "flush", lambda: real_flush(self), lambda: os.write(self._descriptor, part)
+            )
 
     def interrupted(engine: Engine, *, again: bool) -> None:
         real_interrupt(engine, again=again)
-        world.noticed.release()
+        backend.noticed.release()
 
     patches.setattr(lines.Journal, "flush", flush)
     patches.setattr(Engine, "_interrupted_by_user", interrupted)

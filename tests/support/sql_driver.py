@@ -1,6 +1,6 @@
 """A driver whose experiment is stored in a database; run as a script, and killed by tests.
 
-Usage: stored_driver.py begin KIND OUT KILL_AFTER [EXTRA] | go-on OUT. The database's url is in
+Usage: sql_driver.py begin KIND OUT KILL_AFTER [EXTRA] | go-on OUT. The database's url is in
 ``$AXSCHED_TEST_URL``. Every evaluation leaves its parameters in ``OUT.count``, by its own hand.
 """
 
@@ -14,6 +14,8 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+from support import environment
 
 NAME = "stored"
 KINDS = ("client", "ax_client", "experiment")
@@ -81,7 +83,7 @@ def run(*arguments: object, url: str) -> subprocess.CompletedProcess[str]:
     """Run this file in a process of its own."""
     return subprocess.run(
         [sys.executable, __file__, *map(str, arguments)],
-        env={**os.environ, URL: url},
+        env=environment(**{URL: url}),
         capture_output=True,
         text=True,
         check=False,

@@ -9,8 +9,6 @@ import attrs
 import pluggy
 import pytest
 from click.testing import CliRunner
-from plugin_source import A_RUNNER as GOOD
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.cli.main import main
@@ -24,6 +22,8 @@ from axsched_core.errors import (
 )
 from axsched_core.jobs import RunnerInfo
 from axsched_core.runners import discovery
+from support.plugin_source import A_RUNNER as GOOD
+from support.toy import ToyOptimizer, ToyRunner
 
 
 def test_a_runner_is_chosen_by_its_name(distribution, tmp_path):

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from toy import ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.journal.optimized import Constraint, Objective, Optimized, Parameter
 from axsched_core.journal.view import Run
 from axsched_core.optimizers import adapt
 from axsched_core.optimizers.base import Optimizer
+from support.toy import ToyRunner
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 

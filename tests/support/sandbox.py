@@ -20,7 +20,7 @@ WRITABLE = ("tmp", "run", "dev", "proc", "sys")
 
 
 @contextlib.contextmanager
-def walled_off() -> Iterator[None]:
+def sandboxed() -> Iterator[None]:
     """A context in which this process, and all that it starts, can write to little."""
     if os.geteuid() != 0:
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import ToyRunner
 
 from axsched_core import TrialState, hookimpl
 from axsched_core.errors import ContractError, RunnerError
@@ -22,6 +21,7 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.runners.session import RunnerSession
+from support.toy import ToyRunner
 
 KEY = "r-0-1"
 HANDLE = JobHandle(KEY)

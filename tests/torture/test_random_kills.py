@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torture import NEXT_ROOM, Drivers, Order, Run
+
+from support.killed_runs import NEXT_ROOM, Drivers, Order, Run
 
 KILLS_A_RUN = 5
 

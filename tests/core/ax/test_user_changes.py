@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -11,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import changes
 import pytest
-from changes import CHANGES, KINDS, NOT_OF_AN_EXPERIMENT, held, make, strategy_of
-from next_driver import died, next_runner
-from stored_driver import NAME, URL, settings
-from toy import ToyRunner
 
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput
+from support import ax_changes, environment
+from support.ax_changes import CHANGES, KINDS, NOT_OF_AN_EXPERIMENT, held, make, strategy_of
+from support.resuming import died, next_runner
+from support.sql_driver import NAME, URL, settings
+from support.toy import ToyRunner
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 
@@ -130,8 +129,8 @@ def test_a_driver_that_is_killed_after_changes_is_followed_by_one_that_has_them(
 ):
     def killed(out: Path, names: list[str], url: str) -> Path:
         ran = subprocess.run(
-            [sys.executable, changes.__file__, kind, str(out), *names],
-            env={**os.environ, **({URL: url} if with_database else {})},
+            [sys.executable, ax_changes.__file__, kind, str(out), *names],
+            env=environment(**({URL: url} if with_database else {})),
             capture_output=True,
             text=True,
             check=False,

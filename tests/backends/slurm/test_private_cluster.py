@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import backends
 import pytest
-import slurm_cluster as slurm
-from daemons import marked, sweep
-from slurm_cluster import SlurmCluster
-from slurm_config import remove_cgroups
-from waiting import wait_until
+
+from support import environment, missing_backends
+from support import slurm_cluster as slurm
+from support.daemons import marked, sweep
+from support.slurm_cluster import SlurmCluster
+from support.slurm_config import remove_cgroups
+from support.waiting import wait_until
 
 
 @pytest.fixture(params=["slurm_cluster", "slurm_cluster_plain"])
@@ -126,21 +126,19 @@ def test_messages_are_counted(cluster: SlurmCluster) -> None:
 
 
 def test_nothing_outlives_who_started_it(tmp_path: Path) -> None:
-    backends.need("Slurm", slurm.missing(accounting=False))
+    missing_backends.need("Slurm", slurm.missing(accounting=False))
     folder = tmp_path / "c"
     code = (
-        "import sys, pathlib, slurm_cluster\n"
+        "import sys, pathlib\nfrom support import slurm_cluster\n"
         "cluster = slurm_cluster.SlurmCluster(pathlib.Path(sys.argv[1]), False)\n"
         "cluster.__enter__()\n"
         "cluster.run('sbatch', '-o', '/dev/null', '--wrap', 'sleep 1000')\n"
         "print('up', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    paths = [str(Path(slurm.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-c", code, str(folder)]
     with subprocess.Popen(
-        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stdout is not None
@@ -159,9 +157,9 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "PROGRAMS", {"no-such-program": "slurmctld", "sh": "dash"})
     packages = slurm.missing(accounting=False)
     assert packages == ["slurmctld"]
-    monkeypatch.delenv(backends.REQUIRE, raising=False)
+    monkeypatch.delenv(missing_backends.REQUIRE, raising=False)
     with pytest.raises(pytest.skip.Exception, match="apt-get install .* slurmctld"):
-        backends.need("Slurm", packages)
-    monkeypatch.setenv(backends.REQUIRE, "1")
+        missing_backends.need("Slurm", packages)
+    monkeypatch.setenv(missing_backends.REQUIRE, "1")
     with pytest.raises(pytest.fail.Exception, match="apt-get install .* slurmctld"):
-        backends.need("Slurm", packages)
+        missing_backends.need("Slurm", packages)

@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from toy import ToyOptimizer
-from waiting import wait_until
 
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput
 from axsched_core.trials import TrialState
-
-SUPPORT = Path(__file__).parent.parent / "support"
+from support import IMPORT_ROOT
+from support.toy import ToyOptimizer
+from support.waiting import wait_until
 
 DRIVER = """
     import sys
-    sys.path.insert(0, {support!r})
-    from toy import ToyOptimizer
+    sys.path.insert(0, {root!r})
+    from support.toy import ToyOptimizer
     from axsched_core import AxScheduler
 
     scheduler = AxScheduler(
@@ -53,9 +52,9 @@ class Left:
         os.mkfifo(gate)
         self._gate = os.open(gate, os.O_RDWR)
         program = textwrap.dedent(DRIVER).format(
-            support=str(SUPPORT), out=str(out), mark=str(self._mark), gate=str(gate)
+            root=IMPORT_ROOT, out=str(out), mark=str(self._mark), gate=str(gate)
         )
-        driver = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.DEVNULL)
+        driver = subprocess.Popen([sys.executable, "-P", "-c", program], stdin=subprocess.DEVNULL)
         try:
             wait_until(lambda: self._mark.exists() and self.begun() == 6, 60, "all have begun")
         finally:

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keys import press_ctrl_c
-from next_driver import died, resume
-from toy import Stubborn, ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, SchedulerConfig, hookimpl, jobfolder
 from axsched_core.batch import Batch
@@ -27,6 +24,9 @@ from axsched_core.jobs import CancelOutcome, Cause, JobHandle, JobState, JobStat
 from axsched_core.journal import lines
 from axsched_core.run.records import Record
 from axsched_core.trials import TrialState
+from support.ctrl_c import press_ctrl_c
+from support.resuming import died, resume
+from support.toy import Stubborn, ToyOptimizer, ToyRunner
 
 Make = Callable[..., AxScheduler]
 

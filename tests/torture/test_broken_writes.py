@@ -6,11 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
-from torture import Drivers, Order, Run
-from world import Killed, Trouble, World
-from world_driver import Driver, patch
 
 from axsched_core.journal import lines, replay
+from support.faulty_backend import FaultyBackend, Killed, Trouble
+from support.faulty_backend_driver import Driver, patch
+from support.killed_runs import Drivers, Order, Run
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["makes room", "dies"])
@@ -38,10 +38,10 @@ def test_a_driver_dies_in_the_middle_of_a_write(
     """Of what its so-manieth flush was to write, any number of bytes may be there."""
     sizes = list(range(800))
     for size in dice.sample(sizes, min(kills, len(sizes))):
-        world = World()
+        backend = FaultyBackend()
         with monkeypatch.context() as patches:
-            patch(patches, world)
-            driver = Driver(world, tmp_path / str(size), True, {"on_unknown": "fail"})
+            patch(patches, backend)
+            driver = Driver(backend, tmp_path / str(size), True, {"on_unknown": "fail"})
             trouble = Trouble(death=("flush", number, False), torn=size)
             with pytest.raises(Killed):
                 driver.call("run_optimization", max_trials=4, trouble=trouble)
@@ -51,9 +51,9 @@ def test_a_driver_dies_in_the_middle_of_a_write(
                 driver.scheduler.run_optimization(max_trials=4)
             rows = driver.scheduler.client.rows
             driver.scheduler.close()
-        assert world.wrong == []
+        assert backend.wrong == []
         assert [row["status"] for row in rows.values()] == ["COMPLETED"] * 4
-        assert [len(world.of(trial)) for trial in rows] == [1] * 4
+        assert [len(backend.of(trial)) for trial in rows] == [1] * 4
         read = replay.read(driver.scheduler.run_directory / lines.NAME)
         assert {i: trial.state for i, trial in read.trials.items()} == dict.fromkeys(
             rows, "SUCCEEDED"

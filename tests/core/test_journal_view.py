@@ -12,12 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import agreement
 import pytest
-from keys import press_ctrl_c
-from next_driver import resume
-from toy import ToyOptimizer, ToyRunner
-from waiting import wait_until
 
 from axsched_core import AxScheduler
 from axsched_core.errors import (
@@ -33,6 +28,11 @@ from axsched_core.journal.view import Run, Runs
 from axsched_core.optimizers.base import Optimizer
 from axsched_core.run.engine import Engine
 from axsched_core.testing import RandomSearch
+from support.ctrl_c import press_ctrl_c
+from support.journal_agreement import journalled, known
+from support.resuming import resume
+from support.toy import ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 Make = Callable[..., AxScheduler]
 RUN_ID = "0123456789"
@@ -186,7 +186,7 @@ def test_whoever_stops_a_job_its_attempt_has_an_end(make: Make, way: str):
     assert (line["state"], line["n"], "again" in line) == ("CANCELLED", 1, False)
     (attempt,) = looked(scheduler.run_directory).trials[0].attempts
     assert (attempt.state, attempt.message) == ("CANCELLED", line["message"])
-    assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+    assert journalled(scheduler.run_directory) == known(scheduler.trials)
 
 
 def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pytest.MonkeyPatch):
@@ -241,7 +241,7 @@ def test_lines_of_a_job_say_what_the_worker_has_measured(make: Make, tmp_path: P
         scheduler.set_objective_function(held)
         best = scheduler.run_optimization(max_trials=2, timeout=300)
     run = looked(scheduler.run_directory)
-    assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+    assert journalled(scheduler.run_directory) == known(scheduler.trials)
     here = os.uname().nodename
     assert (run.runner, run.name, run.host, run.state) == (
         "joblib",
@@ -360,11 +360,11 @@ def test_it_agrees_after_ctrl_c_a_resume_and_failures(make: Make):
     run = looked(run_dir)
     assert (run.state, run.made + run.to_make) == ("interrupted", 6)
     assert set(run.counts) == {"CANDIDATE"}
-    assert agreement.read(run_dir) == agreement.known(scheduler.trials)
+    assert journalled(run_dir) == known(scheduler.trials)
     runner.finish = finish
     with resume(run_dir, runner, optimizer=RandomSearch({})) as again:
         best = again.finish()
-        assert agreement.read(run_dir) == agreement.known(again.trials)
+        assert journalled(run_dir) == known(again.trials)
     run.look()
     assert everything(run) == everything(looked(run_dir))
     assert (run.state, run.made, run.to_make) == ("finished", 6, 0)
@@ -384,7 +384,7 @@ def test_it_agrees_about_a_run_that_was_stopped_and_begun_anew(make: Make):
     assert run.look() == set()
     assert run.state == "interrupted"
     assert {one.past for one in run.trials.values()} == {True}
-    assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+    assert journalled(scheduler.run_directory) == known(scheduler.trials)
 
 
 def test_it_agrees_about_another_experiment_in_the_same_run(make: Make, tmp_path: Path):
@@ -396,7 +396,7 @@ def test_it_agrees_about_another_experiment_in_the_same_run(make: Make, tmp_path
     scheduler.load_experiment(tmp_path / "saved.json")
     scheduler.run_optimization(max_trials=1)
     assert run.look() == {0, 1, 2}
-    assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+    assert journalled(scheduler.run_directory) == known(scheduler.trials)
 
 
 # ---- the best ------------------------------------------------------------------------------
@@ -633,7 +633,7 @@ def test_an_early_versions_journal_is_read(make: Make):
     write(scheduler.run_directory, *early)
     run = looked(scheduler.run_directory)
     assert (run.state, run.made, run.to_make, run.name) == ("finished", 2, 0, "")
-    assert agreement.read(scheduler.run_directory) == agreement.known(scheduler.trials)
+    assert journalled(scheduler.run_directory) == known(scheduler.trials)
     with resume(scheduler.run_directory, runner) as again:
         again.run_optimization(max_trials=1)
     assert len(looked(scheduler.run_directory).trials) == 3

@@ -1,7 +1,7 @@
 """What a user may do to an Ax object between two calls, and how it looks afterwards.
 
 Run as a script, a driver that is killed in the call after the changes:
-``changes.py KIND OUT [CHANGE ...]``; with ``$AXSCHED_TEST_URL`` the experiment is stored there.
+``ax_changes.py KIND OUT [CHANGE ...]``; with ``$AXSCHED_TEST_URL`` the experiment is stored there.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import stored_driver
-from stored_driver import URL, settings
+from support import sql_driver
+from support.sql_driver import URL, settings
 
-KINDS = stored_driver.KINDS
+KINDS = sql_driver.KINDS
 
 
 def make(kind: str) -> tuple[Any, Any]:
     """An optimizer and, for an experiment, its strategy; the search space may be changed."""
-    optimizer, strategy = stored_driver.make(kind, init=20)
+    optimizer, strategy = sql_driver.make(kind, init=20)
     if kind == "ax_client":  # as create_experiment(immutable_search_space_and_opt_config=False)
         optimizer.experiment._properties.clear()
     return optimizer, strategy
@@ -194,9 +194,8 @@ def held(experiment: Any, strategy: Any) -> dict[str, Any]:
 
 
 def main(kind: str, out: str, changes: list[str]) -> None:
-    from toy import ToyRunner
-
     from axsched_core import AxScheduler, hookimpl
+    from support.toy import ToyRunner
 
     class Killer:
         armed = False

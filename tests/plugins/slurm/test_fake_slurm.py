@@ -15,8 +15,6 @@ from axsched_slurm import SlurmRunner
 from axsched_slurm.commands import own_environment
 from axsched_slurm.query import SQUEUE
 from axsched_slurm.submit import refusal
-from slurm_commands import Commands
-from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable, RunnerError
@@ -30,6 +28,8 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.testing.bench import Bench
+from support.slurm_commands import Commands
+from support.waiting import wait_until
 
 CONFIG = "printf 'AccountingStorageType = %s\\nMaxArraySize = 1001\\n' accounting_storage/{}"
 

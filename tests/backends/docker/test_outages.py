@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 from axsched_docker import DockerRunner, fleet
-from docker_engine import DockerEngine
-from engine_proxy import EngineProxy
-from images import BUSYBOX, busybox_image
-from waiting import wait_until
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause, JobHandle, JobState, NotSubmitted, RunnerContext
 from axsched_core.testing.bench import through_json
+from support.container_images import BUSYBOX, busybox_image
+from support.docker_engine import DockerEngine
+from support.engine_proxy import EngineProxy
+from support.waiting import wait_until
 
 WRITE = "echo '{\"loss\": 1}' > $AXSCHED_RESULT_FILE"
 

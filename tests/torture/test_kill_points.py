@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from points import FIRST, INTERRUPTED, RESUMED
-from torture import Drivers, Order, Run
+
+from support.kill_points import FIRST, INTERRUPTED, RESUMED
+from support.killed_runs import Drivers, Order, Run
 
 WHEN = pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 

@@ -1,7 +1,7 @@
 """Engine and journal against a model, with a runner that fails in every way the contract allows.
 
-Hypothesis drives one scheduler after another over the same `World`, which keeps the book; see
-there. `AXSCHED_TEST_KILLS` says how long it looks for something that goes wrong.
+Hypothesis drives one scheduler after another over the same `FaultyBackend`, which keeps the book;
+see there. `AXSCHED_TEST_KILLS` says how long it looks for something that goes wrong.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from world import FATES, FAULTS, PLACES, Killed, Trouble, World
-from world_driver import Driver, patch
 
 from axsched_core import AxScheduler, TrialState
 from axsched_core.errors import (
@@ -30,6 +28,8 @@ from axsched_core.errors import (
 from axsched_core.journal import cancel_request, lines, replay, view
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.records import Submission
+from support.faulty_backend import FATES, FAULTS, PLACES, FaultyBackend, Killed, Trouble
+from support.faulty_backend_driver import Driver, patch
 
 KILLS = int(os.environ.get("AXSCHED_TEST_KILLS", "12"))
 SMALL = strategies.integers(1, 3)
@@ -57,9 +57,9 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         memory = "/dev/shm"  # a disk that is synced at each step is what takes the time
         self.folder = Path(tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None))
-        self.world = World()
+        self.backend = FaultyBackend()
         self.patches = pytest.MonkeyPatch()
-        patch(self.patches, self.world)
+        patch(self.patches, self.backend)
 
     @initialize(
         searchable=strategies.booleans(),
@@ -67,9 +67,9 @@ class Machine(RuleBasedStateMachine):
         on_exit=strategies.sampled_from(["cancel", "leave"]),
     )
     def begin(self, searchable: bool, on_unknown: str, on_exit: str) -> None:
-        self.world.twice = not searchable and on_unknown == "retry"
+        self.backend.twice = not searchable and on_unknown == "retry"
         config = {"on_unknown": on_unknown, "on_exit": on_exit}
-        self.driver = Driver(self.world, self.folder, searchable, config)
+        self.driver = Driver(self.backend, self.folder, searchable, config)
 
     @property
     def scheduler(self) -> AxScheduler:
@@ -136,7 +136,7 @@ class Machine(RuleBasedStateMachine):
         if abandon:
             self.call("abandon_trial", trial, trouble=trouble)
         else:
-            self.world.by_hand[trial] = -1.0 - trial
+            self.backend.by_hand[trial] = -1.0 - trial
             self.call("complete_trial", trial, -1.0 - trial, trouble=trouble)
 
     @rule(trouble=TROUBLE)
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
     def kill(self) -> None:
         """The driver dies while it waits for a call."""
         with contextlib.suppress(Killed):
-            self.world.die()
+            self.backend.die()
         self.driver.bury()
         self.driver.resume()
 
@@ -174,21 +174,21 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=strategies.integers(0, 7))
     def job_goes_on(self, which: int) -> None:
-        if keys := list(self.world.jobs):
-            self.world.go_on([keys[which % len(keys)]])
+        if keys := list(self.backend.jobs):
+            self.backend.go_on([keys[which % len(keys)]])
 
     # ---- what must be true -----------------------------------------------------------------
 
     @invariant()
     def the_book_is_in_order(self) -> None:
-        assert self.world.wrong == []
+        assert self.backend.wrong == []
 
     @invariant()
     def no_index_is_missing_and_no_point_is_there_twice(self) -> None:
         assert list(self.rows) == list(range(len(self.rows)))
         points = {(row["parameters"]["x"], row["parameters"]["y"]) for row in self.rows.values()}
         assert len(points) == len(self.rows)
-        for trial, parameters in self.world.parameters.items():
+        for trial, parameters in self.backend.parameters.items():
             assert self.rows[trial]["parameters"] == parameters
 
     @invariant()
@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
         assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
         self.scheduler.close()
         assert self.scheduler._memory._journal is None
-        self.world.go_on([k for k, job in self.world.jobs.items() if job.state == "queued"])
+        self.backend.go_on([k for k, job in self.backend.jobs.items() if job.state == "queued"])
         self.the_book_is_in_order()
 
 

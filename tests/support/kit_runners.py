@@ -1,6 +1,6 @@
 """A runner that keeps the whole contract in few lines, and many that each break one promise.
 
-A job is a real process, supervised by the core's own worker; the "backend" is the shelf of job
+A job is a real process, supervised by the core's own worker; the "backend" is the list of job
 folders. Each broken runner is a subclass that differs in one thing.
 """
 
@@ -38,7 +38,7 @@ from axsched_core.jobs import (
 from axsched_core.worker import axsched_worker as worker
 
 INFO = RunnerInfo(
-    "shelf",
+    "right",
     ["function", "script", "reattach", "logs", "push"],
     "for tests: one process a job",
     result_grace=0.5,
@@ -52,12 +52,12 @@ def axsched_runner_info() -> RunnerInfo:
 
 @hookimpl
 def axsched_make_runner(options: Any) -> object:
-    return ShelfRunner()
+    return RightRunner()
 
 
-class ShelfRunner:
+class RightRunner:
     PLACES = 40
-    SHELF: list[JobHandle] = []
+    ALL_JOBS: list[JobHandle] = []
     """The jobs of all runs in this process."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class ShelfRunner:
     def _call(self) -> None:
         self.calls += 1
         if self.down:
-            raise BackendUnavailable("the shelf is locked")
+            raise BackendUnavailable("the backend is down")
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
@@ -109,12 +109,12 @@ class ShelfRunner:
 
     def submit(self, request: JobRequest) -> JobHandle | SubmitError:
         if not isinstance(request.objective, FunctionObjective | ScriptObjective):
-            return SubmitError("the shelf takes functions and scripts only")
+            return SubmitError("this runner takes functions and scripts only")
         if request.key in self.mine:
             return self.mine[request.key]
         handle = JobHandle(request.key, request.folder.name, {"folder": str(request.folder)})
         self.mine[request.key] = handle
-        self.SHELF.append(handle)
+        self.ALL_JOBS.append(handle)
         self.env = jobfolder.environment(request)
         self.start(handle)
         return handle
@@ -211,7 +211,7 @@ class ShelfRunner:
     def left_of(self, run_id: str) -> list[JobHandle]:
         return [
             handle
-            for handle in self.SHELF
+            for handle in self.ALL_JOBS
             if handle.key.startswith(run_id)
             and jobfolder.read_exit(Path(handle.data["folder"])) is None
         ]
@@ -220,24 +220,24 @@ class ShelfRunner:
 # ---- each breaks one promise -----------------------------------------------------------------
 
 
-class DoneWhenGone(ShelfRunner):
+class DoneWhenGone(RightRunner):
     def status(self, handle):
         return super().status(handle) or JobStatus(JobState.SUCCEEDED)
 
 
-class DropsOne(ShelfRunner):
+class DropsOne(RightRunner):
     @hookimpl
     def axsched_submit(self, requests):
         return [self.submit(request) for request in requests][:-1]
 
 
-class MixesUpTheOrder(ShelfRunner):
+class MixesUpTheOrder(RightRunner):
     @hookimpl
     def axsched_submit(self, requests):
         return sorted((self.submit(r) for r in requests), key=lambda h: h.key)
 
 
-class OneBadSpoilsAll(ShelfRunner):
+class OneBadSpoilsAll(RightRunner):
     def submit(self, request):
         answer = super().submit(request)
         if isinstance(answer, SubmitError):
@@ -245,13 +245,13 @@ class OneBadSpoilsAll(ShelfRunner):
         return answer
 
 
-class CallsAFinalRefusalTransient(ShelfRunner):
+class CallsAFinalRefusalTransient(RightRunner):
     def submit(self, request):
         answer = super().submit(request)
         return attrs.evolve(answer, transient=True) if isinstance(answer, SubmitError) else answer
 
 
-class SubmitsTwice(ShelfRunner):
+class SubmitsTwice(RightRunner):
     """Starts a second job under the same key, and takes care that the claim does not stop it."""
 
     def submit(self, request):
@@ -276,10 +276,10 @@ class ForgetsWhatItTook(SubmitsTwice):
             return super().submit(request)
         if self.lose_answer:
             self.lost.add(request.key)
-        return ShelfRunner.submit(self, request)
+        return RightRunner.submit(self, request)
 
 
-class SwallowsAnOutage(ShelfRunner):
+class SwallowsAnOutage(RightRunner):
     @hookimpl
     def axsched_poll(self, handles):
         try:
@@ -288,7 +288,7 @@ class SwallowsAnOutage(ShelfRunner):
             return {}
 
 
-class TakesAnOutageForTheEnd(ShelfRunner):
+class TakesAnOutageForTheEnd(RightRunner):
     @hookimpl
     def axsched_poll(self, handles):
         if self.down:
@@ -296,7 +296,7 @@ class TakesAnOutageForTheEnd(ShelfRunner):
         return super().axsched_poll(handles)
 
 
-class Leaks(ShelfRunner):
+class Leaks(RightRunner):
     """Leaves jobs running when it is closed."""
 
     @hookimpl
@@ -308,13 +308,13 @@ class Leaks(ShelfRunner):
         pass
 
 
-class CancelsAllForOne(ShelfRunner):
+class CancelsAllForOne(RightRunner):
     @hookimpl
     def axsched_cancel(self, handles, reason):
         return {handle.key: self.stop(handle) for handle in self.mine.values()}
 
 
-class ChokesOnTheFinished(ShelfRunner):
+class ChokesOnTheFinished(RightRunner):
     def stop(self, handle):
         outcome = super().stop(handle)
         if outcome is CancelOutcome.ALREADY_ENDED:
@@ -322,7 +322,7 @@ class ChokesOnTheFinished(ShelfRunner):
         return outcome
 
 
-class CallsAllThatEndDone(ShelfRunner):
+class CallsAllThatEndDone(RightRunner):
     def status(self, handle):
         status = super().status(handle)
         if status is not None and status.state is JobState.FAILED:
@@ -330,13 +330,13 @@ class CallsAllThatEndDone(ShelfRunner):
         return status
 
 
-class LosesTheExitCode(ShelfRunner):
+class LosesTheExitCode(RightRunner):
     def status(self, handle):
         status = super().status(handle)
         return attrs.evolve(status, exit_code=None) if status else None
 
 
-class MakesUpAResult(ShelfRunner):
+class MakesUpAResult(RightRunner):
     @hookimpl
     def axsched_fetch_results(self, handles):
         found = super().axsched_fetch_results(handles)
@@ -344,7 +344,7 @@ class MakesUpAResult(ShelfRunner):
         return {k: r if isinstance(r, JobResult) else lame for k, r in found.items()}
 
 
-class ForgetsWhatHasEnded(ShelfRunner):
+class ForgetsWhatHasEnded(RightRunner):
     def status(self, handle):
         status = super().status(handle)
         if status is not None and status.state.ended:
@@ -358,13 +358,13 @@ class ForgetsWhatHasEnded(ShelfRunner):
         self.told = set()
 
 
-class ReturnsNone(ShelfRunner):
+class ReturnsNone(RightRunner):
     @hookimpl
     def axsched_poll(self, handles):
         return super().axsched_poll(handles) or None
 
 
-class QuotesBadly(ShelfRunner):
+class QuotesBadly(RightRunner):
     """Sends parameters through something like a shell's echo."""
 
     def start(self, handle):
@@ -376,13 +376,13 @@ class QuotesBadly(ShelfRunner):
         super().start(handle)
 
 
-class MixesTheStreams(ShelfRunner):
+class MixesTheStreams(RightRunner):
     @hookimpl
     def axsched_read_log(self, handle, stream, offset, limit):
         return super().axsched_read_log(handle, "stdout", offset, limit)
 
 
-class ReadsHalfLines(ShelfRunner):
+class ReadsHalfLines(RightRunner):
     @hookimpl
     def axsched_read_progress(self, offsets):
         found = {}
@@ -392,14 +392,14 @@ class ReadsHalfLines(ShelfRunner):
         return found
 
 
-class AsksJobByJob(ShelfRunner):
+class AsksJobByJob(RightRunner):
     @hookimpl
     def axsched_poll(self, handles):
         self.calls += len(handles)
         return super().axsched_poll(handles)
 
 
-class HandlesThatJsonCannotHold(ShelfRunner):
+class HandlesThatJsonCannotHold(RightRunner):
     def submit(self, request):
         handle = super().submit(request)
         if isinstance(handle, SubmitError):
@@ -407,38 +407,38 @@ class HandlesThatJsonCannotHold(ShelfRunner):
         return attrs.evolve(handle, data={**handle.data, "path": request.folder})
 
 
-class LosesTheEnvironment(ShelfRunner):
+class LosesTheEnvironment(RightRunner):
     def start(self, handle):
         self.env = {}
         super().start(handle)
 
 
-class WritesTheEnvironmentDown(ShelfRunner):
+class WritesTheEnvironmentDown(RightRunner):
     def start(self, handle):
         Path(handle.data["folder"], "command").write_text(str(dict(self.env)))
         super().start(handle)
 
 
-class NeverWakes(ShelfRunner):
+class NeverWakes(RightRunner):
     @hookimpl
     def axsched_open(self, context):
         super().axsched_open(attrs.evolve(context, wake=lambda key: None))
 
 
-class IgnoresTimeLimits(ShelfRunner):
+class IgnoresTimeLimits(RightRunner):
     def start(self, handle):
         path = Path(handle.data["folder"]) / "job.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "time_limit": None}))
         super().start(handle)
 
 
-class CapacityThatNeverChanges(ShelfRunner):
+class CapacityThatNeverChanges(RightRunner):
     @hookimpl
     def axsched_capacity(self):
         return self.PLACES
 
 
-class GuessesInAnOutage(ShelfRunner):
+class GuessesInAnOutage(RightRunner):
     @hookimpl
     def axsched_reattach(self, requests):
         if self.down:
@@ -446,17 +446,17 @@ class GuessesInAnOutage(ShelfRunner):
         return super().axsched_reattach(requests)
 
 
-class PromisesMoreThanItHas(ShelfRunner):
+class PromisesMoreThanItHas(RightRunner):
     @hookimpl
     def axsched_runner_info(self):
-        return RunnerInfo("shelf", ["function", "reattach", "logs", Capability.PUSH])
+        return RunnerInfo("right", ["function", "reattach", "logs", Capability.PUSH])
 
     # The hook loses its mark, as when a decorator is forgotten.
     def axsched_reattach(self, requests):
         return {}
 
 
-class BoundToItsThread(ShelfRunner):
+class BoundToItsThread(RightRunner):
     def __init__(self):
         super().__init__()
         self.thread = threading.get_ident()
@@ -468,7 +468,7 @@ class BoundToItsThread(ShelfRunner):
         return super().axsched_poll(handles)
 
 
-class OnlySaysThatItRemoves(ShelfRunner):
+class OnlySaysThatItRemoves(RightRunner):
     @hookimpl
     def axsched_remove_leftovers(self, run_id):
         return self.axsched_find_leftovers(run_id)

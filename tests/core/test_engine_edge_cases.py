@@ -10,9 +10,6 @@ import time
 import weakref
 
 import pytest
-from keys import press_ctrl_c
-from next_driver import resume
-from toy import Stubborn, ToyOptimizer, ToyRunner
 
 from axsched_core import TrialState, hookimpl
 from axsched_core.errors import (
@@ -25,6 +22,9 @@ from axsched_core.errors import (
 )
 from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
 from axsched_core.run import engine
+from support.ctrl_c import press_ctrl_c
+from support.resuming import resume
+from support.toy import Stubborn, ToyOptimizer, ToyRunner
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from attrs import frozen
-from toy import ToyOptimizer
 
 from axsched_core import jobfolder
 from axsched_core.folders import Folder
@@ -25,6 +24,7 @@ from axsched_core.run import resume
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.recorder import Recorder
 from axsched_core.runners.session import RunnerSession
+from support.toy import ToyOptimizer
 
 
 @frozen

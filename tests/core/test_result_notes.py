@@ -6,11 +6,11 @@ import json
 import math
 
 import pytest
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, TrialState
 from axsched_core.jobs import JobResult
 from axsched_core.objectives.results import NOTES_LIMIT, InvalidResult, read_result
+from support.toy import ToyOptimizer, ToyRunner
 
 NAN = float("nan")
 
