@@ -30,6 +30,7 @@ from axsched_core.journal import lines, replay
 from axsched_core.optimizers.base import Asked, Outcome
 from axsched_core.run import timing
 from axsched_core.run.engine import Engine
+from axsched_core.runners import calls
 from support.faulty_backend import FaultyBackend, Killed, Trouble
 from support.toy import ToyOptimizer
 
@@ -282,7 +283,7 @@ def patch(patches: pytest.MonkeyPatch, backend: FaultyBackend) -> None:
     """Make flushes a place to die at, hear of Ctrl-C, and wait for nothing."""
     for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
         patches.setattr(timing, name, 0.01)
-    patches.setattr(timing, "pause_after_trouble", lambda failures, interval: 0.0)
+    patches.setattr(calls, "pause_after_trouble", lambda failures, interval: 0.0)
     real_flush, real_interrupt = lines.Journal.flush, Engine._interrupted_by_user
 
     def flush(self: lines.Journal) -> None:
