@@ -12,8 +12,8 @@ from axsched_docker import lifecycle
 from axsched_docker.archive import DISK_TROUBLE
 from axsched_docker.endings import Ending
 from axsched_docker.engine import Engine, EngineError
-from axsched_docker.hands import RETRY, Hands
 from axsched_docker.job import Job
+from axsched_docker.thread_pool import RETRY, ThreadPool
 
 COLLECT_ATTEMPTS = 5
 """How often a job's files are asked for that the engine does not give."""
@@ -22,11 +22,11 @@ log = logging.getLogger("axsched")
 
 
 class Collector:
-    """Called by `Hands`; calls them again for what an outage or a full disk has cut short.
+    """Called by `ThreadPool`; calls them again for what an outage or a full disk has cut short.
 
     Args:
         engine: where the containers are.
-        hands: for what is tried again.
+        pool: for what is tried again.
         keep: the option ``keep_containers``.
         finish: told how a job has ended, and whether that is in its folder already.
         done: told when a container is dealt with, whatever came of it.
@@ -35,12 +35,12 @@ class Collector:
     def __init__(
         self,
         engine: Engine,
-        hands: Hands,
+        pool: ThreadPool,
         keep: str,
         finish: Callable[[Job, Ending, bool], None],
         done: Callable[[Job], None],
     ) -> None:
-        self._engine, self._hands, self._keep = engine, hands, keep
+        self._engine, self._pool, self._keep = engine, pool, keep
         self._finish, self._done = finish, done
 
     def fetch(self, job: Job) -> None:
@@ -48,14 +48,14 @@ class Collector:
         try:
             ending = lifecycle.collect(self._engine, job.name, job.folder, lambda: job.hurried)
         except BackendUnavailable:
-            self._hands.do(partial(self.fetch, job), after=RETRY)
+            self._pool.do(partial(self.fetch, job), after=RETRY)
         except OSError as error:
             if error.errno in DISK_TROUBLE:  # the container keeps the files until there is room
                 level = logging.DEBUG if job.trouble_said else logging.WARNING
                 words = "Job %s: its files cannot be written: %s. It is tried again until they can."
                 log.log(level, words, job.key, error)
                 job.trouble_said = True
-                self._hands.do(partial(self.fetch, job), after=10 * RETRY)
+                self._pool.do(partial(self.fetch, job), after=10 * RETRY)
             else:
                 self._cannot_fetch(job, error)
         except Exception as error:  # noqa: BLE001 - told there
@@ -71,7 +71,7 @@ class Collector:
         job.attempts += 1
         log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
         if job.attempts < COLLECT_ATTEMPTS:
-            self._hands.do(partial(self.fetch, job), after=RETRY)
+            self._pool.do(partial(self.fetch, job), after=RETRY)
             return
         words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
         self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words, kept=True), False)

@@ -12,7 +12,7 @@ from attrs.validators import ge, gt, in_, optional
 
 from axsched_core import options as core_options
 from axsched_core.errors import InvalidInput
-from axsched_docker.values import (
+from axsched_docker.converters import (
     Mount,
     environment,
     gpu_request,

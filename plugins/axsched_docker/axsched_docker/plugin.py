@@ -6,27 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from axsched_core.hookspecs import hookimpl
-from axsched_core.jobs import Capability, Check, RunnerInfo
+from axsched_core.jobs import Check, RunnerInfo
+from axsched_docker.info import INFO
 from axsched_docker.options import DockerOptions
-
-INFO = RunnerInfo(
-    name="docker",
-    capabilities=frozenset(
-        {
-            Capability.FUNCTION,
-            Capability.SCRIPT,
-            Capability.CONTAINER,
-            Capability.LOGS,
-            Capability.PUSH,
-            Capability.REATTACH,
-            Capability.RESOURCES,
-        }
-    ),
-    summary="containers on a Docker engine, on this machine or another",
-    options_class=DockerOptions,
-    # A job's files are here before its end is told.
-    result_grace=0.0,
-)
 
 
 @hookimpl

@@ -34,11 +34,11 @@ from axsched_core.jobs import (
 )
 from axsched_docker import lifecycle
 from axsched_docker.archive import BOX, JOB
+from axsched_docker.containers import Containers
 from axsched_docker.engine import Engine, seconds
-from axsched_docker.fleet import Fleet
+from axsched_docker.info import INFO
 from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
-from axsched_docker.plugin import INFO
 from axsched_docker.spec import container_name, make_plan
 from axsched_docker.watcher import Watcher
 
@@ -65,7 +65,7 @@ class DockerRunner:
         self._context: RunnerContext | None = None
         self._engine: Engine | None = None
         self._watcher: Watcher | None = None
-        self._fleet: Fleet | None = None
+        self._containers: Containers | None = None
         """None while the runner is not open."""
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ class DockerRunner:
         engine = Engine(self._options)
         info = engine.info()
         self._context, self._engine = context, engine
-        self._fleet = Fleet(
+        self._containers = Containers(
             engine,
             context.run_id,
             context.run_dir,
@@ -93,14 +93,14 @@ class DockerRunner:
         )
         now = seconds(info.get("SystemTime"))
         self._watcher = Watcher(
-            engine, context.run_id, now, self._fleet.ended, self._fleet.look_around
+            engine, context.run_id, now, self._containers.ended, self._containers.look_around
         )
-        self._fleet.on_silence = self._watcher.reopen
+        self._containers.on_silence = self._watcher.reopen
 
     @hookimpl
     def axsched_close(self, wait: bool) -> None:
-        fleet, self._fleet = self._fleet, None
-        if fleet is None:
+        containers, self._containers = self._containers, None
+        if containers is None:
             return
         watcher, engine = self._watcher, self._engine
         assert watcher is not None
@@ -110,7 +110,7 @@ class DockerRunner:
             watcher.close()
             engine.close()
 
-        fleet.close(wait, then=let_go)
+        containers.close(wait, then=let_go)
 
     # ---- jobs ----------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class DockerRunner:
         except InvalidInput as error:
             return SubmitError(str(error))
         if jobfolder.read_exit(request.folder) is None:  # else it has ended already
-            self._open_fleet().add(request.key, plan)
+            self._open_containers().add(request.key, plan)
         return self._handle(request)
 
     def _handle(self, request: JobRequest) -> JobHandle:
@@ -141,7 +141,7 @@ class DockerRunner:
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        fleet = self._open_fleet()
+        containers = self._open_containers()
         statuses, unknown = {}, []
         for handle in filter(_is_ours, handles):
             folder = self._folder(handle)
@@ -149,10 +149,10 @@ class DockerRunner:
             if status is not None:
                 statuses[handle.key] = status
             else:
-                job = fleet.adopt(handle.key, folder)
+                job = containers.adopt(handle.key, folder)
                 unknown.append((job, job.phase))  # as it is before the list is made
         if unknown:
-            states = fleet.look()
+            states = containers.look()
             for job, phase in unknown:
                 statuses[job.key] = self._status(job, phase, states.get(job.key))
         return statuses
@@ -163,7 +163,7 @@ class DockerRunner:
             # Its files may have been fetched, and its container removed, since we looked.
             return jobfolder.read_exit(job.folder) or self._lost(job)
         if state in NOT_YET and begun and job.plan is None:
-            self._open_fleet().discard(job)
+            self._open_containers().discard(job)
             _never_to_run(job.folder)
             return _lost(NEVER_RAN_BY)
         if state is None or state in NOT_YET:
@@ -171,7 +171,7 @@ class DockerRunner:
         return JobStatus(JobState.RUNNING, backend_state=state)
 
     def _lost(self, job: Job) -> JobStatus:
-        self._open_fleet().lost(job)
+        self._open_containers().lost(job)
         try:
             never_ran = jobfolder.try_claim(job.folder, NEVER_RAN_BY)
         except FileNotFoundError:
@@ -201,15 +201,15 @@ class DockerRunner:
         folder = self._folder(handle)
         if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
-        fleet = self._open_fleet()
-        fleet.cancel(fleet.adopt(handle.key, folder), reason)
+        containers = self._open_containers()
+        containers.cancel(containers.adopt(handle.key, folder), reason)
         return CancelOutcome.REQUESTED
 
     @hookimpl
     def axsched_reattach(
         self, requests: Sequence[JobRequest]
     ) -> dict[str, JobHandle | NotSubmitted]:
-        states = self._open_fleet().look()
+        states = self._open_containers().look()
         return {
             request.key: self._handle(request)
             if request.key in states or not _can_never_run(request.folder)
@@ -219,7 +219,7 @@ class DockerRunner:
 
     @hookimpl
     def axsched_capacity(self) -> int:
-        return self._open_fleet().free_places()
+        return self._open_containers().free_places()
 
     # ---- looking at jobs -----------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class DockerRunner:
     def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
         found = {}
         for key, offset in offsets.items():
-            job = self._open_fleet().known(key)
+            job = self._open_containers().known(key)
             if job is not None:
                 limit = jobfolder.PROGRESS_LIMIT
                 data = self._read_running(key, job.folder, jobfolder.PROGRESS, offset, limit)
@@ -286,10 +286,10 @@ class DockerRunner:
                 removed.append(lifecycle.describe(container))
         return removed
 
-    def _open_fleet(self) -> Fleet:
-        if self._fleet is None:
+    def _open_containers(self) -> Containers:
+        if self._containers is None:
             raise RuntimeError("the docker runner is not open: axsched_open comes first")
-        return self._fleet
+        return self._containers
 
 
 def _places(options: DockerOptions, info: Mapping[str, Any]) -> int:

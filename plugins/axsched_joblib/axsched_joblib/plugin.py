@@ -7,25 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from axsched_core.hookspecs import hookimpl
-from axsched_core.jobs import Capability, Check, RunnerInfo
+from axsched_core.jobs import Check, RunnerInfo
+from axsched_joblib.info import INFO
 from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
-
-INFO = RunnerInfo(
-    name="joblib",
-    capabilities=frozenset(
-        {
-            Capability.FUNCTION,
-            Capability.SCRIPT,
-            Capability.LOGS,
-            Capability.PUSH,
-            Capability.REATTACH,
-        }
-    ),
-    summary="this machine's cores, or anything that joblib has a backend for",
-    options_class=JobLibOptions,
-    # Results are written before exit.json; only a cluster behind dask may lag.
-    result_grace=2.0,
-)
 
 
 @hookimpl

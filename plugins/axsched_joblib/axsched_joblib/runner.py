@@ -36,8 +36,8 @@ from axsched_core.jobs import (
 from axsched_core.worker import axsched_worker as worker
 from axsched_joblib import starting
 from axsched_joblib.dispatch import Dispatcher, Phase, Progress
+from axsched_joblib.info import INFO
 from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
-from axsched_joblib.plugin import INFO
 
 CLOSE_LIMIT = 10.0
 """Seconds that `JobLibRunner.axsched_close` waits for cancelled jobs."""

@@ -6,26 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from axsched_core.hookspecs import hookimpl
-from axsched_core.jobs import Capability, Check, RunnerInfo
+from axsched_core.jobs import Check, RunnerInfo
+from axsched_slurm.info import INFO
 from axsched_slurm.options import SlurmOptions
-
-INFO = RunnerInfo(
-    name="slurm",
-    capabilities=frozenset(
-        {
-            Capability.FUNCTION,
-            Capability.SCRIPT,
-            Capability.CONTAINER,
-            Capability.LOGS,
-            Capability.REATTACH,
-            Capability.RESOURCES,
-        }
-    ),
-    summary="a Slurm cluster",
-    options_class=SlurmOptions,
-    # NFS shows a new file to other machines after up to a minute.
-    result_grace=60.0,
-)
 
 
 @hookimpl

@@ -31,8 +31,8 @@ from axsched_slurm.arrays import BatchBook
 from axsched_slurm.cancel import cancel, scancel
 from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import Commands, require
+from axsched_slurm.info import INFO
 from axsched_slurm.options import SlurmOptions
-from axsched_slurm.plugin import INFO
 from axsched_slurm.query import Row, squeue
 from axsched_slurm.submit import Submitter
 from axsched_slurm.watch import Watch

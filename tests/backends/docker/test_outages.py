@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axsched_docker import DockerRunner, fleet
+from axsched_docker import DockerRunner
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
@@ -152,7 +152,7 @@ def test_a_line_that_is_cut_while_files_are_fetched(make_bench, proxy, container
 def test_a_stream_that_has_died_silently_is_opened_anew(
     make_bench, proxy: EngineProxy, monkeypatch
 ) -> None:
-    monkeypatch.setattr(fleet, "STREAM_LAG", 0.2)
+    monkeypatch.setattr("axsched_docker.containers.STREAM_LAG", 0.2)
     proxy.deaf_to = "/events"
     bench = make_bench(host=proxy.url)
     handle = bench.sh(WRITE)

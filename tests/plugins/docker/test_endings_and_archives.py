@@ -15,7 +15,7 @@ import pytest
 from axsched_docker import DockerOptions, archive, lifecycle
 from axsched_docker.endings import Ending, ending_of
 from axsched_docker.engine import Engine, EngineError, seconds
-from axsched_docker.hands import Hands
+from axsched_docker.thread_pool import ThreadPool
 
 from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.folders import Folder
@@ -208,7 +208,7 @@ def test_no_engine_is_an_outage(tmp_path: Path) -> None:
     assert engine.was_down(seconds("2000-01-01T00:00:00Z")) is False
 
 
-# ---- hands -----------------------------------------------------------------------------------
+# ---- thread pool ----------------------------------------------------------------------------
 
 
 class _EndsJustNow:
@@ -229,12 +229,12 @@ def test_a_container_that_ends_while_its_file_is_read() -> None:
         lifecycle.read_running(_EndsJustNow(runs=True), "c", "/f", 0, 9)
 
 
-def test_hands_survive_a_fault_and_do_later_what_is_later(caplog) -> None:
-    hands, done, order = Hands(1), threading.Event(), []
-    hands.do(done.set, after=0.2)
-    hands.do(lambda: order.append("now" if not done.is_set() else "late"))
-    hands.do(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+def test_threads_survive_a_fault_and_do_later_what_is_later(caplog) -> None:
+    pool, done, order = ThreadPool(1), threading.Event(), []
+    pool.do(done.set, after=0.2)
+    pool.do(lambda: order.append("now" if not done.is_set() else "late"))
+    pool.do(lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     assert done.wait(30)
     assert order == ["now"]
     assert "A fault in the docker runner" in caplog.text
-    hands.close()
+    pool.close()

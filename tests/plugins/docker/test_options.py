@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 from axsched_docker import DockerOptions, DockerRunner
-from axsched_docker.values import Mount
+from axsched_docker.converters import Mount
 
 from axsched_core.errors import InvalidInput
 from axsched_core.runners import discovery

@@ -1,6 +1,6 @@
 """All jobs of a run: how far each is, what is to be done about it next, and by whom.
 
-Decisions are taken here, under one lock; what takes time is done by `Hands`.
+Decisions are taken here, under one lock; what takes time is done by `ThreadPool`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from axsched_docker import lifecycle
 from axsched_docker.collector import Collector
 from axsched_docker.endings import Ending
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError
-from axsched_docker.hands import RETRY, Hands
 from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
 from axsched_docker.spec import FOLDER_LABEL, Plan, container_name
+from axsched_docker.thread_pool import RETRY, ThreadPool
 
 ENDERS = 4
 """Threads beside those that start containers."""
@@ -39,8 +39,8 @@ ENDED_STATES = ("exited", "dead", "stopped")
 log = logging.getLogger("axsched")
 
 
-class Fleet:
-    """The jobs of one run.
+class Containers:
+    """The jobs of one run, and their containers.
 
     Args:
         engine: where their containers are.
@@ -64,9 +64,9 @@ class Fleet:
         self._run_id, self._run_dir = run_id, run_dir
         self._places, self._wake = places, wake
         self._images = lifecycle.Images(engine)
-        self._hands = Hands(options.start_concurrency + ENDERS)
+        self._pool = ThreadPool(options.start_concurrency + ENDERS)
         self._collector = Collector(
-            engine, self._hands, options.keep_containers, self._finish, self._fetched
+            engine, self._pool, options.keep_containers, self._finish, self._fetched
         )
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
@@ -149,7 +149,7 @@ class Fleet:
             with contextlib.suppress(BackendUnavailable):
                 self.look()
 
-        self._hands.do(look)
+        self._pool.do(look)
 
     def ended(self, key: str) -> None:
         """The stream of events says that a container has ended."""
@@ -168,7 +168,7 @@ class Fleet:
 
     def discard(self, job: Job) -> None:
         """A driver has died between making this job's container and starting it."""
-        self._hands.do(partial(self._collector.remove, job.name))
+        self._pool.do(partial(self._collector.remove, job.name))
         self.lost(job)
 
     def close(self, wait: bool, then: Callable[[], None]) -> None:
@@ -192,7 +192,7 @@ class Fleet:
                     log.warning("The Docker engine has not ended all containers in time.")
                     break
                 self._changed.wait(left)
-        self._hands.close()
+        self._pool.close()
         then()
 
     @staticmethod
@@ -213,7 +213,7 @@ class Fleet:
         ):
             job = self._waiting.popleft()
             self._come(job, Phase.STARTING)
-            self._hands.do(partial(self._start, job))
+            self._pool.do(partial(self._start, job))
             starting, active = starting + 1, active + 1
 
     def _start(self, job: Job) -> None:
@@ -229,7 +229,7 @@ class Fleet:
             if self._closing:  # nobody knows; the next driver finds out
                 self._come(job, Phase.STARTED)
                 return
-            self._hands.do(partial(self._start, job), after=RETRY)
+            self._pool.do(partial(self._start, job), after=RETRY)
         except lifecycle.Withdrawn as error:
             self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
         except lifecycle.NotStarted as error:
@@ -259,20 +259,20 @@ class Fleet:
     def _stop(self, job: Job) -> None:
         if not job.stopping:
             job.stopping = True
-            self._hands.do(partial(self._ask_to_stop, job))
+            self._pool.do(partial(self._ask_to_stop, job))
 
     def _ask_to_stop(self, job: Job) -> None:
         try:
             wanted = self._engine.inspect(job.name)["Config"].get("StopSignal") or "SIGTERM"
             self._engine.kill(job.name, wanted)
         except BackendUnavailable:
-            self._hands.do(partial(self._ask_to_stop, job), after=RETRY)
+            self._pool.do(partial(self._ask_to_stop, job), after=RETRY)
         except EngineError as error:
             log.info("Job %s: it cannot be asked to stop: %s", job.key, error)
             job.stopping = False
             self._collect(job)
         else:
-            self._hands.do(partial(self._kill, job), after=self._options.stop_grace)
+            self._pool.do(partial(self._kill, job), after=self._options.stop_grace)
 
     def _kill(self, job: Job) -> None:
         if job.phase is Phase.ENDED or job.collecting:
@@ -280,11 +280,11 @@ class Fleet:
         try:
             self._engine.kill(job.name, "SIGKILL")
         except BackendUnavailable:
-            self._hands.do(partial(self._kill, job), after=RETRY)
+            self._pool.do(partial(self._kill, job), after=RETRY)
         except EngineError as error:
             log.warning("Job %s cannot be killed: %s", job.key, error)
         else:  # should the stream of events be silent
-            self._hands.do(partial(self._collect, job), after=RETRY)
+            self._pool.do(partial(self._collect, job), after=RETRY)
 
     # ---- ending --------------------------------------------------------------------------
 
@@ -293,7 +293,7 @@ class Fleet:
         job = self._jobs.get(key)
         if job is not None and job.phase is not Phase.ENDED:
             if not job.collecting and key not in self._told:
-                self._hands.do(partial(self._expect_told, key), after=STREAM_LAG)
+                self._pool.do(partial(self._expect_told, key), after=STREAM_LAG)
             self._collect(job)
             return
         folder = jobfolder.located(label, self._run_dir)
@@ -302,7 +302,7 @@ class Fleet:
         if status is None or not isinstance(told, dict) or told.get("kept"):
             return  # the container may have files that are not here
         if not self._collector.keeps(str(status.cause or "")):
-            self._hands.do(partial(self._collector.remove, container_name(key)))
+            self._pool.do(partial(self._collector.remove, container_name(key)))
 
     def _collect(self, job: Job) -> None:
         with self._lock:
@@ -313,7 +313,7 @@ class Fleet:
                 return
             job.collecting = True
             self._start_what_can()
-        self._hands.do(partial(self._collector.fetch, job))
+        self._pool.do(partial(self._collector.fetch, job))
 
     def _expect_told(self, key: str) -> None:
         if key not in self._told and not self._closing:
@@ -333,7 +333,7 @@ class Fleet:
             log.info("Job %s: its folder was removed.", job.key)
         except OSError as error:
             log.warning("Job %s: its end cannot be written: %s; trying again.", job.key, error)
-            self._hands.do(partial(self._finish, job, ending), after=10 * RETRY)
+            self._pool.do(partial(self._finish, job, ending), after=10 * RETRY)
             return
         with self._lock:
             job.stopping = False

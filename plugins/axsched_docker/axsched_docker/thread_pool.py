@@ -15,7 +15,7 @@ RETRY = 1.0
 """Seconds until what an outage has cut short is tried again."""
 
 
-class Hands:
+class ThreadPool:
     """Do tasks, some of them later. Daemons: what is not done when the driver ends is not done.
 
     Args:
