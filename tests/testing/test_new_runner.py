@@ -67,7 +67,7 @@ def test_the_template_passes_its_own_tests(tmp_path):
 
 def test_the_runner_is_short():
     files = (CHECKOUT / "axsched_robot").glob("*.py")
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 120
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 130
 
 
 def test_the_runner_does_not_import_ax(tmp_path):

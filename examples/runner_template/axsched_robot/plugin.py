@@ -3,7 +3,8 @@
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import RunnerInfo
 
-from axsched_robot.runner import INFO, RobotOptions, RobotRunner
+from axsched_robot.info import INFO, RobotOptions
+from axsched_robot.runner import RobotRunner
 
 
 @hookimpl

@@ -7,13 +7,13 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
-from attrs import field, frozen
-from attrs.validators import gt, matches_re
 from axsched_core.errors import BackendUnavailable, Refused
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import CancelOutcome, JobHandle, JobRequest, JobResult, JobState, JobStatus
 from axsched_core.jobs import NotReady, NotSubmitted, RunnerInfo
 from axsched_core.simple import OneByOneRunner
+
+from axsched_robot.info import INFO, RobotOptions
 
 STATES = {
     "STAGED": JobState.QUEUED,
@@ -22,22 +22,6 @@ STATES = {
     "FAILED": JobState.FAILED,
     "ABANDONED": JobState.CANCELLED,
 }
-
-
-@frozen
-class RobotOptions:
-    """What a user may set, by ``runner_options``."""
-
-    url: str = field(validator=matches_re(r"https?://.+"))
-    timeout: float = field(default=10.0, validator=gt(0))  # seconds, for each answer
-
-
-INFO = RunnerInfo(
-    name="robot",
-    capabilities=["parameters", "reattach"],
-    summary="the laboratory robot's job queue",
-    options_class=RobotOptions,
-)
 
 
 class RobotRunner(OneByOneRunner):

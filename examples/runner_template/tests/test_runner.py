@@ -12,7 +12,8 @@ from axsched_core import AxScheduler
 from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.jobs import JobRequest, JobState, SubmitError
 
-from axsched_robot.runner import RobotOptions, RobotRunner
+from axsched_robot.info import RobotOptions
+from axsched_robot.runner import RobotRunner
 
 
 @pytest.fixture
