@@ -282,10 +282,14 @@ class RunnerSpec:
         """
 
     @hookspec(firstresult=True)
-    def axsched_read_progress(self, offsets: Mapping[str, int]) -> Mapping[str, bytes]:
-        """Optional. For each key, the whole lines of ``progress.jsonl`` from byte ``offset`` on.
+    def axsched_read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> Mapping[str, bytes]:
+        """Optional. For each job, the whole lines of ``progress.jsonl`` from a byte on.
 
-        Never half a line: what comes after the last newline is left for the next call.
+        ``offsets`` says from which byte, by key, for each of the handles. Never half a line: what
+        comes after the last newline is left for the next call. An absent key means 'no
+        information'.
 
         Called: by the conformance kit alone, while a job runs; the core does not call it yet.
         Thread: the engine's.
@@ -293,8 +297,9 @@ class RunnerSpec:
 
         Example:
             >>> @hookimpl
-            ... def axsched_read_progress(self, offsets):
-            ...     return {key: self.lines(key)[start:] for key, start in offsets.items()}
+            ... def axsched_read_progress(self, handles, offsets):
+            ...     return {h.key: self.queue.lines(h.backend_id)[offsets[h.key] :]
+            ...             for h in handles}
         """
 
     @hookspec(firstresult=True)

@@ -22,6 +22,7 @@ from axsched_core.errors import (
 )
 from axsched_core.hookspecs import ENTRY_POINT_GROUP, PROJECT, DiscoverySpec, hook_names
 from axsched_core.jobs import API_VERSION, Check, RunnerInfo
+from axsched_core.runners import answers
 
 
 @frozen
@@ -84,9 +85,19 @@ class Loaded:
         return runner
 
     def diagnose(self, values: Any) -> Sequence[Check]:
-        """The plugin's own checks of its backend; empty where it has none."""
-        checks = self.manager.hook.axsched_diagnose(options=self.options(values))
-        return checks or ()
+        """The plugin's own checks of its backend; empty where it has none.
+
+        Raises:
+            ContractError: it returned something else.
+        """
+        checks = self.manager.hook.axsched_diagnose(options=self.options(values)) or ()
+        if not isinstance(checks, Sequence) or not all(isinstance(one, Check) for one in checks):
+            raise ContractError(
+                f"Runner {self.info.name!r} ({self.installed}): axsched_diagnose must return a "
+                f"list of Check, but returned {answers.shown(checks)}. This is a fault of the "
+                "plugin; tell its authors."
+            )
+        return checks
 
 
 def installed() -> list[Installed]:

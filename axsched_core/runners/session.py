@@ -163,15 +163,19 @@ class RunnerSession:
         self._check("axsched_read_log", answers.broken(found or b"", answers.BYTES), handle.key)
         return found or b""
 
-    def read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+    def read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> dict[str, bytes]:
         """Call ``axsched_read_progress``; empty where the runner has none."""
-        found = self._manager.hook.axsched_read_progress(offsets=offsets)
-        return self._plain_of_jobs("axsched_read_progress", answers.BYTES, found)
+        found = self._manager.hook.axsched_read_progress(handles=handles, offsets=offsets)
+        asked = {handle.key for handle in handles}
+        return self._plain_of_jobs("axsched_read_progress", answers.BYTES, found, asked)
 
     def preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
         """Call ``axsched_preview``; empty where the runner has none."""
         found = self._manager.hook.axsched_preview(requests=requests)
-        return self._plain_of_jobs("axsched_preview", answers.TEXT, found)
+        asked = {request.key for request in requests}
+        return self._plain_of_jobs("axsched_preview", answers.TEXT, found, asked)
 
     def find_leftovers(self, run_id: str) -> list[str]:
         """Call ``axsched_find_leftovers``; empty where the runner has none."""
@@ -204,8 +208,10 @@ class RunnerSession:
             self._check(hook, answers.wrong(value, kinds, key), key)
         return found
 
-    def _plain_of_jobs(self, hook: str, rule: answers.Rule, answer: Any) -> dict[str, Any]:
-        found = dict(self._items(hook, answer))
+    def _plain_of_jobs(
+        self, hook: str, rule: answers.Rule, answer: Any, asked: Set[str]
+    ) -> dict[str, Any]:
+        found = {key: value for key, value in self._items(hook, answer) if key in asked}
         for key, value in found.items():
             self._check(hook, answers.broken(value, rule), key)
         return found

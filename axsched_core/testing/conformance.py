@@ -522,7 +522,8 @@ class RunnerConformance:
         handle = bench.start(told("progress", steps=20))
         data, ended = b"", False
         while True:
-            new = bench.session.read_progress({handle.key: len(data)}).get(handle.key, b"")
+            found = bench.session.read_progress([handle], {handle.key: len(data)})
+            new = found.get(handle.key, b"")
             assert new == b"" or new.endswith(b"\n")
             data += new
             if ended:

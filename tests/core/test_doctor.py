@@ -106,3 +106,11 @@ def test_checks_that_fail_themselves(doctor: Callable[..., Result]) -> None:
     assert "✗ checks: they failed themselves: RunnerNotFound: oh no" in done.output
     assert done.exit_code == 1
     assert doctor(None).exit_code == 0
+
+
+@pytest.mark.parametrize("answer", ["all is well", [("quota", True)]])
+def test_checks_that_are_none(answer: Any, doctor: Callable[..., Result]) -> None:
+    done = doctor(lambda options: answer)
+    assert "ContractError" in done.output
+    assert "axsched_diagnose must return a list of Check, but returned" in done.output
+    assert done.exit_code == 1

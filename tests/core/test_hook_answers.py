@@ -71,7 +71,7 @@ def answering(hook, answer):
             return answer
 
         @hookimpl
-        def axsched_read_progress(self, offsets):
+        def axsched_read_progress(self, handles, offsets):
             return answer
 
         @hookimpl
@@ -94,7 +94,7 @@ def answering(hook, answer):
         "cancel": ([HANDLE], "why"),
         "reattach": ([REQUEST],),
         "read_log": (HANDLE, "stdout", 0, 9),
-        "read_progress": ({KEY: 0},),
+        "read_progress": ([HANDLE], {KEY: 0}),
         "preview": ([REQUEST],),
         "find_leftovers": ("r",),
         "remove_leftovers": ("r",),

@@ -53,7 +53,7 @@ class Attack:
         with paths_below_jobs(bench.run_dir) as self.paths:
             self.statuses = bench.wait(handles)
             bench.session.fetch_results(handles)
-            bench.session.read_progress({handle.key: 0 for handle in handles})
+            bench.session.read_progress(handles, {handle.key: 0 for handle in handles})
             for handle in handles:
                 bench.session.read_log(handle, "stdout", 0, 100)
 

@@ -39,7 +39,7 @@ class Attack:
         with paths_below_jobs(bench.run_dir) as self.paths:
             self.statuses = bench.wait(handles)
             bench.session.fetch_results(handles)
-            bench.session.read_progress({handle.key: 0 for handle in handles})
+            bench.session.read_progress(handles, {handle.key: 0 for handle in handles})
             for handle in handles:
                 bench.session.read_log(handle, "stdout", 0, 100)
 
@@ -95,7 +95,7 @@ def test_a_valid_result_counts_and_all_else_fails_alone(attack: Attack, case: Ca
         assert case.words in result.reason
     for stream in ("stdout", "stderr"):
         assert b"secret" not in attack.bench.session.read_log(handle, stream, 0, 1000)
-    progress = attack.bench.session.read_progress({handle.key: 0})
+    progress = attack.bench.session.read_progress([handle], {handle.key: 0})
     assert b"secret" not in progress.get(handle.key, b"")
 
 

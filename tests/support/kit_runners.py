@@ -189,12 +189,14 @@ class RightRunner:
             return file.read(limit)
 
     @hookimpl
-    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+    def axsched_read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> dict[str, bytes]:
         found = {}
-        for key, offset in offsets.items():
-            path = Path(self.mine[key].data["folder"]) / "progress.jsonl"
-            data = path.read_bytes()[offset:] if path.exists() else b""
-            found[key] = data[: data.rfind(b"\n") + 1]
+        for handle in handles:
+            path = Path(handle.data["folder"]) / "progress.jsonl"
+            data = path.read_bytes()[offsets[handle.key] :] if path.exists() else b""
+            found[handle.key] = data[: data.rfind(b"\n") + 1]
         return found
 
     @hookimpl
@@ -384,11 +386,11 @@ class MixesTheStreams(RightRunner):
 
 class ReadsHalfLines(RightRunner):
     @hookimpl
-    def axsched_read_progress(self, offsets):
+    def axsched_read_progress(self, handles, offsets):
         found = {}
-        for key, offset in offsets.items():
-            path = Path(self.mine[key].data["folder"]) / "progress.jsonl"
-            found[key] = path.read_bytes()[offset:] if path.exists() else b""
+        for handle in handles:
+            path = Path(handle.data["folder"]) / "progress.jsonl"
+            found[handle.key] = path.read_bytes()[offsets[handle.key] :] if path.exists() else b""
         return found
 
 

@@ -96,10 +96,6 @@ class Containers:
                 self._jobs[key] = Job(key, folder, Phase.ENDED if ended else Phase.STARTED)
             return self._jobs[key]
 
-    def known(self, key: str) -> Job | None:
-        """The job of this key, if there is one."""
-        return self._jobs.get(key)
-
     def free_places(self) -> int:
         """How many more jobs could start now."""
         with self._lock:

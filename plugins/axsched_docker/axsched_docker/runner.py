@@ -235,14 +235,15 @@ class DockerRunner:
         return self._read_running(handle.key, folder, name, offset, limit)
 
     @hookimpl
-    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+    def axsched_read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> dict[str, bytes]:
+        name, limit = jobfolder.PROGRESS, jobfolder.PROGRESS_LIMIT
         found = {}
-        for key, offset in offsets.items():
-            job = self._open_containers().known(key)
-            if job is not None:
-                limit = jobfolder.PROGRESS_LIMIT
-                data = self._read_running(key, job.folder, jobfolder.PROGRESS, offset, limit)
-                found[key] = jobfolder.whole_lines(data)
+        for handle in filter(_is_ours, handles):
+            folder, offset = self._folder(handle), offsets[handle.key]
+            data = self._read_running(handle.key, folder, name, offset, limit)
+            found[handle.key] = jobfolder.whole_lines(data)
         return found
 
     def _read_running(self, key: str, folder: Path, name: str, offset: int, limit: int) -> bytes:

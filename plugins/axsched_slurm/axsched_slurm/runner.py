@@ -296,11 +296,13 @@ class SlurmRunner:
         return jobfolder.read_part(self._folder(handle), jobfolder.log_name(stream), offset, limit)
 
     @hookimpl
-    def axsched_read_progress(self, offsets: Mapping[str, int]) -> dict[str, bytes]:
+    def axsched_read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> dict[str, bytes]:
         return {
-            key: jobfolder.read_progress(self._folder(self._handles[key]), offset)
-            for key, offset in offsets.items()
-            if key in self._handles
+            handle.key: jobfolder.read_progress(self._folder(handle), offsets[handle.key])
+            for handle in handles
+            if _is_ours(handle)
         }
 
     @hookimpl

@@ -397,12 +397,13 @@ def test_logs_and_progress_while_a_function_runs(make_bench, files: str) -> None
     handle = bench.start({}, objective=ScriptObjective(("/bin/sh", "-c", words)))
     deadline = time.monotonic() + 60
     line = b'{"loss": 1}\n'
-    while bench.session.read_progress({handle.key: 0}).get(handle.key) != line:
+    while bench.session.read_progress([handle], {handle.key: 0}).get(handle.key) != line:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert bench.log(handle, "stdout") == b"one\n"
     assert bench.session.read_log(handle, "stderr", 1, 2) == b"wo"
-    assert bench.session.read_progress({handle.key: len(line)}) == {handle.key: b""}
+    after = bench.session.read_progress([handle], {handle.key: len(line)})
+    assert after == {handle.key: b""}
 
 
 def test_starts_are_bounded(make_bench, engine: DockerEngine, monkeypatch) -> None:

@@ -626,8 +626,9 @@ def test_logs_and_progress_while_the_job_runs(session: MakeSession, pipe: MakePi
     assert runner.axsched_read_log(job, "stdout", 0, 100) == b"12345\n"
     assert runner.axsched_read_log(job, "stdout", 2, 2) == b"34"
     assert runner.axsched_read_log(job, "stderr", 0, 100) == b"err"
-    assert runner.axsched_read_progress({job.key: 0, "unknown": 0}) == {job.key: b'{"a": 1}\n'}
-    assert runner.axsched_read_progress({job.key: 9}) == {job.key: b""}
+    jobs, start = [job, JobHandle("unknown")], {job.key: 0, "unknown": 0}
+    assert runner.axsched_read_progress(jobs, start) == {job.key: b'{"a": 1}\n'}
+    assert runner.axsched_read_progress([job], {job.key: 9}) == {job.key: b""}
     assert isinstance(runner.axsched_fetch_results([job])[job.key], NotReady)
     with pytest.raises(InvalidInput, match="stdout and stderr"):
         runner.axsched_read_log(job, "stdin", 0, 1)
