@@ -53,6 +53,7 @@ from axsched_core.folders import DISK_FULL, Folder, NotAFile, remove_tree
 from axsched_core.jobs import (
     Cause,
     FunctionObjective,
+    JobHandle,
     JobRequest,
     JobResult,
     JobState,
@@ -190,6 +191,43 @@ def located(recorded: str, run_dir: Path) -> Path:
         here = run_dir / path.parent.name / path.name
         return here if os.path.lexists(here) else path
     return run_dir / path
+
+
+class JobFolders:
+    """The folders of a run's jobs, as the handles name them that a runner makes.
+
+    A handle's folder is written down relative to the run directory, which may move.
+
+    Args:
+        run_dir: the run directory, see `RunnerContext.run_dir`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def handle(self, request: JobRequest, backend_id: str = "", **data: Any) -> JobHandle:
+        """Make a handle that names the folder of ``request`` in its ``data``.
+
+        Args:
+            request: the job.
+            backend_id: the backend's own name for it.
+            data: whatever else the handle is to hold; JSON values only.
+        """
+        folder = recorded(request.folder, self._run_dir)
+        return JobHandle(request.key, backend_id, {"folder": folder, **data})
+
+    def of(self, handle: JobHandle) -> Path:
+        """The folder of a handle's job.
+
+        Raises:
+            KeyError: the handle names none; see `knows`.
+        """
+        return located(handle.data["folder"], self._run_dir)
+
+    @staticmethod
+    def knows(handle: JobHandle) -> bool:
+        """True where a handle names a folder: `handle` has made it, in this process or another."""
+        return "folder" in handle.data
 
 
 def drop_copies(folder: Path) -> None:

@@ -150,3 +150,18 @@ def test_the_folders_of_an_earlier_version_are_found(tmp_path: Path) -> None:
     assert jobfolder.located("jobs/00001-1", new) == new / "jobs" / "00001-1"
     assert jobfolder.recorded(new / "jobs" / "00001-1", new) == "jobs/00001-1"
     assert jobfolder.recorded(old, new) == str(old)
+
+
+def test_a_handle_finds_its_folder_where_the_run_directory_is_now(tmp_path: Path) -> None:
+    from axsched_core.jobfolder import JobFolders
+    from axsched_core.jobs import JobHandle, JobRequest
+
+    request = JobRequest("r-1-1", 1, 1, {}, tmp_path / "old" / "jobs" / "00001-1", None)
+    handle = JobFolders(tmp_path / "old").handle(request, "17", kind="script")
+    assert handle == JobHandle("r-1-1", "17", {"folder": "jobs/00001-1", "kind": "script"})
+    moved = JobFolders(tmp_path / "new")
+    assert moved.of(handle) == tmp_path / "new" / "jobs" / "00001-1"
+    assert moved.knows(handle)
+    assert not moved.knows(JobHandle("r-1-1", "17"))
+    with pytest.raises(KeyError):
+        moved.of(JobHandle("r-1-1", "17"))

@@ -83,6 +83,7 @@ class DockerRunner:
         engine = Engine(self._options)
         info = engine.info()
         self._context, self._engine = context, engine
+        self._folders = jobfolder.JobFolders(context.run_dir)
         self._containers = Containers(
             engine,
             context.run_id,
@@ -129,22 +130,14 @@ class DockerRunner:
 
     def _handle(self, request: JobRequest) -> JobHandle:
         kind = request.objective.capability.value if request.objective is not None else ""
-        folder = jobfolder.recorded(request.folder, self._run_dir())
-        return JobHandle(request.key, container_name(request.key), {"folder": folder, "kind": kind})
-
-    def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir())
-
-    def _run_dir(self) -> Path:
-        assert self._context is not None
-        return self._context.run_dir
+        return self._folders.handle(request, container_name(request.key), kind=kind)
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
         containers = self._open_containers()
         statuses, unknown = {}, []
-        for handle in filter(_is_ours, handles):
-            folder = self._folder(handle)
+        for handle in filter(self._folders.knows, handles):
+            folder = self._folders.of(handle)
             status = jobfolder.read_exit(folder)
             if status is not None:
                 statuses[handle.key] = status
@@ -187,8 +180,8 @@ class DockerRunner:
         assert self._context is not None
         limit = self._context.max_result_bytes
         return {
-            handle.key: jobfolder.read_result(self._folder(handle), limit)
-            for handle in filter(_is_ours, handles)
+            handle.key: jobfolder.read_result(self._folders.of(handle), limit)
+            for handle in filter(self._folders.knows, handles)
         }
 
     @hookimpl
@@ -196,9 +189,9 @@ class DockerRunner:
         return {handle.key: self._cancel(handle, reason) for handle in handles}
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        if not _is_ours(handle) or not self._folder(handle).is_dir():
+        if not self._folders.knows(handle) or not self._folders.of(handle).is_dir():
             return CancelOutcome.UNKNOWN_JOB
-        folder = self._folder(handle)
+        folder = self._folders.of(handle)
         if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
         containers = self._open_containers()
@@ -225,7 +218,7 @@ class DockerRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        folder, name = self._folder(handle), jobfolder.log_name(stream)
+        folder, name = self._folders.of(handle), jobfolder.log_name(stream)
         if jobfolder.has(folder, name):
             return jobfolder.read_part(folder, name, offset, limit)
         if handle.data.get("kind") == "container":
@@ -240,8 +233,8 @@ class DockerRunner:
     ) -> dict[str, bytes]:
         name, limit = jobfolder.PROGRESS, jobfolder.PROGRESS_LIMIT
         found = {}
-        for handle in filter(_is_ours, handles):
-            folder, offset = self._folder(handle), offsets[handle.key]
+        for handle in filter(self._folders.knows, handles):
+            folder, offset = self._folders.of(handle), offsets[handle.key]
             data = self._read_running(handle.key, folder, name, offset, limit)
             found[handle.key] = jobfolder.whole_lines(data)
         return found
@@ -298,10 +291,6 @@ def _places(options: DockerOptions, info: Mapping[str, Any]) -> int:
     if options.max_containers is not None:
         return options.max_containers
     return max(1, int(int(info.get("NCPU") or 1) // (options.cpus or 1)))
-
-
-def _is_ours(handle: JobHandle) -> bool:
-    return "folder" in handle.data
 
 
 def _lost(message: str) -> JobStatus:

@@ -106,6 +106,7 @@ class JobLibRunner:
     @hookimpl
     def axsched_open(self, context: RunnerContext) -> None:
         self._context = context
+        self._folders = jobfolder.JobFolders(context.run_dir)
         self._handles = {}
         self._dispatcher = Dispatcher(self._settings, context.wake)
 
@@ -117,7 +118,7 @@ class JobLibRunner:
         # Whoever wins a claim here has the certainty that the job never runs, even if a
         # cluster should still have it in its queue.
         for handle in self._handles.values():
-            folder = self._folder(handle)
+            folder = self._folders.of(handle)
             if not jobfolder.has(folder, jobfolder.CLAIM):
                 jobfolder.keep_from_running(folder, WITHDRAWN_BY)
         if wait:
@@ -127,7 +128,7 @@ class JobLibRunner:
     def _wait_for_cancelled(self) -> None:
         deadline = time.monotonic() + CLOSE_LIMIT
         for handle in self._handles.values():
-            folder = self._folder(handle)
+            folder = self._folders.of(handle)
             if not jobfolder.has(folder, jobfolder.CANCEL):
                 continue
             while (
@@ -153,22 +154,11 @@ class JobLibRunner:
             return SubmitError(str(error))
         except OSError as error:
             return SubmitError(str(error), transient=True)
-        handle = self._handle(request)
+        handle = self._folders.handle(request)
         self._handles[request.key] = handle
         env = jobfolder.environment(request)
         self._open_dispatcher().add(request.key, str(request.folder), isolation, env)
         return handle
-
-    def _handle(self, request: JobRequest) -> JobHandle:
-        folder = jobfolder.recorded(request.folder, self._run_dir())
-        return JobHandle(request.key, data={"folder": folder})
-
-    def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir())
-
-    def _run_dir(self) -> Path:
-        assert self._context is not None
-        return self._context.run_dir
 
     def _isolation_for(self, request: JobRequest) -> str:
         objective, isolation = request.objective, self._settings.isolation
@@ -198,10 +188,10 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        return {handle.key: self._status(handle) for handle in handles if _is_ours(handle)}
+        return {handle.key: self._status(handle) for handle in filter(self._folders.knows, handles)}
 
     def _status(self, handle: JobHandle) -> JobStatus:
-        folder = self._folder(handle)
+        folder = self._folders.of(handle)
         status = jobfolder.read_exit(folder)
         if status is not None:
             self._open_dispatcher().ended(handle.key)
@@ -241,9 +231,8 @@ class JobLibRunner:
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
         return {
-            handle.key: jobfolder.read_result(self._folder(handle), limit)
-            for handle in handles
-            if _is_ours(handle)
+            handle.key: jobfolder.read_result(self._folders.of(handle), limit)
+            for handle in filter(self._folders.knows, handles)
         }
 
     @hookimpl
@@ -259,9 +248,9 @@ class JobLibRunner:
         return outcomes
 
     def _cancel(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        if not _is_ours(handle) or not self._folder(handle).is_dir():
+        if not self._folders.knows(handle) or not self._folders.of(handle).is_dir():
             return CancelOutcome.UNKNOWN_JOB
-        folder = self._folder(handle)
+        folder = self._folders.of(handle)
         if jobfolder.read_exit(folder) is not None:
             return CancelOutcome.ALREADY_ENDED
         if jobfolder.try_claim(folder, CANCELLED_BY):
@@ -287,7 +276,7 @@ class JobLibRunner:
             if ours or jobfolder.taken_back_by(request.folder):
                 found[request.key] = NotSubmitted()
             else:
-                found[request.key] = self._handle(request)
+                found[request.key] = self._folders.handle(request)
         return found
 
     @hookimpl
@@ -298,16 +287,16 @@ class JobLibRunner:
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        return jobfolder.read_part(self._folder(handle), jobfolder.log_name(stream), offset, limit)
+        folder, name = self._folders.of(handle), jobfolder.log_name(stream)
+        return jobfolder.read_part(folder, name, offset, limit)
 
     @hookimpl
     def axsched_read_progress(
         self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
     ) -> dict[str, bytes]:
         return {
-            handle.key: jobfolder.read_progress(self._folder(handle), offsets[handle.key])
-            for handle in handles
-            if _is_ours(handle)
+            handle.key: jobfolder.read_progress(self._folders.of(handle), offsets[handle.key])
+            for handle in filter(self._folders.knows, handles)
         }
 
     @hookimpl
@@ -340,10 +329,6 @@ class JobLibRunner:
         if self._dispatcher is None:
             raise RuntimeError("the joblib runner is not open: axsched_open comes first")
         return self._dispatcher
-
-
-def _is_ours(handle: JobHandle) -> bool:
-    return "folder" in handle.data
 
 
 def _lost(message: str) -> JobStatus:

@@ -96,6 +96,7 @@ class SlurmRunner:
     def axsched_open(self, context: RunnerContext) -> None:
         require("sbatch", "squeue", "scancel", "scontrol")
         self._context = context
+        self._folders = jobfolder.JobFolders(context.run_dir)
         folder = context.run_dir / "slurm"
         if self._options.job_dir is not None:
             folder = Path(self._options.job_dir).expanduser().absolute() / context.run_id
@@ -127,7 +128,7 @@ class SlurmRunner:
 
     def _being_cancelled(self) -> bool:
         """True while a job that was told to stop has not said that it has."""
-        folders = [self._folder(handle) for handle in self._handles.values()]
+        folders = [self._folders.of(handle) for handle in self._handles.values()]
         return any(
             jobfolder.has(folder, jobfolder.CANCEL) and jobfolder.read_exit(folder) is None
             for folder in folders
@@ -166,19 +167,8 @@ class SlurmRunner:
         held, job_id = key in self._submitter.held, self._book.job_id(key)
         if key in refused or key in self._submitter.doubtful or not (held or job_id):
             return
-        self._handles[key] = self._handle(request, job_id or "")
+        self._handles[key] = self._folders.handle(request, job_id or "")
         self._watch.submitted(key)
-
-    def _handle(self, request: JobRequest, job_id: str) -> JobHandle:
-        folder = jobfolder.recorded(request.folder, self._run_dir())
-        return JobHandle(request.key, job_id, {"folder": folder})
-
-    def _folder(self, handle: JobHandle) -> Path:
-        return jobfolder.located(handle.data["folder"], self._run_dir())
-
-    def _run_dir(self) -> Path:
-        assert self._context is not None
-        return self._context.run_dir
 
     def _found(self, request: JobRequest) -> bool:
         """True where the last look has seen a job of this key."""
@@ -188,16 +178,16 @@ class SlurmRunner:
         self._book.submitted(row.name, str(row.number))
         self._submitter.doubtful.discard(request.key)
         self._submitter.held.pop(request.key, None)
-        self._handles[request.key] = self._handle(request, row.job_id)
+        self._handles[request.key] = self._folders.handle(request, row.job_id)
         return True
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
-        ours = {handle.key: handle for handle in handles if _is_ours(handle)}
+        ours = {handle.key: handle for handle in filter(self._folders.knows, handles)}
         self._handles |= ours
         try:
             # Where all have ended by their own files, nobody needs to be asked.
-            open_ = any(self._watch.settled(h.key, self._folder(h)) is None for h in ours.values())
+            open_ = any(not self._settled(handle) for handle in ours.values())
             if open_ and self._watch.look(ours):
                 self._submit_held()
                 self._clear_up()
@@ -208,13 +198,10 @@ class SlurmRunner:
 
     def _status(self, handle: JobHandle) -> JobStatus | None:
         submitter = self._submitter
-        if (
-            handle.key in submitter.held
-            and self._watch.settled(handle.key, self._folder(handle)) is None
-        ):
+        if handle.key in submitter.held and not self._settled(handle):
             words = f"waits for room: {submitter.held_why}"
             return JobStatus(JobState.QUEUED, message=words, backend_state="HELD HERE")
-        return self._watch.status(handle.key, self._folder(handle))
+        return self._watch.status(handle.key, self._folders.of(handle))
 
     @hookimpl
     def axsched_fetch_results(
@@ -222,9 +209,8 @@ class SlurmRunner:
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
         return {
-            handle.key: jobfolder.read_result(self._folder(handle), limit)
-            for handle in handles
-            if _is_ours(handle)
+            handle.key: jobfolder.read_result(self._folders.of(handle), limit)
+            for handle in filter(self._folders.knows, handles)
         }
 
     def _submit_held(self) -> None:
@@ -236,10 +222,7 @@ class SlurmRunner:
         if not submitter.held:
             return
         waiting = dict(submitter.held)
-        ended = sum(
-            self._watch.settled(key, self._folder(handle)) is not None
-            for key, handle in self._handles.items()
-        )
+        ended = sum(map(self._settled, self._handles.values()))
         room, self._ended_before = ended - self._ended_before, ended
         refused = submitter.submit_held(room)
         for key, job in waiting.items():
@@ -250,14 +233,15 @@ class SlurmRunner:
 
     def _clear_up(self) -> None:
         """Have Slurm forget jobs that it holds or would start again although they have ended."""
-        folders = {key: self._folder(handle) for key, handle in self._handles.items()}
+        folders = {key: self._folders.of(handle) for key, handle in self._handles.items()}
         if rows := self._watch.left_behind(folders):
             scancel(self._commands, rows, self._watch.all_rows())
 
     @hookimpl
     def axsched_cancel(self, handles: Sequence[JobHandle], reason: str) -> dict[str, CancelOutcome]:
         outcomes = {handle.key: CancelOutcome.UNKNOWN_JOB for handle in handles}
-        folders = {handle.key: self._folder(handle) for handle in handles if _is_ours(handle)}
+        ours = filter(self._folders.knows, handles)
+        folders = {handle.key: self._folders.of(handle) for handle in ours}
         return outcomes | cancel(folders, reason, self._watch, self._commands)
 
     @hookimpl
@@ -276,7 +260,8 @@ class SlurmRunner:
             ):
                 found[request.key] = NotSubmitted()
             else:
-                found[request.key] = self._handle(request, self._book.job_id(request.key) or "")
+                job_id = self._book.job_id(request.key) or ""
+                found[request.key] = self._folders.handle(request, job_id)
         return found
 
     @hookimpl
@@ -287,22 +272,26 @@ class SlurmRunner:
     def _has_jobs(self) -> bool:
         """False where all jobs have left their exit files, so that there is nothing to wait for."""
         newest_first = reversed(self._handles.values())
-        return any(self._watch.settled(one.key, self._folder(one)) is None for one in newest_first)
+        return any(not self._settled(handle) for handle in newest_first)
+
+    def _settled(self, handle: JobHandle) -> bool:
+        """True where a job's own files say how it has ended."""
+        return self._watch.settled(handle.key, self._folders.of(handle)) is not None
 
     # ------------------------------------------------------------ looking at jobs
 
     @hookimpl
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        return jobfolder.read_part(self._folder(handle), jobfolder.log_name(stream), offset, limit)
+        folder, name = self._folders.of(handle), jobfolder.log_name(stream)
+        return jobfolder.read_part(folder, name, offset, limit)
 
     @hookimpl
     def axsched_read_progress(
         self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
     ) -> dict[str, bytes]:
         return {
-            handle.key: jobfolder.read_progress(self._folder(handle), offsets[handle.key])
-            for handle in handles
-            if _is_ours(handle)
+            handle.key: jobfolder.read_progress(self._folders.of(handle), offsets[handle.key])
+            for handle in filter(self._folders.knows, handles)
         }
 
     @hookimpl
@@ -339,7 +328,3 @@ class SlurmRunner:
 
 def _named(row: Row) -> str:
     return f"{row.job_id} {row.state} {row.name}"
-
-
-def _is_ours(handle: JobHandle) -> bool:
-    return "folder" in handle.data
