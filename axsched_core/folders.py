@@ -22,7 +22,7 @@ from typing import IO
 
 from axsched_core.worker.axsched_worker import NotAFile, check_regular, read_file, replace_file
 
-__all__ = ["DEEPEST", "DISK_FULL", "Folder", "NotAFile", "copy_file", "remove_tree"]
+__all__ = ["DEEPEST", "DISK_FULL", "Folder", "NotAFile", "copy_file", "remove_tree", "stays_inside"]
 
 DEEPEST = 64
 """Levels of folders that `Folder.sanitize` keeps; each costs a file descriptor."""

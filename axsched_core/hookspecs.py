@@ -31,12 +31,17 @@ from axsched_core.jobs import (
 )
 
 PROJECT = "axsched"
+"""pluggy's name for all of our hooks."""
 ENTRY_POINT_GROUP = "axsched.runners"
+"""Where a distribution lists its runners: name = module."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+"""Marks a specification. The core alone has any."""
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks an implementation. ``@hookimpl(wrapper=True)`` marks a wrapper around the runner's own."""
 
 REQUIRED_HOOKS = ("axsched_submit", "axsched_poll", "axsched_fetch_results", "axsched_cancel")
+"""The hooks that no runner can do without."""
 
 
 class DiscoverySpec:

@@ -2,13 +2,13 @@
 
 In, written by the core before the job is submitted:
 
-==================  =================================================================
-``params.json``     the parameters, a JSON object
-``job.json``        what to run: see `prepare`
-``function.pkl``    the function (cloudpickle), for a function objective
+=====================  ==============================================================
+``params.json``        the parameters, a JSON object
+``job.json``           what to run: see `prepare`
+``function.pkl``       the function (cloudpickle), for a function objective
 ``cloudpickle.zip``    what a Python without cloudpickle loads it with
 ``axsched_worker.py``  the worker: one file, standard library only
-==================  =================================================================
+=====================  ==============================================================
 
 Out, written by the worker (or by anything that follows the protocol):
 
@@ -65,19 +65,34 @@ from axsched_core.worker import WORKER_FILE
 from axsched_core.worker.axsched_worker import JSON_LIMIT, MESSAGE_LIMIT
 
 PARAMS = "params.json"
+"""The parameters, a JSON object."""
 JOB = "job.json"
+"""What to run. A runner may add to it, before the job begins, what only the runner knows."""
 FUNCTION = "function.pkl"
+"""The pickled function, for a function objective."""
 CLOUDPICKLE = "cloudpickle.zip"
+"""What a Python without cloudpickle loads `FUNCTION` with."""
 WORKER = "axsched_worker.py"
+"""The worker: ``python axsched_worker.py FOLDER`` runs the job."""
 CLAIM = "claim"
+"""Who makes it runs the job, or keeps it from running: see `try_claim`."""
 CANCEL = "cancel"
+"""Asks the worker to end the job; holds the reason: see `request_cancel`."""
 PID = "pid.json"
+"""Says that the job has begun, and which process supervises it."""
 RESULT = "result.json"
+"""The metrics."""
 PROGRESS = "progress.jsonl"
+"""Intermediate metrics, one JSON object a line."""
 STDOUT = "stdout.log"
+"""What the objective printed."""
 STDERR = "stderr.log"
+"""What the objective printed to standard error."""
 EXIT = "exit.json"
+"""How the job ended; written last of all."""
 STOPPED = "stopped.json"
+"""In the place of `EXIT` where the backend has ended the job and itself says why. The worker
+writes it where `JOB` has ``"backend_explains": true``."""
 
 
 REASON_LIMIT = 2000
@@ -90,6 +105,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file of ours beside ``path`` and rename it, so that nobody ever reads half of it.
 
     For files outside of jobs' folders; inside: `write`.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
     """
     with Folder(path.parent, follow=True) as parent:
         parent.replace(path.name, data)
@@ -176,12 +194,17 @@ def _cloudpickle_beside(function_file: Path) -> Path:
 
 
 def recorded(folder: Path, run_dir: Path) -> str:
-    """A job's folder as a handle has it: relative to the run directory, which may move."""
+    """A job's folder as a handle has it: relative to the run directory, which may move.
+
+    Args:
+        folder: `JobRequest.folder`.
+        run_dir: `RunnerContext.run_dir`.
+    """
     return str(folder.relative_to(run_dir)) if folder.is_relative_to(run_dir) else str(folder)
 
 
 def located(recorded: str, run_dir: Path) -> Path:
-    """The folder that `recorded` has written down.
+    """The folder that `recorded` has written down, where the run directory is now.
 
     An absolute path, as earlier versions have written, may be of a place that the run directory has
     been moved or copied from: a folder of the same name in this run directory is preferred to it.
@@ -242,7 +265,10 @@ def drop_copies(folder: Path) -> None:
 
 
 def environment(request: JobRequest) -> Mapping[str, str]:
-    """What the job needs in its environment beside what its machine has; may hold secrets."""
+    """What the job needs in its environment beside what its machine has; may hold secrets.
+
+    Put it into the environment of the process that starts the worker. Write it into no file.
+    """
     return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
 
 
@@ -256,7 +282,11 @@ def _opened(folder: Path | Folder) -> Iterator[Folder]:
 
 
 def has(folder: Path | Folder, name: str) -> bool:
-    """True where a job's folder has anything of this name."""
+    """True where a job's folder has anything of this name; False also where there is no folder.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     try:
         with _opened(folder) as place:
             return place.has(name)
@@ -265,7 +295,13 @@ def has(folder: Path | Folder, name: str) -> bool:
 
 
 def age(folder: Path, name: str) -> float | None:
-    """Seconds since a file of a job's folder was written; None where there is none."""
+    """Seconds since a file of a job's folder was written; None where there is none.
+
+    By this machine's clock, and the time that the file system has noted: it may be below zero.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     try:
         with Folder(folder) as place:
             found = place.stat(name)
@@ -305,10 +341,18 @@ def _words(value: Any) -> str:
 
 
 def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
-    """Read how the job ended from its ``exit.json`` (or `STOPPED`); None while there is none.
+    """Read how the job ended; None while there is no such file, or nobody can read it.
 
     The file is written by the machine that ran the job, so nothing in it is trusted to have
     the right type.
+
+    Args:
+        folder: the job's.
+        name: `EXIT` or `STOPPED`.
+
+    Returns:
+        ``SUCCEEDED`` where the process has ended with exit code 0 and without a cause, else
+        ``FAILED`` or ``CANCELLED`` with the cause.
     """
     data = read_json(folder, name)
     if not isinstance(data, Mapping):
@@ -347,6 +391,13 @@ def read_start(folder: Path) -> JobStatus | None:
 def read_result(folder: Path, limit: int) -> JobResult | NotReady:
     """Read ``result.json``, at most one byte more than ``limit``.
 
+    Args:
+        folder: the job's.
+        limit: bytes; `RunnerContext.max_result_bytes`.
+
+    Returns:
+        The bytes as they are, or `NotReady` where there is no regular file of that name.
+
     Raises:
         OSError: the file system does not answer.
     """
@@ -377,6 +428,9 @@ def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> byte
     """Up to ``limit`` bytes of a file of a job's folder from byte ``offset`` on.
 
     Empty where it is missing, or is not a regular file.
+
+    Raises:
+        OSError: the file system does not answer.
     """
     try:
         with _opened(folder) as place:
@@ -386,7 +440,11 @@ def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> byte
 
 
 def read_end(folder: Path, name: str, limit: int) -> bytes:
-    """The last ``limit`` bytes of a file of a job's folder; empty as in `read_part`."""
+    """The last ``limit`` bytes of a file of a job's folder; empty as in `read_part`.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     try:
         with Folder(folder) as place:
             return place.read(name, limit, max(0, place.size(name) - limit))
@@ -395,7 +453,11 @@ def read_end(folder: Path, name: str, limit: int) -> bytes:
 
 
 def read_progress(folder: Path, offset: int) -> bytes:
-    """The whole lines of ``progress.jsonl`` from byte ``offset`` on, up to `PROGRESS_LIMIT`."""
+    """The whole lines of ``progress.jsonl`` from byte ``offset`` on, up to `PROGRESS_LIMIT`.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     return whole_lines(read_part(folder, PROGRESS, offset, PROGRESS_LIMIT))
 
 
@@ -406,6 +468,12 @@ def whole_lines(data: bytes) -> bytes:
 
 def try_claim(folder: Path, who: str) -> bool:
     """Claim the job: True means that nobody else runs it, nor ever will.
+
+    For drivers. False: a worker or another driver has the claim; `taken_back_by` says which.
+
+    Args:
+        folder: the job's.
+        who: why the job is never to run, in words.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -426,7 +494,16 @@ def try_claim(folder: Path, who: str) -> bool:
 
 
 def claim(folder: Path, content: Mapping[str, str]) -> bool:
-    """Claim the job, with what the claim is to hold: see `try_claim`."""
+    """Claim the job on behalf of whoever is to run it: False where somebody has the claim.
+
+    Args:
+        folder: the job's.
+        content: what the claim is to hold. The key ``by`` is for drivers: see `try_claim`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        OSError: the claim cannot be written.
+    """
     try:
         with Folder(folder) as place:
             place.create(CLAIM, json.dumps(dict(content)).encode())
@@ -438,7 +515,11 @@ def claim(folder: Path, content: Mapping[str, str]) -> bool:
 
 
 def keep_from_running(folder: Path, who: str) -> bool:
-    """Claim the job as `try_claim`; True also where it cannot begin because it has no folder."""
+    """Claim the job as `try_claim`; True also where it cannot begin because it has no folder.
+
+    Raises:
+        OSError: the claim cannot be written.
+    """
     try:
         return try_claim(folder, who)
     except FileNotFoundError:
@@ -460,7 +541,11 @@ def never_ran(folder: Path) -> bool:
 
 
 def cancel_reason(folder: Path) -> str | None:
-    """Why the job was asked to end (`request_cancel`); None where it was not."""
+    """Why the job was asked to end (`request_cancel`); None where it was not.
+
+    Raises:
+        OSError: the file system does not answer.
+    """
     try:
         with Folder(folder) as place:
             return place.read(CANCEL, REASON_LIMIT).decode(errors="replace")
@@ -471,7 +556,11 @@ def cancel_reason(folder: Path) -> str | None:
 
 
 def request_cancel(folder: Path, reason: str) -> None:
-    """Ask the worker that runs the job to end it.
+    """Ask the worker that runs the job to end it. The worker looks ten times a second.
+
+    Args:
+        folder: the job's.
+        reason: for people.
 
     Raises:
         OSError: it cannot be written, not even without the reason where the disk is full.

@@ -103,6 +103,7 @@ class Capability(enum.StrEnum):
 OBJECTIVE_CAPABILITIES = frozenset(
     {Capability.FUNCTION, Capability.SCRIPT, Capability.CONTAINER, Capability.PARAMETERS}
 )
+"""Those that say which objectives a runner takes."""
 
 
 def _capabilities(given: Iterable[Capability | str]) -> frozenset[Capability]:
@@ -168,6 +169,7 @@ class FunctionObjective:
 
     @property
     def capability(self) -> Capability:
+        """What a runner must be able to do to take it."""
         return Capability.FUNCTION
 
 
@@ -202,6 +204,7 @@ class ScriptObjective:
 
     @property
     def capability(self) -> Capability:
+        """What a runner must be able to do to take it."""
         return Capability.SCRIPT
 
 
@@ -217,10 +220,12 @@ class ContainerObjective:
 
     @property
     def capability(self) -> Capability:
+        """What a runner must be able to do to take it."""
         return Capability.CONTAINER
 
 
 Objective = Union[FunctionObjective, ScriptObjective, ContainerObjective]
+"""What is evaluated; ``capability`` of each says what a runner must be able to do."""
 
 
 @frozen

@@ -11,7 +11,7 @@ import cattrs
 
 from axsched_core.errors import InvalidInput, did_you_mean
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class _WrongType(TypeError):
@@ -36,7 +36,7 @@ for _kind in (int, float, str, bool):
     _converter.register_structure_hook(_kind, _strict(_kind))
 
 
-def build(cls: type[T], values: T | Mapping[str, Any] | None, what: str) -> T:
+def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T:
     """Make an instance of the attrs class ``cls`` from a mapping.
 
     Args:

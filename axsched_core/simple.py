@@ -20,7 +20,7 @@ from axsched_core.jobs import (
 )
 
 log = logging.getLogger("axsched")
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class OneByOneRunner(abc.ABC):
@@ -122,9 +122,9 @@ class OneByOneRunner(abc.ABC):
         return self._each(handles, lambda handle: self.cancel_one(handle, reason))
 
     def _each(
-        self, handles: Sequence[JobHandle], call: Callable[[JobHandle], T | None]
-    ) -> dict[str, T]:
-        answers: dict[str, T] = {}
+        self, handles: Sequence[JobHandle], call: Callable[[JobHandle], _T | None]
+    ) -> dict[str, _T]:
+        answers: dict[str, _T] = {}
         failures: list[Exception] = []
         for handle in handles:
             try:

@@ -1,4 +1,4 @@
-"""The engine's memory of trials and jobs, and the snapshot of a trial that users get."""
+"""What users see of a trial."""
 
 from __future__ import annotations
 

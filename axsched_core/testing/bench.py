@@ -43,6 +43,11 @@ LOG_LIMIT = 64 << 20
 class Bench:
     """An open session with a runner, and what tests do with it.
 
+    Its run directory is ``run_dir``, the run's id ``run_id``, and ``context`` what the runner was
+    opened with. ``session`` has a method for each hook (``session.poll(handles)``), which checks
+    the answer. ``handles`` are all that were submitted, ``woken`` a queue of the keys that the
+    runner has pushed.
+
     Args:
         runner: the runner under test.
         folder: where the run directory is made.

@@ -50,6 +50,21 @@ try:
 except (ImportError, OSError):  # a Python built without libffi
     _libc = None  # type: ignore[assignment]
 
+__all__ = [  # what a runner may rely on; the core alone uses the rest
+    "NOT_MINE",
+    "OWNER_GONE",
+    "THREAD_VARIABLES",
+    "identity",
+    "is_alive",
+    "owner_is_alive",
+    "run",
+    "run_here",
+    "start_detached",
+    "start_spawned",
+    "wait_for_end",
+    "wait_for_owner",
+]
+
 TYPE_CHECKING = False  # as in typing, whose import would cost every job some milliseconds
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, NoReturn, Optional, Sequence, TextIO
@@ -84,6 +99,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+"""Environment variables that limit a job's threads; the worker sets them to ``threads``."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
