@@ -1,14 +1,14 @@
-"""Tune a real program in containers, six at a time: zstd, as Debian has it.
+"""Tune a real program in containers, six at a time: zstd from Debian.
 
-A file is to be compressed and sent over a line of 64 Mbit/s: how should zstd be set so that it
-arrives soonest? A trial runs the image's `measure.sh` once. It reads its parameters from
+A file is compressed and sent over a line of 64 Mbit/s: which settings of zstd make it arrive
+soonest? A trial runs the image's `measure.sh` once. It reads its parameters from
 $AXSCHED_PARAMS_FILE, compresses the source code of Python's library, and writes the metric to
-$AXSCHED_RESULT_FILE; it knows nothing of axsched beside these two files.
+$AXSCHED_RESULT_FILE; it uses nothing else from axsched.
 
     python examples/docker_zstd.py [--trials 24] [--parallel 6] [--outputs outputs]
 
-The image is made of this machine's own files (apt-get install zstd busybox-static). Where
-DOCKER_HOST is set, that engine is used; else a private one is started for as long as the example
+The image is made from this machine's own files (apt-get install zstd busybox-static). If
+DOCKER_HOST is set, that engine is used. Otherwise the example starts a private one while it
 runs, which needs root and apt-get install docker.io.
 """
 
@@ -52,12 +52,12 @@ SEARCH_SPACE = [
     RangeParameterConfig(name="search_log", bounds=(1, 7), parameter_type="int"),
 ]
 DEFAULTS = {"level": 3, "window_log": 21, "min_match": 5, "search_log": 1}
-"""What zstd itself takes for a file of this size."""
+"""zstd's own settings for a file of this size."""
 
 
 @contextlib.contextmanager
 def an_engine():
-    """The address of an engine: the one of DOCKER_HOST, or a private one."""
+    """The address of an engine: the one in DOCKER_HOST, or a private one."""
     if host := os.environ.get("DOCKER_HOST"):
         yield host
         return
@@ -68,7 +68,7 @@ def an_engine():
 
 
 def make_image(host):
-    """Make the image: zstd with its libraries, busybox, the script, and what is compressed."""
+    """Make the image: zstd with its libraries, busybox, the script, and the file to compress."""
     with tempfile.TemporaryDirectory() as folder:
         script, text = Path(folder, "measure.sh"), Path(folder, "input")
         script.write_text(MEASURE)
@@ -85,7 +85,7 @@ def make_image(host):
 
 
 def missing():
-    """What has to be installed first."""
+    """The packages that must be installed first."""
     names = {"zstd": "zstd", "busybox": "busybox-static"}
     if "DOCKER_HOST" not in os.environ:
         names["dockerd"] = "docker.io"
@@ -104,7 +104,7 @@ def main():
         print(words)
         return 1 if os.environ.get("AXSCHED_REQUIRE_BACKENDS") == "1" else 0
 
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     client = Client(random_seed=0)
     client.configure_experiment(name="zstd", parameters=SEARCH_SPACE)
     client.configure_optimization(objective="-seconds")
@@ -126,10 +126,10 @@ def main():
     trials = scheduler.trials.values()
     seconds = {t.index: t.results["seconds"][0] for t in trials if t.results}
     winner = scheduler.trials[best.trial_index]
-    print(f"\n{len(seconds)} trials. The file arrives after, by zstd's defaults and at best:")
+    print(f"\n{len(seconds)} trials. The file arrives after (zstd's defaults, then the best):")
     for index, parameters in ((min(seconds), DEFAULTS), (winner.index, best.parameters)):
         print(f"  trial {index:>2}: {seconds[index]:.3f} s  {parameters}")
-    print(f"What the best has printed: {(winner.folder / 'stdout.log').read_text().strip()}")
+    print(f"Output of the best trial: {(winner.folder / 'stdout.log').read_text().strip()}")
     print(f"Parameters, results and logs of each trial: {scheduler.run_directory}")
     return 0
 

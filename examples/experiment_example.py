@@ -1,7 +1,7 @@
-"""Ax at full length: an `Experiment` and a `GenerationStrategy` of one's own, two objectives.
+"""Ax's core classes: your own `Experiment` and `GenerationStrategy`, with two objectives.
 
-A beam that is clamped at one end is to be light and stiff: the answer is not one beam but a
-Pareto set. Six quasi-random points are followed by a model.
+A beam that is clamped at one end should be light and stiff: the answer is not one beam but a
+Pareto set. Six quasi-random points come first, then a model.
 
     python examples/experiment_example.py [--trials 10]
 """
@@ -37,7 +37,7 @@ def beam(width, height):
 
 
 def make_experiment():
-    """Make the experiment: what may be varied (mm), and what is wanted."""
+    """Make the experiment: the parameters (mm) and the objectives."""
     names = {"mass": "mass", "deflection": "deflection"}
     return Experiment(
         name="beam",

@@ -1,8 +1,8 @@
-"""Watch a run, and wrap a runner's hooks, without touching the runner.
+"""Watch a run, and wrap a runner's hooks, without changing the runner.
 
-An *observer* is told of every event. A *wrapper* stands around a hook of the runner: here one
-writes down every submission (audit), and one keeps it from filling the whole machine (quota).
-Both are passed to the scheduler; nothing acts merely because it is installed.
+An *observer* receives every event. A *wrapper* runs around a hook of the runner: here one
+records every submission (audit), and one keeps the run from filling the whole machine (quota).
+Both are passed to the scheduler; a plugin does nothing just because it is installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Watch:
 
 
 class Audit:
-    """A wrapper: remembers what was submitted, and under which name."""
+    """A wrapper: records the key of every submitted job."""
 
     def __init__(self):
         self.submitted = []
@@ -35,7 +35,7 @@ class Audit:
 
 
 class Quota:
-    """A wrapper: no more than so many jobs are started in one go."""
+    """A wrapper: limits how many jobs start in one go."""
 
     def __init__(self, at_once):
         self.at_once = at_once

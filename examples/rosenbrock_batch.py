@@ -1,4 +1,4 @@
-"""Batches: run hand-picked points first, then let Ax go on from what they have shown.
+"""Batches: run hand-picked points first, then let Ax go on from their results.
 
 python examples/rosenbrock_batch.py [--trials 16]
 """
@@ -17,7 +17,7 @@ from axsched_core import AxScheduler
 def rosenbrock(x1, x2):
     """The Rosenbrock function: a bent valley with its minimum, 0, at (1, 1).
 
-    Its values span many decades, which a model finds hard; hence the logarithm. The second
+    Its values span many decades, which is hard for a model, so the logarithm is used. The second
     number is the standard error: this function has no noise.
     """
     value = (1 - x1) ** 2 + 100 * (x2 - x1**2) ** 2
@@ -30,7 +30,7 @@ def main():
     options = parser.parse_args()
 
     warnings.filterwarnings("ignore", "Very small noise values")  # there is none, as we say
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     client = Client(random_seed=0)
     client.configure_experiment(
         name="rosenbrock",

@@ -1,7 +1,7 @@
 """The older service API of Ax: an `AxClient`. (Ax says that its version 1.4 removes it.)
 
 Older versions of Ax took the direction of an objective as a string,
-``objectives={"objective": "minimize"}``. The present ones want `ObjectiveProperties`.
+``objectives={"objective": "minimize"}``. Current versions need `ObjectiveProperties`.
 
     python examples/service_example.py [--trials 8]
 """
@@ -29,7 +29,7 @@ def main():
     parser.add_argument("--trials", type=int, default=8)
     options = parser.parse_args()
 
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     ax_client = AxClient(random_seed=0)
     ax_client.create_experiment(
         name="branin",

@@ -1,14 +1,14 @@
-"""A day on a Slurm cluster: 40 trials, 12 at once, and everything goes wrong that can.
+"""A day on a Slurm cluster: 40 trials, 12 at once, and everything that can go wrong does.
 
     python examples/slurm_day.py [--trials 40] [--at-once 12] [--partition NAME]
 
-One trial fails, one takes more memory than it asked for, one does not come to an end, a node
-loses its power in the middle of its jobs, and the driver (this program, started once more) is
-killed and resumed. At the end: the best point of the jobs' own records, and what became of each
-trial. Ends with status 1 where that is not what had to become of it.
+One trial fails, one uses more memory than it asked for, one never ends, a node
+loses its power while its jobs run, and the driver (this program, started as another process) is
+killed and resumed. At the end it prints the best point in the jobs' own records, and how each
+trial ended. Its exit status is 1 if a trial ended in another way than planned.
 
-With ``--partition`` the jobs go to the cluster at hand, whose nodes stay alive. Else a private
-cluster of three nodes is started on this machine, in a checkout with Debian's Slurm.
+With ``--partition`` the jobs go to your own cluster, and its nodes stay alive. Without it, a
+private cluster of three nodes is started on this machine, in a checkout with Debian's Slurm.
 """
 
 import argparse
@@ -27,7 +27,7 @@ MISHAPS = {5: "fails", 9: "runs out of memory", 14: "hangs"}
 
 
 def make_scheduler(options):
-    """The first driver's: everything that there is to say about the optimization."""
+    """Make the first driver's scheduler, with the whole definition of the optimization."""
     from ax import Client, RangeParameterConfig
 
     from axsched_core import AxScheduler
@@ -41,7 +41,7 @@ def make_scheduler(options):
         ],
     )
     client.configure_optimization(objective="grams")
-    # Half of it at random: enough for two parameters, and a model takes its time.
+    # Half of the trials at random: enough for two parameters, and a model is slow.
     client.configure_generation_strategy(initialization_budget=options.trials // 2)
     scheduler = AxScheduler(
         client,
@@ -52,7 +52,7 @@ def make_scheduler(options):
             "time_limit": "00:05:00",
             "memory": "200M",
             "cpus_per_task": 1,
-            # A job whose node dies is not begun again by Slurm, but tried again by axsched.
+            # If a node dies, Slurm does not restart its jobs; axsched tries them again.
             "sbatch_options": {"no-requeue": True},
         },
     )
@@ -65,20 +65,20 @@ def script_options():
 
 
 def drive(options):
-    """What a user's own program does; with ``--resume`` the one that goes on after it."""
+    """The user's own program; with ``--resume`` the program that continues its run."""
     import logging
 
     from ax.utils.common.logger import set_ax_logger_levels
 
     from axsched_core import AxScheduler
 
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     if options.resume is None:
         scheduler = make_scheduler(options)
         scheduler.run_optimization(max_trials=options.trials)
     else:
         scheduler = AxScheduler.resume(options.resume)
-        # Values of environment variables are secrets: the journal has their names only.
+        # Values of environment variables are secrets: the journal has only their names.
         scheduler.set_script_objective(HERE / "slurm_day" / "reactor.py", script_options())
         scheduler.finish()
     account = [
@@ -99,13 +99,13 @@ def drive(options):
 
 
 def wait_for(condition, driver):
-    """Look again and again while the driver lives."""
+    """Wait until the condition is true, while the driver lives."""
     deadline = time.monotonic() + 600
     while not condition():
         if driver.poll() is not None:
             sys.exit(f"the driver has ended too early, with status {driver.returncode}")
         if time.monotonic() > deadline:
-            sys.exit("what the day waits for has not come within ten minutes")
+            sys.exit("the awaited state was not reached within ten minutes")
         time.sleep(0.1)
 
 
@@ -115,7 +115,7 @@ def ended(options):
 
 
 def running(cluster, node):
-    """How many jobs a node has."""
+    """How many jobs run on a node."""
     return len(cluster.run("squeue", "-h", "-w", node, "-t", "running").splitlines())
 
 
@@ -126,7 +126,7 @@ def start_driver(options, *more):
 
 
 def day(options, cluster):
-    """Play the fates: a node's power, and the driver's end."""
+    """Cause the faults: cut a node's power, and kill the driver."""
     driver = start_driver(options)
     try:
         wait_for(lambda: ended(options) >= options.trials // 4, driver)
@@ -152,10 +152,10 @@ def day(options, cluster):
 
 
 def report(options):
-    """Print what became of each trial, and the best point, by the jobs' own files.
+    """Print how each trial ended, and the best point, from the jobs' own files.
 
     Returns:
-        How many jobs were made anew, and what is wrong.
+        How many jobs were made again, and what is wrong.
     """
     account = json.loads((options.outputs / "account.json").read_text())
     wrong, records = [], []
@@ -188,14 +188,14 @@ def report(options):
 
 @contextlib.contextmanager
 def private_cluster(folder):
-    """Start a cluster of our own, where Slurm is installed; its commands are on PATH then."""
+    """Start a private cluster if Slurm is installed; its commands are then on PATH."""
     sys.path.insert(0, str(HERE.parent / "tests"))
     from support import missing_backends
     from support.slurm_cluster import SlurmCluster, missing
 
     if packages := missing(accounting=True):
         line = missing_backends.install_line(packages)
-        print(f"Slurm is not here, so there is no day on it. As root: {line}")
+        print(f"Not run, because Slurm is not installed. As root: {line}")
         sys.exit(1 if missing_backends.required() else 0)
     with SlurmCluster(folder, cpus=4, settings={"SlurmdTimeout": 5}) as cluster:
         os.environ |= cluster.env
@@ -206,7 +206,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--at-once", type=int, default=12)
-    parser.add_argument("--partition", help="of the cluster at hand; else one is started")
+    parser.add_argument("--partition", help="of your own cluster; default: start a private one")
     parser.add_argument("--outputs", type=Path, help="on a file system that all nodes share")
     parser.add_argument("--drive", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--resume", help=argparse.SUPPRESS)
@@ -232,9 +232,9 @@ def main():
             if left := cluster.run("squeue", "-h", "-t", "pending,running"):
                 sys.exit(f"jobs are left: {left}")
     again, wrong = report(options)
-    print(f"Jobs that were made anew: {again}")
+    print(f"Jobs that were made again: {again}")
     if cluster is not None and not again:
-        wrong.append("no job was made anew, though a node has died")
+        wrong.append("no job was made again, though a node died")
     print(f"Parameters, results and logs of each job: {options.outputs}")
     for words in wrong:
         print(f"WRONG: {words}")

@@ -56,7 +56,7 @@ def main():
     parser.add_argument("--outputs", type=Path, default=Path("outputs"))
     options = parser.parse_args()
 
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     client = Client(random_seed=0)
     client.configure_experiment(name="digits", parameters=SEARCH_SPACE)
     client.configure_optimization(objective="accuracy")

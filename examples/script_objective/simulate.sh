@@ -1,6 +1,6 @@
 #!/bin/sh
 # A "simulation" that knows nothing of Ax or axsched: parameters in a JSON file, results in
-# another. It writes down the range of a ball thrown at an angle, with air resistance.
+# another. It computes the range of a ball thrown at an angle, with air resistance.
 set -eu
 echo "parameters: $(cat "$AXSCHED_PARAMS_FILE")"   # goes to stdout.log in the trial's folder
 

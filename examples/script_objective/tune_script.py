@@ -18,7 +18,7 @@ def main():
     parser.add_argument("--trials", type=int, default=10)
     options = parser.parse_args()
 
-    set_ax_logger_levels(logging.WARNING)  # else Ax prints a line for each trial it makes
+    set_ax_logger_levels(logging.WARNING)  # without this, Ax prints a line for each trial
     client = Client(random_seed=0)
     client.configure_experiment(
         name="throw",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What one job of slurm_day.py does: a "simulation" of a reactor, for some seconds.
+"""One job of slurm_day.py: a "simulation" of a reactor that takes some seconds.
 
-It knows nothing of Ax or axsched: parameters in a JSON file, what it yields in another. Some of the
-day's jobs have bad luck; which ones, the environment variable MISHAPS says.
+It knows nothing about Ax or axsched: it reads parameters from a JSON file and writes its result to
+another. The environment variable MISHAPS says which jobs go wrong, and how.
 """
 
 import json

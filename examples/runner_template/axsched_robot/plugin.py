@@ -1,4 +1,4 @@
-"""The entry point: what axsched finds by the name "robot"."""
+"""The entry point: axsched finds this module by the name "robot"."""
 
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import RunnerInfo

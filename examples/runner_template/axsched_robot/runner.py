@@ -1,4 +1,4 @@
-"""The runner: four small methods, and two hooks that the queue makes easy."""
+"""The runner: four small methods, and two hooks that this queue makes easy."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The robot's queue as a process of its own, and its controls."""
+"""The robot's queue as a separate process, and its controls."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ class Service:
         return self._post("/control", method, arguments)
 
     def jobs(self, prefix):
-        """Label and status of the jobs whose label begins so."""
+        """Label and status of the jobs with a label that begins with the prefix."""
         return self._post("", "list_jobs", {"prefix": prefix})
 
     def stop(self):
@@ -43,7 +43,7 @@ class Service:
 
 @pytest.fixture(scope="session")
 def start_service():
-    """Start a service; all are ended, and seen to have ended, when the tests are over."""
+    """Start a service; when the tests are over, all services are stopped and checked."""
     started = []
 
     def start(**settings):
@@ -61,6 +61,6 @@ def _shared_service(start_service):
 
 @pytest.fixture
 def service(_shared_service):
-    """One service for all tests, without a job that still runs."""
+    """One service for all tests, without running jobs."""
     _shared_service.control("clear")
     return _shared_service

@@ -1,15 +1,15 @@
-"""A stand-in for the robot and its job queue: a process of its own, standard library only.
+"""A stand-in for the robot and its job queue: a separate process, standard library only.
 
     python tests/queue_service.py --places 4 --seconds 1
 
 prints its address. It speaks JSON over HTTP: POST {"method": ..., "arguments": {...}} calls one
 of `API`; the answer is JSON (status 200), or why the call is refused (status 400). The robot
-mixes red, yellow and blue (volumes; those that are not given are 0), waits, and measures how far
-the colour is from the one that is looked for.
+mixes red, yellow and blue (volumes; the default is 0), waits, and measures how far the colour is
+from the target.
 
-It ends when its standard input does, so it never outlives the test that has started it. Tests
-tell jobs what to do (the parameter ``do``: hang, fail, late) and, by the path /control, the
-queue (`CONTROLS`).
+It ends when its standard input does, so it never outlives the test that started it. Tests
+control jobs by the parameter ``do`` (hang, fail, late), and the queue by the path /control
+(`CONTROLS`).
 """
 
 import argparse
@@ -95,13 +95,13 @@ class JobQueue:
         return job.id
 
     def get_job_status(self, job_id):
-        """The status and a message; null where there is no such job."""
+        """The status and a message; null if there is no such job."""
         with self._lock:
             job = self.jobs.get(job_id)
             return job and {"status": job.status, "message": job.message}
 
     def get_outcome_value_for_completed_job(self, job_id):
-        """The distance of the colours, with its standard error; null where it is not known."""
+        """The distance of the colours, with its standard error; null if it is not known."""
         with self._lock:
             job = self.jobs.get(job_id)
             if job is None or job.status != "COMPLETED":
@@ -113,7 +113,7 @@ class JobQueue:
         return {"mean": math.dist(mixed, TARGET.values()), "sem": 0.01}
 
     def cancel_job(self, job_id, reason):
-        """Stop a job; returns its status before that, null where there is no such job."""
+        """Stop a job; returns its status before that, null if there is no such job."""
         with self._lock:
             job = self.jobs.get(job_id)
             if job is None:
@@ -127,18 +127,18 @@ class JobQueue:
             return before
 
     def find_job(self, label):
-        """The id of the job with this label, null where there is none."""
+        """The id of the job with this label, null if there is none."""
         with self._lock:
             return next((job.id for job in self.jobs.values() if job.label == label), None)
 
     def list_jobs(self, prefix):
-        """Label and status of all jobs whose label begins so."""
+        """Label and status of all jobs with a label that begins with the prefix."""
         with self._lock:
             jobs = [job for job in self.jobs.values() if job.label.startswith(prefix)]
             return [[job.label, job.status] for job in jobs]
 
     def get_free_places(self):
-        """Places in the tray that no job has or waits for."""
+        """Places in the tray that no job uses or waits for."""
         with self._lock:
             return max(0, self.places - len(self._open()))
 
@@ -148,7 +148,7 @@ class JobQueue:
     # ---- for tests ---------------------------------------------------------------------------
 
     def set(self, dead=False, loses_answers=False):
-        """Play dead; or take jobs, but lose the answer to whoever has sent them."""
+        """Do not answer at all; or take jobs, but lose the answer to the sender."""
         self.dead, self.loses_answers = dead, loses_answers
 
     def count_calls(self):
@@ -156,7 +156,7 @@ class JobQueue:
         return self.calls
 
     def get_parameters(self, job_id):
-        """What has arrived here."""
+        """The parameters as they arrived here."""
         return self.jobs[job_id].parameters
 
     def get_most_open(self):

@@ -1,4 +1,4 @@
-"""The runner keeps the contract: the cases are axsched's, the queue is told by these fixtures."""
+"""The runner keeps the contract: axsched has the tests, these fixtures control the queue."""
 
 from contextlib import contextmanager
 

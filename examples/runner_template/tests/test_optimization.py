@@ -1,4 +1,4 @@
-"""A whole optimization through the scheduler, which finds the runner by its name."""
+"""A whole optimization with the scheduler, which finds the runner by its name."""
 
 import pytest
 from axsched_core import AxScheduler

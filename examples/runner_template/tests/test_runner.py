@@ -1,4 +1,4 @@
-"""What is this runner's own: options, refusals, words, and that nothing is mixed twice."""
+"""What is special in this runner: options, refusals, messages, and that nothing is mixed twice."""
 
 import socket
 import subprocess
