@@ -1,4 +1,4 @@
-"""``axsched clean``: be rid of what a run has left on its backend."""
+"""``axsched clean``: remove what a run has left on its backend."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from axsched_core.runners.session import RunnerSession
 def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
     """Remove what the run in RUN_DIR has left on its backend: containers, queued jobs.
 
-    Shows it first, and asks. Jobs that run are stopped, and their results are lost; the run can
-    still be resumed, and makes them anew. The run directory itself is not touched. Refused while
-    a driver is at the run. Ends with status 1 where you say no. Secret options of the runner, and
-    those of one that was given as an instance, were not written down: give them again.
+    Shows it first, and asks. Running jobs are stopped, and their results are lost; the run can
+    still be resumed, and makes them again. The run directory itself does not change. Refused while
+    a driver works on the run. Exits with status 1 if you say no. Secret options of the runner, and
+    options of a runner that was passed as an instance, are not saved: give them again.
     """
     with in_words():
         path = journal_of(run_dir)
@@ -52,7 +52,7 @@ def _clean(session: RunnerSession, run_id: str, yes: bool) -> None:
         if not session.has(hook):
             raise InvalidInput(
                 f"The runner {session.info.name!r} offers no cleaning (it lacks the hook {hook}). "
-                "Look for what the run has left with the tools of its backend."
+                "Use the tools of its backend to look for what the run has left."
             )
     left = session.find_leftovers(run_id)
     if not left:

@@ -1,4 +1,4 @@
-"""``axsched doctor``: can the backends be used from here?"""
+"""``axsched doctor``: check whether the backends can be used from here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from axsched_core.runners import discovery
 
 
 def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
-    """A runner's own checks; what keeps them from being made is one that failed."""
+    """A runner's own checks; if they cannot be made, the reason is one failed check."""
     try:
         loaded = discovery.load(name)
         values = loaded.options(options)
@@ -36,9 +36,9 @@ def _checks(name: str, options: dict[str, Any]) -> Sequence[Check]:
 @click.argument("name", required=False)
 @RUNNER_OPTIONS
 def doctor(name: str | None, options: dict[str, Any]) -> None:
-    """Look whether the runner NAME, or every installed one, can be used from here.
+    """Check whether the runner NAME, or every installed one, can be used from here.
 
-    Ends with status 1 where a check has failed.
+    Exits with status 1 if a check fails.
     """
     if options and name is None:
         raise click.UsageError("--option needs the NAME of the runner that it is for.")

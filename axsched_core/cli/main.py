@@ -17,14 +17,14 @@ from axsched_core.runners import discovery
 @click.group()
 @click.version_option(importlib.metadata.version("axsched-core"), prog_name="axsched")
 def main() -> None:
-    """Run an Ax optimisation on whatever machines you have."""
+    """Run an Ax optimization on the machines that you have."""
 
 
 @main.command()
 def runners() -> None:
-    """List the installed runners, and those that are broken with the reason.
+    """List the installed runners, and the broken ones with the reason.
 
-    Ends with status 1 where one is broken.
+    Exits with status 1 if one is broken.
     """
     found = discovery.installed()
     if not found:
@@ -33,7 +33,7 @@ def runners() -> None:
     broken = False
     for one in found:
         try:
-            # By name, so that two distributions with one name are seen.
+            # By name, so that two distributions with the same name are noticed.
             discovery.find(one.name)
             info = discovery.check(one).info
         except AxschedError as error:

@@ -1,4 +1,4 @@
-"""``axsched new-runner NAME``: a copy of the runner template, under a name of one's own."""
+"""``axsched new-runner NAME``: copy the runner template under a new name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from axsched_core.runners import discovery
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PLACES = (PACKAGE / "cli" / "runner_template", PACKAGE.parent / "examples" / "runner_template")
-"""Where the template is: in an installed wheel, and in a checkout."""
+"""The places of the template: in an installed wheel, and in a checkout."""
 
 LEFT_OUT = re.compile(r"__pycache__|\..+|build|dist|.+\.egg-info|.+\.pyc")
-"""Names that tools leave in a folder, and that are no part of the template."""
+"""Files that tools leave in a folder and that do not belong to the template."""
 
 TAKEN = ("core",)
 """``axsched-core`` is not a runner."""
@@ -31,13 +31,13 @@ TAKEN = ("core",)
     "--into",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(),
-    help="The folder to write it into; made where it is missing. Default: the current one.",
+    help="The folder to write it into; made if it is missing. Default: the current one.",
 )
 def new_runner(name: str, into: Path) -> None:
     """Write a new runner: the distribution axsched-NAME.
 
-    It is a copy of the template, to be made your own: a complete runner for a laboratory robot's
-    job queue, with its tests, which pass as they are.
+    It is a copy of the template for you to change: a complete runner for a laboratory robot's
+    job queue, with tests that pass.
     """
     if problem := name_problem(name):
         raise click.ClickException(problem)
@@ -46,7 +46,7 @@ def new_runner(name: str, into: Path) -> None:
         files = write_copy(name, target)
     except FileExistsError:
         raise click.ClickException(
-            f"{target} is there already, and is left as it is. Choose another name, or another "
+            f"{target} is there already, and is not changed. Choose another name, or another "
             "folder with --into."
         ) from None
     except OSError as error:
@@ -61,11 +61,11 @@ def new_runner(name: str, into: Path) -> None:
 
 
 def name_problem(name: str) -> str | None:
-    """Say why a runner cannot be called so; None: it can."""
+    """Say why a runner cannot have this name; None: it can."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         words = (
             f"{name!r} cannot be the name of a runner: it must be lower-case letters and digits, "
-            "begin with a letter, and have single hyphens in between at most."
+            "begin with a letter, and have only single hyphens in between."
         )
         better = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-0123456789")
         return f"{words} Try {better!r}." if better else words
@@ -101,7 +101,7 @@ def template() -> Path:
 
 
 def template_files(folder: Path) -> Iterator[Path]:
-    """The files of the template, relative to it, without what tools have left there."""
+    """The files of the template, relative to it, without files that tools have left there."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not LEFT_OUT.fullmatch(one))
         for file in sorted(files):
@@ -113,14 +113,14 @@ def write_copy(name: str, target: Path) -> list[Path]:
     """Write the template under another name; return what was written, relative to ``target``.
 
     Raises:
-        FileExistsError: ``target`` is there already, whatever it is.
-        OSError: it cannot be written; nothing is left behind then.
+        FileExistsError: ``target`` exists already, as a file or anything else.
+        OSError: it cannot be written; then nothing is left behind.
     """
     if os.path.lexists(target):
         raise FileExistsError(target)
     source = template()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside it and renamed, so that there is never half a copy.
+    # Written next to it and renamed, so that there is never half a copy.
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     beside.mkdir()
     try:
@@ -139,7 +139,7 @@ def write_copy(name: str, target: Path) -> list[Path]:
 
 
 def rename(text: str, name: str) -> str:
-    """Put the new name for the template's in names; the robot of the prose stays a robot."""
+    """Replace the template's name by the new one in names; the robot in prose stays a robot."""
     classes = "".join(part.capitalize() for part in name.split("-"))
     for pattern, new in (
         (r"axsched-robot\b", f"axsched-{name}"),

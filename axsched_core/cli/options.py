@@ -29,6 +29,6 @@ RUNNER_OPTIONS = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="One of the runner_options; the value as JSON, or a plain word. May be repeated.",
+    help="One of the runner_options; the value is JSON or a plain word. May be repeated.",
 )
 """Gives a command the argument ``options``: a dict."""

@@ -1,4 +1,4 @@
-"""``axsched resume``, ``salvage`` and ``cancel``: what is to be done about a run from outside."""
+"""``axsched resume``, ``salvage`` and ``cancel``: work on a run from outside its driver."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import TrialState
 
 TAKEN_WITHIN = 30.0
-"""Seconds that `cancel` waits for a living driver, which waits itself for jobs to end."""
+"""Seconds that `cancel` waits for a living driver, which itself waits for jobs to end."""
 
 RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """Errors that speak for themselves go without a traceback."""
+    """Show errors with a clear message, without a traceback."""
     try:
         yield
     except (AxschedError, OSError) as error:
@@ -41,11 +41,11 @@ def in_words() -> Iterator[None]:
 @RUN_DIR
 @RUNNER_OPTIONS
 def resume(run_dir: Path, options: dict[str, Any]) -> None:
-    """Go on with the run in RUN_DIR whose driver has ended, and finish it.
+    """Continue the run in RUN_DIR after its driver has ended, and finish it.
 
-    Prints the best trial as JSON: as it was observed, and as Ax's own model sees it. Ends with
-    status 1 and the reason where that cannot be, with 130 after Ctrl-C, 143 after SIGTERM, 129
-    after SIGHUP. Secret options of the runner were not written down: give them again.
+    Prints the best trial as JSON: as observed, and by Ax's own model. Exits with status 1 and the
+    reason if it cannot, with 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP. Secret options
+    of the runner are not saved: give them again.
     """
     with in_words(), AxScheduler.resume(run_dir, runner_options=options or None) as scheduler:
         best = scheduler.finish()
@@ -55,10 +55,10 @@ def resume(run_dir: Path, options: dict[str, Any]) -> None:
 @click.command()
 @RUN_DIR
 def salvage(run_dir: Path) -> None:
-    """Have the run in RUN_DIR go on although its journal is damaged.
+    """Repair the damaged journal of the run in RUN_DIR, so that the run can go on.
 
-    The lines before the damage are kept; the journal as it was stays beside. Jobs that only the
-    lost lines knew are forgotten, and their trials made anew.
+    The lines before the damage are kept; the damaged journal stays next to it. Jobs that only the
+    lost lines knew are forgotten, and their trials are made again.
     """
     with in_words():
         path = journal_of(run_dir)
@@ -85,10 +85,10 @@ def salvage(run_dir: Path) -> None:
 def cancel(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
     """Cancel the run in RUN_DIR, or only some of its TRIALS (their indices).
 
-    Jobs that run are cancelled, and all trials that are open are abandoned; nothing is left that
-    resume would make. With TRIALS this is done to these alone. Where the run's driver lives, it is
-    asked to do it; else it is done here, and the run can still be resumed. Ends with status 1
-    where a job could not be stopped, or the driver does not answer.
+    Running jobs are cancelled, and all open trials are abandoned; resume then makes no further
+    trials. With TRIALS this applies only to them. If the run's driver lives, it is asked to do
+    it; if not, this command does it, and the run can still be resumed. Exits with status 1 if a
+    job could not be stopped, or the driver does not answer.
     """
     with in_words():
         path = journal_of(run_dir)
@@ -100,7 +100,7 @@ def cancel(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> N
 
 
 def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
-    # Other trials' jobs are none of our business: they run on.
+    # The jobs of other trials are not touched: they run on.
     with AxScheduler.resume(
         run_dir, runner_options=options or None, config={"on_exit": "leave"}
     ) as scheduler:
@@ -118,7 +118,7 @@ def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]
 
 
 def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:
-    """Ask the run's driver; False where there is none, or none any more."""
+    """Ask the run's driver; False if there is none, or none any more."""
     if not _has_driver(run_dir):
         return False
     request = cancel_request.ask(run_dir, trials or None)
@@ -135,7 +135,7 @@ def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:
                 return not request.path.exists()
         return True
     finally:
-        request.done()  # whatever has come between: no later call is to find it
+        request.done()  # also after an error: no later call may find it
 
 
 def _has_driver(run_dir: Path) -> bool:

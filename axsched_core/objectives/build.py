@@ -1,4 +1,4 @@
-"""What is evaluated: from the user's function, script or image to what a job carries."""
+"""Turn the user's function, script or image into what a job carries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from axsched_core.jobs import (
 
 
 def function_objective(function: Callable[..., Any]) -> bytes:
-    """Pickle a function; lambdas, closures and functions of ``__main__`` go by value.
+    """Pickle a function; lambdas, closures and functions of ``__main__`` are pickled by value.
 
     Raises:
         InvalidInput: it is not a plain callable, or refers to something that cannot be pickled.
@@ -55,16 +55,16 @@ def bind_function(
     resources: Mapping[str, Any] | None = None,
     conditional: Collection[str] = (),
 ) -> FunctionObjective:
-    """Decide how a function wants its parameters: one mapping, or by their names.
+    """Decide how a function takes its parameters: as one mapping, or by their names.
 
     Args:
         function: the objective.
         parameter_names: the search space's.
         resources: what each job needs, see `Needs`.
-        conditional: those of the names that not every trial has.
+        conditional: the names that not every trial has.
 
     Raises:
-        InvalidInput: neither fits its signature; a resource is wrong.
+        InvalidInput: its signature fits none of the two; a resource is wrong.
     """
     python = (sys.version_info.major, sys.version_info.minor)
     needs = options.build(Needs, resources, "resources").as_resources()
@@ -84,8 +84,8 @@ def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:
     except TypeError:
         pass
     else:
-        # f(**anything) and f(x, y): the names fit. f(parameters) with a space that has a
-        # parameter of that very name fits too, and is then meant so.
+        # f(**anything) and f(x, y): the names fit. f(parameters) fits too if the space has a
+        # parameter of exactly this name; then this parameter is meant.
         return True
     try:
         signature.bind({})
@@ -103,7 +103,7 @@ def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:
 def _check_mapping_is_meant(
     function: Callable[..., Any], signature: inspect.Signature, names: Sequence[str]
 ) -> None:
-    """Refuse f(model, rate=0.1) for a space of model and lr, which would get a mapping as model."""
+    """Refuse f(model, rate=0.1) for a space of model and lr: model would be the mapping."""
     first = next(iter(signature.parameters))
     if first not in names:
         return
@@ -119,7 +119,7 @@ def _check_mapping_is_meant(
 def _check_conditional(
     function: Callable[..., Any], names: Sequence[str], conditional: Collection[str]
 ) -> None:
-    """Refuse a function that some trials could not be given to, for want of an argument."""
+    """Refuse a function that some trials could not call, because an argument is missing."""
     arguments = inspect.signature(function).parameters.values()
     needed = [
         argument.name
@@ -145,7 +145,7 @@ def _name(function: Callable[..., Any]) -> str:
 def script_objective(
     script_path: str | os.PathLike[str], script_options: Mapping[str, Any] | None = None
 ) -> ScriptObjective:
-    """Make the objective of a script, of any executable.
+    """Make the objective of a script or any other executable.
 
     Raises:
         InvalidInput: the script is missing or cannot be run; an option is wrong.
@@ -190,11 +190,11 @@ def container_objective(
     container_command: str | Sequence[str] | None = None,
     container_options: Mapping[str, Any] | None = None,
 ) -> ContainerObjective:
-    """Make the objective of a container image; a command in one string is split as a shell would.
+    """Make the objective of a container image; a command in one string is split as by a shell.
 
     Raises:
-        InvalidInput: the image's name or the command is empty or of a wrong type, or the options
-            are no mapping whose keys JSON knows.
+        InvalidInput: the image's name or the command is empty or has a wrong type, or the options
+            are not a mapping with keys that JSON allows.
     """
     if not isinstance(container_image, str) or not container_image.strip():
         raise InvalidInput(f"The container image must be a name, got {container_image!r}.")

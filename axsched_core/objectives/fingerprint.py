@@ -1,4 +1,4 @@
-"""By what an objective's code is known again, in another session too."""
+"""A digest that identifies an objective's code, also in another session."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 
 
 def of_function(function: Callable[..., Any]) -> str:
-    """A digest of a function: its source, and what plain values it has been given.
+    """A digest of a function: its source and its plain values.
 
-    These are arguments of a `functools.partial`, defaults, and what it closes over, as far as they
-    are numbers, strings, None, or tuples of them. The state of objects and the functions that it
-    calls are not looked at. A lambda, and a function whose source cannot be had, is known by its
-    bytecode, which another minor version of Python compiles differently.
+    These are the arguments of a `functools.partial`, defaults, and values that it closes over, if
+    they are numbers, strings, None, or tuples of them. The state of objects and the functions that
+    it calls do not count. For a lambda, and for a function without readable source, the bytecode
+    counts, which differs between minor versions of Python.
     """
     return _digest(repr(_described(function)).encode())
 
 
 def of_file(path: str | None) -> str:
-    """A digest of a script; "" where it cannot be read."""
+    """A digest of a script; "" if it cannot be read."""
     try:
         return _digest(Path(path or "").read_bytes())
     except OSError:
@@ -49,20 +49,20 @@ def _described(function: Callable[..., Any]) -> list[Any]:
 
 def _code(function: Callable[..., Any]) -> Any:
     code = getattr(function, "__code__", None)
-    # The source of a lambda is the whole statement that it stands in.
+    # The source of a lambda is the whole statement around it.
     if code is None or code.co_name != "<lambda>":
         named = function if code or inspect.isclass(function) else type(function)
         with contextlib.suppress(OSError, TypeError, SyntaxError, tokenize.TokenError):
             return textwrap.dedent(inspect.getsource(named))
     code = code or getattr(type(function).__call__, "__code__", None)
-    # What is written in C has a name and nothing else.
+    # A function written in C has only a name.
     return _plain(code) if code else getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _values(function: Callable[..., Any]) -> list[Any]:
     closure = []
     for cell in getattr(function, "__closure__", None) or ():
-        with contextlib.suppress(ValueError):  # it is filled later
+        with contextlib.suppress(ValueError):  # the cell is filled later
             closure.append(cell.cell_contents)
     keywords = tuple(sorted((getattr(function, "__kwdefaults__", None) or {}).items()))
     defaults = getattr(function, "__defaults__", None) or ()
@@ -70,7 +70,7 @@ def _values(function: Callable[..., Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value in a form whose repr is the same in each session; of others only the type."""
+    """The value in a form with the same repr in each session; of other values only the type."""
     if isinstance(value, CodeType):
         names = [value.co_varnames, value.co_names, value.co_freevars]
         return [value.co_code, names, _plain(value.co_consts)]

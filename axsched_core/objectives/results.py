@@ -1,4 +1,4 @@
-"""From what a job left to metrics that may be told to an optimizer, or the reason why not."""
+"""Turn a job's result into metrics for the optimizer, or say why it is not valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from axsched_core.jobs import JobResult, Metrics
 log = logging.getLogger("axsched")
 
 NOTES = "notes"
-"""The name in a result under which anything goes, unless the optimizer needs a metric of it."""
+"""The name in a result that may hold any JSON, unless the optimizer needs a metric of this name."""
 NOTES_LIMIT = 10_000
 """Bytes of a trial's notes as JSON; longer notes are dropped."""
 FORMS = 'a value is a number, (mean, sem) or {"mean": ..., "sem": ...}'
@@ -28,20 +28,20 @@ class InvalidResult(ValueError):
 
 @frozen
 class Result:
-    """What a job returned, as far as it is valid."""
+    """The valid part of what a job returned."""
 
     metrics: Metrics
-    """Metric name -> (mean, sem), finite; sem None where it is unknown."""
+    """Metric name -> (mean, sem), finite; sem None if it is unknown."""
     notes: Any = None
-    """What stood under `NOTES`, as JSON has it (numbers that JSON lacks, as NaN, in words)."""
+    """The value of `NOTES`, as in JSON (numbers that JSON lacks, like NaN, as strings)."""
     dropped: Mapping[str, str] = field(factory=dict)
-    """Name -> why it is not in the above."""
+    """Name -> why it was left out."""
 
 
 def metrics_of(
     result: JobResult, *, objectives: Sequence[str], required: Iterable[str], limit: int
 ) -> Metrics:
-    """The metrics alone of what `read_result` finds."""
+    """Only the metrics that `read_result` finds."""
     return read_result(result, objectives=objectives, required=required, limit=limit).metrics
 
 
@@ -50,7 +50,7 @@ def read_result(
 ) -> Result:
     """Validate what a job returned.
 
-    Metrics that are required are checked strictly. Any other that is no valid number is dropped.
+    Required metrics are checked strictly. Any other that is not a valid number is dropped.
 
     Args:
         result: the raw bytes of the result file, or plain values.
@@ -60,7 +60,7 @@ def read_result(
         limit: bytes; a longer result file is refused.
 
     Raises:
-        InvalidResult: a required metric is missing or not valid, or the file is no result at all.
+        InvalidResult: a required metric is missing or not valid, or the file is not a result.
     """
     required = frozenset(required).union(objectives)
     value = result.metrics if result.raw is None else _parse(result.raw, limit)
@@ -99,7 +99,7 @@ def read_result(
 
 
 def warn_of_dropped(result: Result, trial_index: int, known: set[str]) -> None:
-    """Say what was dropped, each name once: those in ``known``, which grows, are passed over."""
+    """Log what was dropped, each name once: names in ``known``, which grows, are skipped."""
     for name, why in result.dropped.items():
         if name not in known:
             known.add(name)

@@ -26,28 +26,28 @@ from axsched_core.worker import axsched_worker
 
 @frozen
 class ObjectiveSpec:
-    """The objective that was set, with what only the driver needs of it."""
+    """The objective that was set, with the data that only the driver needs."""
 
     objective: Objective
     pickled: bytes | None = field(default=None, repr=False)
     """The function (cloudpickle), for a function objective."""
     source: str = ""
-    """A digest of the code (`fingerprint`), by which a change is noticed; "": of a container, or of
+    """A digest of the code (`fingerprint`) that shows a change; "" for a container, or for
     a script that cannot be read."""
     missing: tuple[str, ...] = ()
-    """Secrets that were not written down: it can be compared and looked for, but not run."""
+    """Secrets that were not saved: it can be compared and looked for, but cannot run."""
     executable: str = field(factory=lambda: sys.executable, repr=False)
     """The Python of the driver that set it."""
 
     @property
     def function_name(self) -> str | None:
-        """The name of the pickle's file in the run directory: another function, another name."""
+        """The name of the pickle's file in the run directory; each function has its own name."""
         if self.pickled is None:
             return None
         return f"function-{hashlib.sha256(self.pickled).hexdigest()[:12]}.pkl"
 
     def check_complete(self) -> None:
-        """Raise `InvalidInput` where it cannot be run for want of its secrets."""
+        """Raise `InvalidInput` if it cannot run because its secrets are missing."""
         if self.missing:
             raise InvalidInput(
                 f"The objective needs {', '.join(self.missing)}, whose values may be secrets and "
@@ -55,10 +55,10 @@ class ObjectiveSpec:
             )
 
     def to_plain(self) -> dict[str, Any]:
-        """What is written down of it: no secrets, only their names."""
+        """The data that is saved: no secrets, only their names."""
         data = {"kind": self.objective.capability.value, **attrs.asdict(self.objective)}
         if isinstance(self.objective, FunctionObjective):
-            # It may need modules that lie beside the driver's script, and resume is called
+            # It may need modules next to the driver's script, and resume may be called from
             # elsewhere.
             data |= imports.places(imports.current_directory())
             data["file"] = self.function_name
@@ -72,10 +72,10 @@ class ObjectiveSpec:
 
     @staticmethod
     def from_plain(data: Mapping[str, Any], run_dir: Path) -> ObjectiveSpec:
-        """The objective that was written down.
+        """The objective that was saved.
 
-        For a function, `sys.path` begins as it did when the function was set: runners hand it on
-        to jobs.
+        For a function, `sys.path` then begins as it did when the function was set: runners pass it
+        on to jobs.
 
         Raises:
             InvalidInput: the function cannot be read.
@@ -106,7 +106,7 @@ class ObjectiveSpec:
         )
 
     def differs_from(self, other: ObjectiveSpec) -> bool:
-        """True where results of the two are not results of one experiment."""
+        """True if results of the two do not belong to one experiment."""
         return self._compared() != other._compared()
 
     def _compared(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class ObjectiveSpec:
 
 
 def _known(cls: type, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only a newer version knows."""
+    """The fields without those that only a newer version knows."""
     mine = attrs.fields_dict(cls)
     return {name: value for name, value in fields.items() if name in mine}
 
@@ -130,5 +130,5 @@ _PLACES = {"sys_path", "sys_path_front", "sys_prefix", "sys_modules"}
 
 
 _NOT_COMPARED = _PLACES | {"file", "name", "python", "executable", "time_limit", "resources"}
-"""They may differ between drivers, the objective be the same; the digest knows a function better
-than its name does."""
+"""They may differ between drivers although the objective is the same; the digest identifies a
+function better than its name."""

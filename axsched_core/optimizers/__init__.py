@@ -1,4 +1,4 @@
-"""What proposes the trials, behind one small protocol.
+"""The objects that propose trials, behind one small protocol.
 
 `adapt` finds the adapter for an Ax ``Client``, ``AxClient`` or ``Experiment``. Importing this
 package does not import Ax, which takes seconds; an adapter's module is imported when it is used.
@@ -47,11 +47,11 @@ _ACCEPTED = (
 
 
 def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
-    """Return the `Optimizer` for ``obj``; an `Optimizer` is returned as it is.
+    """Return the `Optimizer` for ``obj``; an `Optimizer` is returned unchanged.
 
     Args:
         obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, an `Optimizer`, or None for one
-            that is still to be loaded.
+            that will be loaded later.
         generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
             one, the strategy that Ax itself would choose is used.
 
@@ -95,7 +95,7 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
 
 
 def _kinds(obj: Any) -> set[str]:
-    """Name the classes of ``obj``, so that neither Ax nor a class that it dropped is imported."""
+    """Name the classes of ``obj``, without importing Ax or a class that Ax dropped."""
     return _names(type(obj))
 
 
@@ -120,10 +120,10 @@ def _hint(obj: Any, kinds: set[str]) -> str:
 
 
 def from_file(kind: str, path: Path, seed: int | None = None) -> Optimizer:
-    """Read what `Optimizer.save` of an Ax optimizer has written.
+    """Read a file that `Optimizer.save` of an Ax optimizer has written.
 
     Args:
-        kind: `Optimizer.kind` of the one that wrote it.
+        kind: `Optimizer.kind` of the optimizer that wrote it.
         path: the file.
         seed: the client's random seed, which Ax's file does not hold.
 

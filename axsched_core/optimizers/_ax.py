@@ -1,4 +1,4 @@
-"""What the adapters share: everything is said over an Ax experiment and generation strategy."""
+"""The adapters' shared code: it works on an Ax experiment and generation strategy."""
 
 from __future__ import annotations
 
@@ -64,33 +64,33 @@ class AxOptimizer(Optimizer):
     """An `Optimizer` over anything that has an Ax experiment and a generation strategy."""
 
     kind: str
-    """Which of the three it is; a file's kind must be the same to be loaded."""
+    """Which of the three kinds it is; only a file of the same kind can be loaded."""
 
     def __init__(self, native: Any) -> None:
         self._native = native
         self._database: Any = None
         self._touched: set[int] = set()
-        """Trials that are to be stored again although their status is the same."""
+        """Trials that must be stored again although their status is the same."""
         self._uneven: set[str] = set()
-        """Metrics of which was said that only some results have a standard error."""
+        """Metrics that were already reported to have a standard error in some results only."""
         self._changed_parts: set[str] = set()
-        """Parts of the `Content` that the user has changed, and that are still to be stored."""
+        """Parts of the `Content` that the user has changed and that are not stored yet."""
 
-    # What the three kinds differ in.
+    # The three kinds differ in these.
 
     @property
     @abc.abstractmethod
     def strategy(self) -> Any:
-        """The Ax generation strategy; chosen now, if the user has not."""
+        """The Ax generation strategy; chosen now if the user has chosen none."""
 
     @property
     @abc.abstractmethod
     def _chosen(self) -> Any:
-        """The same, None where none was chosen yet."""
+        """The same, None if none was chosen yet."""
 
     @abc.abstractmethod
     def _generate(self, n: int) -> bool:
-        """Make ``n`` trials and mark them running; True: there will be no more, ever."""
+        """Make ``n`` trials and mark them running; True: there will never be more."""
 
     @abc.abstractmethod
     def _attach(self, parameters: dict[str, Any]) -> int: ...
@@ -102,26 +102,26 @@ class AxOptimizer(Optimizer):
     def _read(self, path: Path, content: Any) -> AxOptimizer: ...
 
     _remedy = ""
-    """The call that sets what is to be optimized."""
+    """The call that sets the objective."""
 
     _step: float | None = None
-    """What this kind's own ``complete_trial`` writes as the step of a final result."""
+    """The step that this kind's own ``complete_trial`` writes for a final result."""
 
     def _track(self, names: list[str]) -> None:
         """Register tracking metrics."""
         self.experiment.add_tracking_metrics([Metric(name=name) for name in names])
 
     def _connect(self, settings: Any) -> None:
-        """Have the native object save what the user does with it, where it can."""
+        """Let the native object save what the user does with it, if it can."""
 
     @classmethod
     @abc.abstractmethod
     def of_stored(
         cls, settings: Any, experiment: Any, strategy: Any, seed: int | None
     ) -> AxOptimizer:
-        """Make one of what was loaded from a database."""
+        """Make an adapter from an experiment and strategy that a database held."""
 
-    # What they share.
+    # The three kinds share these.
 
     @property
     def native(self) -> Any:
@@ -171,8 +171,8 @@ class AxOptimizer(Optimizer):
 
     def ask(self, n: int) -> Asked:
         self.check()
-        # Whatever becomes of a call to Ax, a trial that it has made is never lost: what counts
-        # are the experiment's trials, not what the call returned.
+        # A trial that Ax has made is never lost, even if the call to Ax fails: the experiment's
+        # trials count, not what the call returned.
         before = frozenset(self.experiment.trials)
         made: tuple[Candidate, ...] = ()
         at_once, complete, reason = n, False, ""
@@ -186,7 +186,7 @@ class AxOptimizer(Optimizer):
                     reason = self._why_complete() if complete else ""
             except OptimizationComplete as error:
                 if size > 1:
-                    # Ax throws a whole batch away when not all of it can be made.
+                    # Ax discards a whole batch if it cannot make all of it.
                     at_once = 1
                     continue
                 complete, reason = True, _words(error)
@@ -208,7 +208,7 @@ class AxOptimizer(Optimizer):
     def _room(self, wanted: int) -> tuple[int, bool, str]:
         """How many of ``wanted`` trials may be made in one go: (number, complete, reason).
 
-        Ax counts only what is on the experiment, so that one large call would run past the end
+        Ax counts only the trials on the experiment, so one large call would go past the end
         of the initial phase (a fresh ``Client`` makes 20 initial points if asked for 20).
         """
         strategy = self._placed_strategy()
@@ -222,7 +222,7 @@ class AxOptimizer(Optimizer):
             except ExceptionGroup as errors:
                 return 0, False, "; ".join(map(_words, errors.exceptions))
             return 0, False, _WAITS
-        # Ax says -1 for 'no limit', and also where more are under way than allowed; there,
+        # Ax says -1 for 'no limit', and also if more trials run than allowed; then
         # generating raises one of _NOT_NOW.
         room = limit if limit > 0 else sys.maxsize
         still_wanted = self._still_wanted(node) or sys.maxsize
@@ -236,9 +236,9 @@ class AxOptimizer(Optimizer):
         return strategy
 
     def _points_left(self) -> int:
-        """At most how many points a finite search space still has, but 1 at least.
+        """An upper limit for the points left in a finite search space, at least 1.
 
-        Ax searches for seconds before it says that a batch is more than there is.
+        Ax searches for seconds before it says that a batch is larger than what is left.
         """
         tunable = self.experiment.search_space.tunable_parameters
         points = math.prod(parameter.cardinality() for parameter in tunable.values())
@@ -247,9 +247,9 @@ class AxOptimizer(Optimizer):
         return max(1, int(points) - len(self.experiment.arms_by_signature_for_deduplication))
 
     def _still_wanted(self, node: Any, planned: int = 0) -> int:
-        """How many trials ``node`` is to make before the strategy may leave it.
+        """How many trials ``node`` must still make before the strategy may leave it.
 
-        ``planned`` trials will have been made by then, by the nodes before it.
+        By then the nodes before it will have made ``planned`` trials.
         """
         wanted = 0
         for criterion in node.transition_criteria:
@@ -257,7 +257,7 @@ class AxOptimizer(Optimizer):
                 wanted = max(wanted, 1)
             elif (
                 isinstance(criterion, MinTrials)
-                # The others wait for results, which more trials do not bring.
+                # The other criteria wait for results; more trials do not help.
                 and criterion.only_in_statuses is None
                 and not criterion.count_only_trials_with_data
             ):
@@ -268,7 +268,7 @@ class AxOptimizer(Optimizer):
         return wanted
 
     def _why_complete(self) -> str:
-        """The optimizer's own words for why it is complete, if it has any."""
+        """Why the optimizer is complete, in its own words, if it says so."""
         return ""
 
     def _candidates(self, before: frozenset[int]) -> tuple[Candidate, ...]:
@@ -288,7 +288,7 @@ class AxOptimizer(Optimizer):
             total += self._still_wanted(node, planned=total)
             onward = [name for name in node.transition_edges if name != node.name]
             if not onward:
-                return 0  # random search to the end: there is no model to wait for
+                return 0  # random search to the end: no model will come
             node = strategy.nodes_by_name[onward[0]]
         return total
 
@@ -300,13 +300,13 @@ class AxOptimizer(Optimizer):
                     f"Experiment {self.name!r} has no trial {outcome.index} with one arm, "
                     "so its outcome cannot be told."
                 )
-        # A trial that the user has ended meanwhile stays as they left it.
+        # A trial that the user has ended in the meantime stays unchanged.
         told = [(o, trials[o.index]) for o in outcomes if not trials[o.index].status.is_terminal]
         completed = [(o, trial) for o, trial in told if o.kind is OutcomeKind.COMPLETED]
         self._attach_data(completed)
         for outcome, trial in told:
             if trial.status in (TrialStatus.CANDIDATE, TrialStatus.STAGED):
-                # unsafe: whether it is to be staged first is its Ax runner's affair, not ours.
+                # unsafe: whether it must be staged first matters to its Ax runner, not to us.
                 trial.mark_running(no_runner_required=True, unsafe=True)
             if outcome.kind is OutcomeKind.COMPLETED:
                 trial.mark_completed()
@@ -331,7 +331,7 @@ class AxOptimizer(Optimizer):
         rows = [
             DataRow(
                 trial_index=trial.index,
-                arm_name=trial.arm.name,  # Ax accepts a wrong one without a word
+                arm_name=trial.arm.name,  # Ax silently accepts a wrong one
                 metric_name=metric,
                 metric_signature=signatures[metric],
                 mean=float(mean),
@@ -358,8 +358,8 @@ class AxOptimizer(Optimizer):
         """Store the experiment in a `Database`, now and with each `store`.
 
         Args:
-            database: a `axsched_core.optimizers._sql.Database`.
-            loaded: True: this is what was loaded from there.
+            database: an `axsched_core.optimizers._sql.Database`.
+            loaded: True: the experiment was loaded from there.
 
         Raises:
             InvalidInput: it cannot be stored there.
@@ -385,7 +385,7 @@ class AxOptimizer(Optimizer):
     def changed(self, changes: Changes | None) -> None:
         if self._database is not None:
             self._changed_parts |= _ALL_PARTS if changes is None else changes.parts
-            # A new one is stored for its status, and by the user's own client perhaps already.
+            # A new trial is stored anyway for its status, perhaps already by the user's client.
             self._touched |= set(self.experiment.trials if changes is None else changes.trials)
 
     def runs_in(self, run_dir: Path, run_id: str) -> None:
@@ -395,7 +395,7 @@ class AxOptimizer(Optimizer):
 
     @contextlib.contextmanager
     def _unstored(self) -> Iterator[None]:
-        """Keep the native object from saving trial by trial what `store` saves in one go."""
+        """Stop the native object from saving trial by trial; `store` saves all in one go."""
         if self._database is None or not hasattr(self._native, "_db_settings"):
             yield
             return
@@ -407,7 +407,7 @@ class AxOptimizer(Optimizer):
             self._native._db_settings = settings
 
     def _mark_made(self, indices: Sequence[int]) -> None:
-        # A driver that finds them in the database, and no journal, knows them for ours.
+        # So a driver that finds them in a database, without a journal, knows that they are ours.
         if self._database is not None:
             self.annotate({index: {"axsched": {"made": True}} for index in indices})
 
@@ -424,8 +424,8 @@ class AxOptimizer(Optimizer):
         if origin is None:
             super().restore(index, parameters, origin)
             return
-        # `attach` would lose where it came from, and Sobol would propose the point again: the
-        # strategy goes on from the last of its generator runs.
+        # `attach` would lose the trial's origin, and Sobol would propose the point again: the
+        # strategy continues from the last of its generator runs.
         run = object_from_json(
             origin,
             decoder_registry=CORE_DECODER_REGISTRY,
@@ -449,7 +449,7 @@ class AxOptimizer(Optimizer):
         return {
             index: TrialView(
                 index=index,
-                # A batch trial (several arms) is the user's own affair: nothing to run in it.
+                # A batch trial (several arms) belongs to the user: we run nothing in it.
                 parameters=dict(trials[index].arm.parameters) if _ours(trials[index]) else {},
                 status=trials[index].status.name,
                 open=_ours(trials[index]) and not trials[index].status.is_terminal,
@@ -513,7 +513,7 @@ class AxOptimizer(Optimizer):
                 f"{self.kind} that is to be loaded."
             )
         try:
-            with self._unstored():  # what it makes must not look for the database
+            with self._unstored():  # the loaded object must not look for the database
                 loaded = self._read(path, content)
         except Exception as error:
             raise InvalidInput(
@@ -533,12 +533,12 @@ class AxOptimizer(Optimizer):
 
 
 def _ours(trial: Any) -> bool:
-    """True for a trial of one arm; False for a batch trial, and for none."""
+    """True for a trial of one arm; False for a batch trial and for one without arms."""
     return isinstance(trial, Trial) and trial.arm is not None
 
 
 def _is_initial(node: Any) -> bool:
-    """True for a node that looks at no results: random points, or the centre."""
+    """True for a node that uses no results: random points, or the centre."""
     if any(isinstance(c, AutoTransitionAfterGen) for c in node.transition_criteria):
         return True
     classes = [spec.generator_enum.generator_class for spec in node.generator_specs]
@@ -572,7 +572,7 @@ def kind_of_file(path: Path) -> str:
 
 
 def _kind_of(content: Any) -> str:
-    """Which kind of object a file holds; "" for none that is known."""
+    """Which kind of object a file holds; "" for an unknown one."""
     if not isinstance(content, dict) or "experiment" not in content:
         return ""
     if content.get("kind") == "axsched-experiment":
@@ -583,7 +583,7 @@ def _kind_of(content: Any) -> str:
 
 
 def _why(path: Path, error: OSError) -> str:
-    """Why a file cannot be written, without the name of the one beside it."""
+    """Why a file cannot be written, without the name of the temporary file next to it."""
     if not path.parent.exists():
         return f"there is no folder {path.parent}"
     return error.strerror or str(error)
@@ -599,7 +599,7 @@ def _speaks(error: BaseException) -> bool:
 
 
 def _harmless(value: Any) -> Any:
-    """The same, less what Ax would take for one of its own objects when it reads its JSON."""
+    """The same, without parts that Ax would read back from JSON as its own objects."""
     if isinstance(value, Mapping):
         if "__type" in value:
             return json.dumps(value, default=str)
@@ -608,7 +608,7 @@ def _harmless(value: Any) -> Any:
 
 
 def _run_to_json(trial: Any) -> Any:
-    """A trial's generator run, less what every run of an experiment has alike."""
+    """A trial's generator run, without what is the same for all runs of an experiment."""
     run = trial.generator_run
     if run is None:
         return None

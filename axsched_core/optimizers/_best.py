@@ -1,4 +1,4 @@
-"""Which trial of an Ax experiment is best: as observed, and by Ax's own model."""
+"""The best trial of an Ax experiment: as observed, and by Ax's own model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Weights = Sequence[tuple[str, float]]
 class _Limit:
     """An outcome constraint, or the threshold of an objective: sum of weights * metrics <= bound.
 
-    (Ax's >= with the signs turned.)
+    (Ax's >= is stored with opposite signs.)
     """
 
     words: str
@@ -30,20 +30,20 @@ class _Limit:
     bound: float
 
     def excess(self, values: Mapping[str, float]) -> float:
-        """By how much it is broken; 0 or less: it is not."""
+        """By how much it is broken; 0 or less: it is satisfied."""
         return _sum(self.weights, values) - self.bound
 
 
 def observed(experiment: Any) -> tuple[list[Point], str]:
     """The best trials by their observed means, or the reason why there are none.
 
-    A trial counts that is completed, has one arm, which lies in the search space, and a value of
-    each metric that is optimized or constrained. It is feasible where its means satisfy all
-    outcome constraints (and thresholds of objectives); their standard errors are not looked at.
+    A trial counts if it is completed, has one arm, which is in the search space, and has a value
+    of each optimized or constrained metric. It is feasible if its means satisfy all outcome
+    constraints (and thresholds of objectives); standard errors are not used.
 
     Returns:
-        One objective (also a weighted sum): the best trial alone. Several: all that no other is
-        better than, by trial index.
+        One objective (also a weighted sum): only the best trial. Several: all trials that no other
+        is better than, by trial index.
     """
     config = experiment.optimization_config
     points, lacking = _points(experiment)
@@ -64,7 +64,7 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
     """The best trials by Ax's own model, or the reason why there are none.
 
     Raises:
-        Exception: whatever Ax raises.
+        Exception: any error that Ax raises.
     """
     if experiment.optimization_config.is_moo_problem:
         found = BestPointMixin._get_pareto_optimal_parameters(experiment, strategy)
@@ -75,11 +75,11 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
         )
     last = strategy.last_generator_run
     if last is not None and last._generation_node_name != strategy.current_node_name:
-        strategy.current_generator_run_limit()  # a resumed one moves to where it was
+        strategy.current_generator_run_limit()  # a resumed one moves to its last node
     if strategy.adapter is None:  # Ax's files hold no model
         strategy.current_node._fit(experiment)
     if not isinstance(strategy.adapter, TorchAdapter):
-        # Ax would give what a model said when the last trial was made, of the results until then.
+        # Ax would return an old prediction, made with the last trial from the results until then.
         return [], "Ax has no model yet: the generation strategy is in its initial phase."
     best = BestPointMixin._get_best_trial(experiment, strategy)
     if best is None:
@@ -91,8 +91,8 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
 
 
 def _as_observed(experiment: Any, index: int, means: Mapping[str, float]) -> bool:
-    # Ax does not say whether it fell back on the data. A model's prediction is never the very
-    # same number for each metric.
+    # Ax does not say whether it used the data instead. A model's prediction is never exactly the
+    # observed number for each metric.
     values = _values(experiment).get(index, {})
     return all(values.get(name, (None,))[0] == mean for name, mean in means.items())
 
@@ -118,7 +118,7 @@ def _metric_names(experiment: Any) -> list[str]:
 
 
 def _points(experiment: Any) -> tuple[list[Point], str]:
-    """The trials that count, and words for why there are none."""
+    """The trials that count, and the reason why there are none."""
     completed = sorted(experiment.trial_indices_by_status[TrialStatus.COMPLETED])
     if not completed:
         return [], "No trial has been completed."
@@ -145,7 +145,7 @@ def _points(experiment: Any) -> tuple[list[Point], str]:
 
 
 def _values(experiment: Any) -> dict[int, dict[str, tuple[float, float | None]]]:
-    """Trial -> metric -> (mean, sem), the last that was told of each."""
+    """Trial -> metric -> (mean, sem), the last value of each."""
     data = experiment.lookup_data().df
     found: dict[int, dict[str, tuple[float, float | None]]] = {}
     for index, name, mean, sem in zip(
@@ -158,7 +158,7 @@ def _values(experiment: Any) -> dict[int, dict[str, tuple[float, float | None]]]
 
 
 def _limits(experiment: Any) -> tuple[list[_Limit], str]:
-    """The constraints, and words for one that is relative to a status quo without data."""
+    """The constraints, and a message if one is relative to a status quo without data."""
     config, limits = experiment.optimization_config, []
     objectives = set(config.objective.metric_names)
     baseline = _status_quo(experiment) if any(c.relative for c in config.all_constraints) else {}
@@ -172,7 +172,7 @@ def _limits(experiment: Any) -> tuple[list[_Limit], str]:
                     f"{words} is relative to the status quo, which has no result of it, so no "
                     "trial can be called feasible."
                 )
-            # As Ax has it: per cent of the status quo's value.
+            # As in Ax: per cent of the status quo's value.
             value = _sum(weights, baseline)
             bound = value + abs(value) * bound / 100
             words += f" (here {bound:.4g})"
@@ -183,7 +183,7 @@ def _limits(experiment: Any) -> tuple[list[_Limit], str]:
 
 
 def _status_quo(experiment: Any) -> dict[str, float]:
-    """Metric -> the mean of what was observed of it in the status quo's trials."""
+    """Metric -> the mean of its observed values in the status quo's trials."""
     if experiment.status_quo is None:
         return {}
     data = experiment.lookup_data().df
@@ -194,7 +194,7 @@ def _status_quo(experiment: Any) -> dict[str, float]:
 
 
 def _best(points: Iterable[Point], objectives: Sequence[Weights]) -> list[Point]:
-    """Those that no other is better than; of one objective the first alone."""
+    """The points that no other is better than; with one objective only the first."""
     scored = [(p, [_sum(weights, p.values) for weights in objectives]) for p in points]
     if len(objectives) == 1:
         return [max(scored, key=lambda one: one[1])[0]] if scored else []

@@ -1,7 +1,7 @@
 """The content of an Ax experiment and its generation strategy, in milliseconds.
 
-Ax's own JSON of a thousand trials takes seconds; nearly all of that is for the generator runs,
-which nobody changes once they are made.
+Ax's own JSON of a thousand trials takes seconds, nearly all for the generator runs, which never
+change once they are made.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EXPERIMENT = frozenset(
         "description",
     }
 )
-"""The parts that a database holds of an experiment, beside its trials."""
+"""The parts of an experiment that a database holds, in addition to its trials."""
 
 
 def content_of(experiment: Experiment, strategy: GenerationStrategy | None) -> Content:
-    """Everything that Ax saves of the two."""
+    """Everything that Ax saves of an experiment and its strategy."""
     config = experiment.optimization_config
     parts = {
         "optimization config": Part(_text(config), _config_in_words(config)),
@@ -94,7 +94,7 @@ def _plain(thing: Any) -> Any:
             encoder_registry=CORE_ENCODER_REGISTRY,
             class_encoder_registry=CORE_CLASS_ENCODER_REGISTRY,
         )
-    except Exception:  # noqa: BLE001 - a class that Ax cannot encode, whose attributes do as well
+    except Exception:  # noqa: BLE001 - Ax cannot encode the class; its attributes are enough
         return repr(getattr(thing, "__dict__", thing))
 
 
@@ -103,7 +103,7 @@ def _text(thing: Any) -> str:
 
 
 def _texts(things: Any) -> str:
-    """Each encoded by itself, so that one which Ax cannot encode hides no other."""
+    """Each encoded separately, so that one which Ax cannot encode hides no other."""
     return json.dumps({str(key): _plain(thing) for key, thing in things.items()}, default=repr)
 
 
@@ -124,7 +124,7 @@ def _parameters(trial: Any) -> str:
 
 
 def _data(experiment: Experiment) -> dict[int, int]:
-    """A number for the data of each trial, whatever the order of its rows."""
+    """A number for the data of each trial; it does not depend on the order of the rows."""
     table = experiment.data.full_df
     if not len(table):
         return {}

@@ -23,7 +23,7 @@ _TYPES = {
 
 
 def described(experiment: Any) -> dict[str, Any]:
-    """As `Optimizer.describe`; without objectives where none are set."""
+    """As `Optimizer.describe`; without objectives if none are set."""
     space, config = experiment.search_space, experiment.optimization_config
     limits: dict[str, list[Any]] = {"objectives": [], "constraints": []}
     if config is not None:
@@ -37,7 +37,7 @@ def described(experiment: Any) -> dict[str, Any]:
 
 
 def _objective(weights: Iterable[tuple[str, float]]) -> dict[str, Any]:
-    # Ax maximizes each sum; one metric alone is minimized where its weight is negative.
+    # Ax maximizes each sum; a single metric with a negative weight is minimized.
     summands = {name: float(weight) for name, weight in weights}
     if len(summands) == 1:
         ((name, weight),) = summands.items()
@@ -86,5 +86,5 @@ def _parameter(one: Any) -> dict[str, Any]:
 
 
 def _dependents(dependents: Mapping[Any, Iterable[str]]) -> list[dict[str, Any]]:
-    # A list, since the values need not be strings.
+    # A list, because the values may be other types than strings.
     return [{"value": value, "parameters": list(names)} for value, names in dependents.items()]

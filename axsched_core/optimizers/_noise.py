@@ -1,4 +1,4 @@
-"""Results of which some have a standard error and some none, for models that take all or none."""
+"""Standard errors in only some results, for models that need them in all results or in none."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger("axsched")
 
 @contextlib.contextmanager
 def even_sems(experiment: Any, known: set[str]) -> Iterator[None]:
-    """Have Ax's models infer a metric's noise, where it has a standard error in some trials only.
+    """Let Ax's models infer a metric's noise if only some trials have a standard error of it.
 
-    Ax 1.3 infers the noise of a metric without any, takes it as given where all have one, and
-    ends with 'Input data contains NaN values' in between. No noise is invented, and none is taken
-    for no noise: for the time of the context those that are there are left out. Nothing else may
-    change the experiment's data meanwhile, which afterwards are as they were.
+    If no trial has one, Ax 1.3 infers the noise; if all have one, it uses them; otherwise it
+    fails with 'Input data contains NaN values'. No noise is invented, and a missing error does not
+    count as no noise: inside the context the existing standard errors are left out. Nothing else
+    may change the experiment's data inside the context; afterwards they are as before.
 
     Args:
         experiment: an Ax ``Experiment``.
-        known: metrics of which this was said already; grows.
+        known: metrics that were already reported; grows.
     """
     whole = experiment.data
     uneven = _uneven(whole)

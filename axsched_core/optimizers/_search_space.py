@@ -1,4 +1,4 @@
-"""Check parameters that a user gives against an Ax search space, in words."""
+"""Check a user's parameters against an Ax search space, with readable errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from axsched_core.jobs import Parameters
 def checked(search_space: Any, parameters: Parameters) -> dict[str, Any]:
     """Return ``parameters`` complete, in the search space's order and with its types.
 
-    Fixed and derived parameters may be left out: they have one possible value only.
+    Fixed and derived parameters may be left out: they have only one possible value.
 
     Raises:
         InvalidInput: names the parameter, its value and what is allowed.
@@ -46,7 +46,7 @@ def checked(search_space: Any, parameters: Parameters) -> dict[str, Any]:
 
 
 def conditional(search_space: Any) -> frozenset[str]:
-    """The parameters that not every arm has: in a hierarchical space, some exist beside others."""
+    """The parameters that not every arm has: in a hierarchical space, some depend on others."""
     known = search_space.parameters
     if not search_space.is_hierarchical:
         return frozenset()
@@ -56,7 +56,7 @@ def conditional(search_space: Any) -> frozenset[str]:
     }
     always = [name for name in known if name not in dependent]
     for name in always:  # grows while it is walked
-        # Each has one parent, so only where that has one value it is always there too.
+        # Each has one parent; only if the parent has a single value, the child always exists too.
         if len(getattr(known[name], "values", [None])) == 1:
             always += [one for names in beside[name].values() for one in names]
     return frozenset(known).difference(always)
@@ -64,7 +64,7 @@ def conditional(search_space: Any) -> frozenset[str]:
 
 def _fill_in(search_space: Any, values: dict[str, Any]) -> None:
     known = search_space.parameters
-    if not search_space.is_hierarchical:  # there, some parameters exist only beside others
+    if not search_space.is_hierarchical:  # in one, some parameters exist only with others
         for name, parameter in known.items():
             if isinstance(parameter, FixedParameter):
                 values.setdefault(name, parameter.value)

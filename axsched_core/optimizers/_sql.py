@@ -1,7 +1,7 @@
-"""Ax's SQL storage: one save a consultation, and a database that may go away in between.
+"""Ax's SQL storage: one save per consultation; the database may be unavailable at times.
 
-Ax keeps one connection pool a process (``ax.storage.sqa_store.db``), which its own functions for
-saving and loading use; so does this module. Nothing here ever shows a password.
+Ax keeps one connection pool per process (``ax.storage.sqa_store.db``). Its own functions for
+saving and loading use it, and so does this module. Nothing here ever shows a password.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from axsched_core.optimizers._content import EXPERIMENT, STRATEGY
 _log = logging.getLogger("axsched")
 
 BATCH = 50
-"""Trials a transaction."""
+"""Trials per transaction."""
 SAY_AGAIN = 60.0
-"""Seconds between two complaints about one outage; also the longest pause between two tries."""
+"""Seconds between two warnings about one outage; also the longest pause between two tries."""
 LONGEST_NAME = 255
-"""Ax's longest column for a name; longer ones are for JSON."""
+"""The length of Ax's longest column for a name; longer columns are for JSON."""
 _SIZED = re.compile(r"(?P<type>TEXT|VARCHAR)\((?P<length>\d+)\)")
 _SECRET_WORDS = ("pass", "pwd", "secret", "token")
 
@@ -63,7 +63,7 @@ class Database:
     """The database that one experiment is stored in.
 
     Args:
-        settings: Ax's ``DBSettings``. Tables that are missing are made.
+        settings: Ax's ``DBSettings``. Missing tables are made.
 
     Raises:
         InvalidInput: it cannot be reached, or this process is connected to another one.
@@ -87,7 +87,7 @@ class Database:
         return "the database of db_settings.creator" if self._url is None else _shown(self._url)
 
     def words(self, error: BaseException) -> str:
-        """What an error says, without a password, and without a page of SQL."""
+        """An error's message, without a password and without a page of SQL."""
         text = str(getattr(error, "orig", None) or error).strip() or "no reason was given"
         return self._scrubbed(f"{type(error).__name__}: {' '.join(text.split())}")
 
@@ -110,12 +110,12 @@ class Database:
                 try:
                     _make_tables(engine)
                 except DBAPIError:
-                    if _missing_tables(engine):  # else another process was quicker
+                    if _missing_tables(engine):  # if not, another process was faster
                         raise
         except Exception as error:
             if ours and db.SESSION_FACTORY is not None:
                 db.get_engine().dispose()
-                db.SESSION_FACTORY = None  # so that one can try again with another url
+                db.SESSION_FACTORY = None  # so that another try with another url is possible
             if isinstance(error, InvalidInput):
                 raise
             raise InvalidInput(
@@ -123,7 +123,7 @@ class Database:
             ) from _without_secrets(error, self)
 
     def _is_the_one(self, engine: Any) -> None:
-        # Ax takes no notice of a second url, and would save into the first database.
+        # Ax ignores a second url, and would save into the first database.
         if self._url is not None and engine.url != self._url:
             raise InvalidInput(
                 f"This process is connected to {_shown(engine.url)}, and Ax keeps one connection "
@@ -140,15 +140,15 @@ class Database:
     # ---- reading -------------------------------------------------------------------------------
 
     def load(self, name: str) -> tuple[Any, Any]:
-        """The experiment of this name and its generation strategy (None where it has none).
+        """The experiment of this name and its generation strategy (None if it has none).
 
         Raises:
-            InvalidInput: there is none (names the nearest), or Ax cannot read it.
+            InvalidInput: there is none (names similar ones), or Ax cannot read it.
         """
         try:
             loader = WithDBSettingsBase(db_settings=self.settings)
             experiment, strategy = loader._load_experiment_and_generation_strategy(name)
-            # PostgreSQL gives rows in any order, and Ax takes them so.
+            # PostgreSQL returns rows in any order, and Ax does not sort them.
             experiment._trials = dict(sorted(experiment._trials.items()))
             return experiment, strategy
         except ExperimentNotFoundError:
@@ -176,10 +176,10 @@ class Database:
     # ---- writing -------------------------------------------------------------------------------
 
     def begin(self, experiment: Any, strategy: Any) -> None:
-        """Store an experiment, or see that it is the one that is there.
+        """Store an experiment, or check that the stored one is the same.
 
         Raises:
-            InvalidInput: it has no name, or another one of this name is there.
+            InvalidInput: it has no name, or another one of this name is stored.
         """
         name = experiment._name
         if not name:
@@ -204,7 +204,7 @@ class Database:
             ) from _without_secrets(error, self)
 
     def go_on(self, experiment: Any, strategy: Any) -> None:
-        """The same for what `load` has just read."""
+        """The same for an experiment that `load` has just read."""
         self._metrics = set(experiment.metrics)
         self._stored = {index: trial.status for index, trial in experiment.trials.items()}
         self._node = None if strategy is None else strategy.current_node_name
@@ -220,13 +220,13 @@ class Database:
             self._complain(error, 0, experiment)
 
     def store(self, experiment: Any, strategy: Any, touched: set[int], parts: set[str]) -> None:
-        """Put what has changed into the database; where that fails, with the next call.
+        """Save the changes to the database; if that fails, the next call saves them.
 
         Args:
             experiment: the Ax experiment.
-            strategy: its generation strategy, or None where none was chosen yet.
-            touched: trials that changed otherwise than in their status; emptied when stored.
-            parts: what the user has changed beside trials (`_content`); emptied when stored.
+            strategy: its generation strategy, or None if none was chosen yet.
+            touched: trials with other changes than in their status; emptied when stored.
+            parts: what the user has changed except trials (`_content`); emptied when stored.
         """
         began = time.monotonic()
         if began < self._not_before:
@@ -264,20 +264,20 @@ class Database:
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            # A server that was restarted is noticed by the first use of an old connection.
+            # After a restart of the server, the first use of an old connection fails.
             self._failed = True
             self._put(experiment, strategy, touched, parts)
 
     def _put(self, experiment: Any, strategy: Any, touched: set[int], parts: set[str]) -> None:
         if self._failed:
             self._find_again(experiment)
-        # First the strategy: one that is ahead of its trials leaves a point out, one that is
-        # behind proposes a point again.
+        # First the strategy: if it is ahead of its trials, it skips a point; if it is behind,
+        # it proposes a point again.
         if strategy is not None:
             self._put_strategy(experiment, strategy, whole=STRATEGY in parts)
         if self._metrics != set(experiment.metrics) or parts & EXPERIMENT:
             self._put_whole(experiment)
-        # Only now, and never kept: with each save Ax puts other objects in the trials' places.
+        # Only now, and never kept: with each save Ax replaces the trial objects.
         elif changed := self._changed(experiment, touched):
             _save_or_update_trials(
                 experiment, changed, self.settings.encoder, self.settings.decoder, BATCH
@@ -303,7 +303,7 @@ class Database:
             )
 
     def _find_again(self, experiment: Any) -> None:
-        """Trials that were stored although nobody said so: a second save must not double them."""
+        """Find trials that were stored without a confirmation, so that none is saved twice."""
         table = self.settings.encoder.config.class_to_sqa_class[Trial]
         with db.session_scope() as session:
             rows = session.query(table.index, table.id).filter_by(experiment_id=experiment.db_id)
@@ -337,8 +337,8 @@ def _make_tables(engine: Any) -> None:
     if engine.dialect.name != "postgresql":
         db.create_all_tables(engine)
         return
-    # Ax's lengths are MySQL's, which cuts or ignores what PostgreSQL refuses: a TEXT of any
-    # length, a VARCHAR of four billion, a generation strategy in a VARCHAR of 4096.
+    # Ax's lengths are made for MySQL, which truncates or ignores what PostgreSQL refuses: a TEXT
+    # with a length, a VARCHAR of four billion, a generation strategy in a VARCHAR of 4096.
     tables = MetaData()
     for table in db.Base.metadata.sorted_tables:
         for column in table.to_metadata(tables).columns:
@@ -364,7 +364,7 @@ def _parsed(url: str | None) -> Any:
         raise InvalidInput(
             "The database url cannot be read. It is dialect+driver://user:password@host:port/name,"
             " where special characters of the password are percent-encoded "
-            "(urllib.parse.quote_plus). It is not shown here, for the sake of the password."
+            "(urllib.parse.quote_plus). It is not shown here, because of the password."
         )
     return parsed
 
@@ -376,7 +376,7 @@ def _shown(url: Any) -> str:
 
 
 def _secrets(raw: str | None, url: Any) -> list[str]:
-    """What is never to be shown, the longest first."""
+    """The texts that must never be shown, the longest first."""
     if raw is None or url is None:
         return []
     found = {str(url.password)} if url.password else set[str]()
@@ -388,7 +388,7 @@ def _secrets(raw: str | None, url: Any) -> list[str]:
 
 
 def _without_secrets(error: BaseException, database: Database) -> BaseException | None:
-    """The error as a cause to be shown, unless what it says has a secret in it."""
+    """The error as a cause that can be shown, None if its message has a secret in it."""
     seen: BaseException | None = error
     while seen is not None:
         if any(secret in str(seen) for secret in database._secrets):

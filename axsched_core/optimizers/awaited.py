@@ -1,4 +1,4 @@
-"""The optimizer of a scheduler that was made with None: it is still to be loaded."""
+"""The optimizer of a scheduler that was made with None, before one is loaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _refuse(*_: object, **__: object) -> NoReturn:
 
 
 class AwaitedOptimizer(Optimizer):
-    """Can be loaded, of whatever kind the file is; says for all else that it is to be."""
+    """Can load a file of any kind; every other method says that one must be loaded first."""
 
     @property
     def name(self) -> str:

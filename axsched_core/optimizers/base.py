@@ -1,4 +1,4 @@
-"""Ask and tell: what the engine needs of whatever proposes the trials.
+"""Ask and tell: what the engine needs from the object that proposes trials.
 
 The methods of one `Optimizer` are called from one thread at a time.
 """
@@ -22,7 +22,7 @@ from axsched_core.optimizers.content import Changes, Content, Part
 
 @frozen
 class Candidate:
-    """A trial that the optimizer has just made; it holds it as running."""
+    """A trial that the optimizer has just made and holds as running."""
 
     index: int
     parameters: Parameters
@@ -33,21 +33,21 @@ class Asked:
     """The answer to `Optimizer.ask`."""
 
     candidates: tuple[Candidate, ...] = ()
-    """Fewer than asked for, or none, where the optimizer needs results first."""
+    """Fewer than asked for, or none, if the optimizer needs results first."""
     complete: bool = False
-    """True: the optimization is over; nothing will ever be proposed again."""
+    """True: the optimization is over; it will never propose another trial."""
     reason: str = ""
-    """Why there are fewer; the optimizer's own words."""
+    """Why there are fewer, in the optimizer's own words."""
 
 
 class OutcomeKind(enum.Enum):
-    """What the optimizer is told of a trial."""
+    """How the optimizer is told that a trial ended."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     """Has no result; the same point may be proposed again."""
     ABANDONED = "ABANDONED"
-    """Has no result, and its point is not to be proposed again: it was cancelled, or has failed and
+    """Has no result, and its point must not be proposed again: it was cancelled, or it failed and
     would fail again."""
 
 
@@ -73,26 +73,26 @@ class TrialView:
     open: bool
     """True while the trial may still be completed."""
     has_data: bool = False
-    """True where the optimizer holds data for it, intermediate data too."""
+    """True if the optimizer holds data for it, also intermediate data."""
     metadata: Mapping[str, Any] = field(factory=dict)
-    """What `Optimizer.annotate` has left on it, in this session or an earlier one."""
+    """The data that `Optimizer.annotate` added, in this session or an earlier one."""
 
 
 class Optimizer(abc.ABC):
     """One adapter for each kind of object that proposes trials."""
 
     kind: str = ""
-    """What its files are called, so that `resume` can read them again."""
+    """The kind of its files, so that `resume` can read them again."""
     seed: int | None = None
-    """A seed that its files do not hold."""
+    """The random seed, which its files do not hold."""
     in_database: bool = False
-    """True where `store` has something to do."""
+    """True if there is a database, so that `store` has work to do."""
 
     def content(self) -> Content:
         """Everything that `save` writes, in a form that is cheap to compare.
 
-        It is taken before and after each of our calls, so that what the user changes in between
-        is noticed. An optimizer whose file holds more than its trial views overrides this.
+        It is taken before and after each of our calls, so that the user's changes in between
+        are noticed. Override this if the optimizer's file holds more than its trial views.
         """
         views = self.trials().values()
         names = {
@@ -114,16 +114,16 @@ class Optimizer(abc.ABC):
         )
 
     def describe(self) -> Mapping[str, Any]:
-        """What is optimized, as plain JSON, for people and programs that have no such optimizer.
+        """What is optimized, as plain JSON, for people and programs without this optimizer.
 
-        An optimizer that knows more than the names overrides this.
+        Override this if the optimizer knows more than the names.
 
         Returns:
-            objectives: a list of ``{"name", "minimize", "weights"}``. ``minimize`` is None where
-                nobody knows; ``weights`` (metric -> factor) says what is added up.
-            constraints: of results, thresholds of objectives too: a list of ``{"weights", "op",
-                "bound", "relative"}``. ``op`` is ``"<="`` or ``">="``; ``relative``: the bound is
-                per cent of the status quo's value.
+            objectives: a list of ``{"name", "minimize", "weights"}``. ``minimize`` is None if
+                it is not known; ``weights`` (metric -> factor) describes the sum.
+            constraints: on results, including thresholds of objectives: a list of ``{"weights",
+                "op", "bound", "relative"}``. ``op`` is ``"<="`` or ``">="``; ``relative``: the
+                bound is per cent of the status quo's value.
             parameters: a list of ``{"name", "type", "kind", ...}``. ``kind`` is ``"range"``
                 (``lower``, ``upper``, ``scale``), ``"choice"`` (``values``, ``ordered``),
                 ``"fixed"`` (``values``), ``"derived"`` (``expression``), or absent.
@@ -150,11 +150,11 @@ class Optimizer(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """The experiment's name, "" where it has none."""
+        """The experiment's name, "" if it has none."""
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raise `OptimizerError`, with the remedy, where nothing can be optimized yet."""
+        """Raise `OptimizerError`, with the remedy, if nothing can be optimized yet."""
 
     @property
     @abc.abstractmethod
@@ -173,27 +173,27 @@ class Optimizer(abc.ABC):
 
     @property
     def conditional(self) -> frozenset[str]:
-        """Those of `parameter_names` that not every trial has; none where nothing is said."""
+        """The `parameter_names` that not every trial has; by default none."""
         return frozenset()
 
     @abc.abstractmethod
     def ask(self, n: int) -> Asked:
         """Make up to ``n`` trials. Never waits for results; may compute for seconds.
 
-        Asks a model-based strategy for no more than is left of its initial phase in one go.
+        Asks a model-based strategy in one go only for what is left of its initial phase.
         """
 
     @abc.abstractmethod
     def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down how trials ended, all in one go. Unknown metrics become tracking metrics."""
+        """Record how trials ended, all in one go. Unknown metrics become tracking metrics."""
 
     def may_return(self, indices: Sequence[int]) -> None:  # noqa: B027 - many do not repeat points
-        """Trials that were told as ``ABANDONED`` because they failed count as ``FAILED`` now: their
-        points may be proposed again. Others are left as they are; may be said twice."""
+        """Make ``FAILED`` those trials that were told as ``ABANDONED`` because they failed: their
+        points may be proposed again. Other trials do not change; may be called twice."""
 
     @abc.abstractmethod
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
-        """Leave plain data on trials (index -> data), beside what is there already."""
+        """Add plain data to trials (index -> data), and keep their other data."""
 
     @abc.abstractmethod
     def attach(self, parameters: Parameters) -> int:
@@ -212,47 +212,47 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def initial_trials_left(self) -> int:
-        """How many trials are still to be made before the strategy's model proposes any.
+        """How many trials the strategy must still make before its model proposes any.
 
-        0 for a strategy that has no model, or is in its model's phase already.
+        0 for a strategy that has no model, or is already in its model's phase.
         """
 
     @abc.abstractmethod
     def best(self) -> Best:
         """The best trial (several objectives: the Pareto set), as observed and by its own model.
 
-        Where there is none of the two, words say why; nothing is raised for that.
+        If one of the two is missing, a text says why; this raises no error.
         """
 
     def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
-        """For each trial, plain data from which `restore` can make it again as it was made.
+        """For each trial, plain data from which `restore` can make it again in the same way.
 
-        None, or absent, for a trial that was attached. An optimizer that does not override this
-        and `restore` has its trials attached again, so that it loses track of its own.
+        None, or absent, for a trial that was attached. If an optimizer does not override this
+        and `restore`, its trials are attached again, and it no longer knows which are its own.
         """
         return {}
 
     def restore(self, index: int, parameters: Parameters, origin: Any) -> None:
-        """Make a trial again that a driver that has died had made after the last `save`."""
+        """Make a trial again that a dead driver had made after its last `save`."""
         made = self.attach(parameters)
         if made != index:
             raise OptimizerError(f"Trial {index} of the journal was made again as trial {made}.")
 
     def store(self) -> None:  # noqa: B027 - most optimizers have no database
-        """Put what has changed into the optimizer's database, where it has one.
+        """Save the changes to the optimizer's database, if it has one.
 
-        Called once a consultation, and at the end of each call. Never raises because of the
-        database: what could not be stored is stored with the next call.
+        Called once per consultation, and at the end of each call. Never raises because of the
+        database: the next call stores what this one could not.
         """
 
     def changed(self, changes: Changes | None) -> None:  # noqa: B027
-        """Be told what the user has changed since our last call, for `store` to store it.
+        """Receive what the user has changed since our last call, so that `store` saves it.
 
-        None: nobody knows what has changed.
+        None: it is not known what has changed.
         """
 
     def runs_in(self, run_dir: Path, run_id: str) -> None:  # noqa: B027
-        """Be told the run directory, as soon as it is there; a database remembers it."""
+        """Receive the run directory as soon as it exists; a database remembers it."""
 
     @abc.abstractmethod
     def save(self, path: Path) -> None:

@@ -56,7 +56,7 @@ class ClientOptimizer(AxOptimizer):
 
         storage = StorageConfig(creator=settings.creator, url=settings.url)
         client = Client(storage_config=storage, random_seed=seed)
-        client._db_settings = settings  # which may have a decoder of its own
+        client._db_settings = settings  # they may have their own decoder
         client._maybe_experiment, client._maybe_generation_strategy = experiment, strategy
         return cls(client)
 

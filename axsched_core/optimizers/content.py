@@ -1,4 +1,4 @@
-"""What an optimizer holds, compared with what it held before: what has the user changed?"""
+"""Compare what an optimizer holds with what it held before: what has the user changed?"""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attrs import field, frozen
 
 TRIAL_FIELDS = ("status", "parameters", "data", "annotations")
 SHOWN = 120
-"""Characters of a value in words."""
+"""Characters of a value that are shown."""
 NAMED = 5
 """Trials, or values of one part, that are named."""
 
 
 @frozen
 class Part:
-    """One thing that an optimizer holds, beside its trials."""
+    """One thing that an optimizer holds, except its trials."""
 
     text: str
-    """Everything that is saved of it. Another text means that it has changed."""
+    """Everything that is saved of it. A different text means that it has changed."""
     shown: Any = field(default=None, eq=False)
     """Plain data that says the same to a reader; None: the text is JSON, and is shown."""
 
@@ -35,10 +35,10 @@ class Content:
     trials: Mapping[int, tuple[Hashable, ...]]
     """For each trial, by index, one value for each of `TRIAL_FIELDS`."""
     parts: Mapping[str, Part] = field(factory=dict)
-    """All else, by its name in words (``search space``)."""
+    """Everything else, by a readable name (``search space``)."""
 
     def since(self, before: Content) -> Changes:
-        """What is other than ``before``."""
+        """The differences from ``before``."""
         now, then = self.parts, before.parts
         parts = tuple(name for name in {**then, **now} if now.get(name) != then.get(name))
         trials = tuple(
@@ -53,7 +53,7 @@ class Content:
 
 @frozen
 class Changes:
-    """What has changed; false where nothing has."""
+    """What has changed; false if nothing has."""
 
     parts: frozenset[str] = frozenset()
     trials: frozenset[int] = frozenset()
@@ -77,7 +77,7 @@ def _shown(part: Part) -> Any:
 
 
 def _differences(path: str, before: Any, now: Any) -> Iterator[str]:
-    """Say where two pieces of plain data differ, as near to the leaves as they are alike."""
+    """Say where two pieces of plain data differ, as close to the leaves as possible."""
     one, other = _by_name(before), _by_name(now)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in {**one, **other}:

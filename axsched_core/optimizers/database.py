@@ -1,4 +1,4 @@
-"""An experiment in a database, the run that it was in last, and back to a running driver.
+"""An experiment in a database, its last run, and how a driver goes on with it.
 
 Ax and SQLAlchemy are imported when they are needed.
 """
@@ -19,7 +19,7 @@ from axsched_core.optimizers.base import Optimizer
 
 @frozen
 class LastRun:
-    """What the database knows of axsched: the experiment's ``properties["axsched"]``."""
+    """What the database knows about axsched: the experiment's ``properties["axsched"]``."""
 
     kind: str
     """`Optimizer.kind`."""
@@ -31,7 +31,7 @@ class LastRun:
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> LastRun | None:
-        """Read it; None where the experiment was stored without axsched."""
+        """Read it; None if the experiment was stored without axsched."""
         known = {field.name for field in attrs.fields(cls)}
         data = properties.get("axsched")
         if not isinstance(data, Mapping) or not {"kind", "seed"} <= set(data):
@@ -43,7 +43,7 @@ def connect(db_settings: Any) -> Any:
     """The `Database` behind Ax's ``DBSettings`` or ``StorageConfig``.
 
     Raises:
-        InvalidInput: it cannot be used; or something is missing that it needs.
+        InvalidInput: it cannot be used, or a package that it needs is missing.
     """
     needed = ("sqlalchemy", "tabulate")
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
@@ -56,14 +56,14 @@ def connect(db_settings: Any) -> Any:
 
 
 def keep_in_database(optimizer: Optimizer, db_settings: Any) -> None:
-    """Have an optimizer stored, where the user wants that.
+    """Store an optimizer if the user wants that.
 
     Args:
         optimizer: an adapter.
-        db_settings: what the scheduler was given; None: the client's own, if it has any.
+        db_settings: the scheduler's setting; None: the client's own, if it has any.
 
     Raises:
-        InvalidInput: there are two, or none that can be used.
+        InvalidInput: there are two databases, or none that can be used.
     """
     if isinstance(optimizer, AwaitedOptimizer):
         if db_settings is None:
@@ -89,11 +89,11 @@ def keep_in_database(optimizer: Optimizer, db_settings: Any) -> None:
 
 
 def from_database(name: str, db_settings: Any) -> tuple[Optimizer, LastRun | None]:
-    """Load an experiment by its name, as the kind of optimizer that it was stored from.
+    """Load an experiment by its name, as the same kind of optimizer as it was stored from.
 
     Returns:
-        An adapter that goes on storing it (a ``Client``, an ``AxClient``, or an ``Experiment``
-        where the database knows no better), and the run that it was in last, if any.
+        An adapter that continues to store it (a ``Client``, an ``AxClient``, or an ``Experiment``
+        if the database does not know the kind), and its last run, if any.
 
     Raises:
         InvalidInput: the database cannot be used, or holds no such experiment.

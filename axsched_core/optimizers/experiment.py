@@ -49,7 +49,7 @@ class ExperimentOptimizer(AxOptimizer):
 
     @property
     def strategy(self) -> Any:
-        if self._strategy is None:  # what Client would choose
+        if self._strategy is None:  # the same choice as Client's
             self._strategy = choose_generation_strategy(GenerationStrategyDispatchStruct())
         return self._strategy
 
@@ -87,7 +87,7 @@ class ExperimentOptimizer(AxOptimizer):
             )
             for part in (self.experiment, self._placed_strategy())
         )
-        strategy["experiment"] = None  # Ax would write the whole of it a second time
+        strategy["experiment"] = None  # Ax would write the whole experiment a second time
         content = {
             "kind": "axsched-experiment",
             "version": 1,
