@@ -26,7 +26,17 @@ PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(axsched_core.__file__).parent
 
 FIRST = (
-    *("hookspecs", "jobs", "jobfolder", "simple", "options", "folders", "imports", "errors"),
+    *(
+        "hookspecs",
+        "jobs",
+        "events",
+        "jobfolder",
+        "simple",
+        "options",
+        "folders",
+        "imports",
+        "errors",
+    ),
     *("testing", "worker", "worker.axsched_worker", "scheduler", "config", "trials", "best"),
 )
 """The order of the page; other public modules follow."""

@@ -19,7 +19,8 @@ from axsched_core.optimizers.base import (
     OutcomeKind,
     TrialView,
 )
-from axsched_core.optimizers.database import LastRun, from_database, keep_in_database
+from axsched_core.optimizers.database import from_database, keep_in_database
+from axsched_core.optimizers.last_run import LastRun
 
 __all__ = [
     "Asked",

@@ -50,7 +50,7 @@ from axsched_core.optimizers.base import (
     TrialView,
 )
 from axsched_core.optimizers.content import Changes, Content
-from axsched_core.optimizers.database import LastRun
+from axsched_core.optimizers.last_run import LastRun
 
 _log = logging.getLogger("axsched")
 
