@@ -1,4 +1,4 @@
-"""Run an Ax optimisation on whatever machines you have."""
+"""Run an Ax optimization on the machines that you have."""
 
 from axsched_core.best import Best, Point
 from axsched_core.config import RetryPolicy, SchedulerConfig

@@ -1,4 +1,4 @@
-"""What a run returns: the best that was seen, and the best by the optimizer's model."""
+"""What a run returns: the best observed trial, and the best by the optimizer's model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from axsched_core.jobs import Parameters
 
 @frozen
 class Point:
-    """One trial with values of what is optimized or constrained."""
+    """One trial with the values of optimized or constrained metrics."""
 
     trial_index: int
     parameters: Parameters
     values: Mapping[str, float]
-    """Metric -> what was observed, or what the model predicts."""
+    """Metric -> the observed value, or the model's prediction."""
     sems: Mapping[str, float | None] = field(factory=dict)
-    """Metric -> the standard error of that; None, or absent, where it is unknown."""
+    """Metric -> its standard error; None, or absent, if it is unknown."""
 
     def __str__(self) -> str:
         values = ", ".join(f"{name} = {self._value(name)}" for name in self.values)
@@ -34,44 +34,44 @@ class Point:
 
 @frozen
 class Best:
-    """The best trial as it was observed, and as the optimizer's model sees it.
+    """The best trial as observed, and by the optimizer's model.
 
-    The two differ where results are noisy: the best value seen is then often a lucky one, and
-    the model knows better; or where the model knows too little, and the value seen is right.
+    The two differ if results are noisy: the best observed value is then often a lucky one, and
+    the model knows better; or if the model knows too little, and the observed value is right.
     `parameters`, `values` and `trial_index` are those of `observed`.
     """
 
     observed: Point | None = None
-    """One objective: the feasible trial whose observed value is best."""
+    """One objective: the feasible trial with the best observed value."""
     modelled: Point | None = None
-    """One objective: the trial that is best by the optimizer's own model, with the values that it
+    """One objective: the best trial by the optimizer's own model, with the values that it
     predicts there."""
     pareto: tuple[Point, ...] = ()
     """Several objectives: the feasible trials that no other is better than, as observed."""
     modelled_pareto: tuple[Point, ...] = ()
     """Several objectives: the same by the model, with the values that it predicts."""
     why_not_observed: str = ""
-    """In words, where there is no observed best: no data, or which constraint is broken."""
+    """Why there is no observed best: no data, or which constraint is broken."""
     why_not_modelled: str = ""
-    """In words, where there is none by the model."""
+    """Why there is none by the model."""
 
     @property
     def parameters(self) -> Parameters | None:
-        """The parameters of the best trial that was observed; None where there is none."""
+        """The parameters of the best observed trial; None if there is none."""
         return self.observed.parameters if self.observed else None
 
     @property
     def values(self) -> Mapping[str, float] | None:
-        """Metric -> value of the best trial that was observed; None where there is none."""
+        """Metric -> value of the best observed trial; None if there is none."""
         return self.observed.values if self.observed else None
 
     @property
     def trial_index(self) -> int | None:
-        """The best trial that was observed; None where there is none."""
+        """The index of the best observed trial; None if there is none."""
         return self.observed.trial_index if self.observed else None
 
     def to_plain(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The same as JSON values."""
         return attrs.asdict(self)
 
     def __str__(self) -> str:

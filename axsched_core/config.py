@@ -16,11 +16,11 @@ from axsched_core.errors import InvalidInput, did_you_mean
 from axsched_core.jobs import FAULTS_OF_THE_MACHINES, Cause, Resources
 
 ATTEMPTS: Mapping[Cause, int] = dict.fromkeys(sorted(FAULTS_OF_THE_MACHINES), 3)
-"""What `RetryPolicy.attempts` says of causes that are not named; once for all others."""
+"""The default of `RetryPolicy.attempts` for causes that are not named; 1 for all others."""
 
 
 _NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED})
-"""Somebody has wished it, or the backend has said that it will never take the job."""
+"""A user has asked for the end, or the backend has said that it will never take the job."""
 
 
 def _attempts(given: Mapping[Cause | str, int]) -> dict[Cause, int]:
@@ -52,30 +52,30 @@ class RetryPolicy:
     """
 
     attempts: Mapping[Cause, int] = field(factory=dict, converter=_attempts)
-    """Cause -> how many attempts of a trial may end so. Causes that are not named keep the
-    default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. The faults of the
-    machines (these three) together are no more than the largest of their numbers. CANCELLED and
-    SUBMIT_REFUSED are final."""
+    """Cause -> how many attempts of a trial may end with it. Causes that are not named keep the
+    default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. These three, the
+    faults of the machines, together may not be more than the largest of their numbers. CANCELLED
+    and SUBMIT_REFUSED are final."""
     pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
     """Seconds before the first new attempt, or after the first refusal for now; doubled each
     time. The real pause is between half of it and all of it, at random."""
     max_pause: float = field(default=60.0, validator=[gt(0), lt(math.inf)])
     """Seconds; no pause is longer."""
     memory_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
-    """After OUT_OF_MEMORY the next attempt gets so many times the memory of the last one. Where it
+    """After OUT_OF_MEMORY the next attempt gets the last one's memory times this factor. If it
     cannot get more (the runner has no ``resources``, no memory was asked for, `max_memory` is
     reached), the trial fails; with 1 it is tried again with the same memory."""
     max_memory: int | None = field(default=None, converter=_size)
-    """Bytes, or a text like ``"64G"``: what a new attempt gets at most. None: no limit."""
+    """Bytes, or a text like ``"64G"``: the most memory of a new attempt. None: no limit."""
     time_factor: float = field(default=2.0, validator=[ge(1), lt(math.inf)])
-    """The same for the time limit, after TIME_LIMIT, with any runner: the core keeps the limit
-    too. May lead beyond ``max_trial_monitoring_time``. A limit among the options of the runner or
-    of a container does not grow."""
+    """The same for the time limit, after TIME_LIMIT, with any runner: the core itself enforces the
+    limit. May exceed ``max_trial_monitoring_time``. A limit in the options of the runner or of a
+    container does not grow."""
     max_time: float | None = field(default=None, validator=optional(gt(0)))
-    """Seconds: the time limit that a new attempt gets at most. None: no limit."""
+    """Seconds: the longest time limit of a new attempt. None: no limit."""
     max_refusal_time: float | None = field(default=None, validator=optional(ge(0)))
-    """Seconds that a trial whose job is refused for now waits for its job to be taken; then it
-    fails with SUBMIT_REFUSED. None: as long as the run goes on. Counted anew after a resume."""
+    """Seconds that a trial waits while its job is refused for now; then it fails with
+    SUBMIT_REFUSED. None: as long as the run goes on. A resume starts the count again."""
 
 
 def _policy(given: RetryPolicy | Mapping[str, Any]) -> RetryPolicy:
@@ -90,45 +90,44 @@ class SchedulerConfig:
     """Settings of `AxScheduler`; its ``config`` may also be a mapping with these keys."""
 
     monitoring_interval: float = field(default=10.0, validator=[gt(0), lt(math.inf)])
-    """Seconds: the usual pause between two queries to the backend. A runner's push, or an
-    exit file that shows in a job's folder, is acted on sooner; trouble lengthens the pause."""
+    """Seconds: the usual pause between two queries to the backend. The core reacts sooner to a
+    runner's push, or to an exit file in a job's folder; outages and faults lengthen it."""
     max_trial_monitoring_time: float = field(default=86_400.0, validator=gt(0))
-    """Seconds from the moment a job runs; then it is cancelled and its trial fails with
-    TIME_LIMIT."""
+    """Seconds that a job may run; then it is cancelled and its trial fails with TIME_LIMIT."""
     job_output_dir: Path = field(default=Path("./outputs"), converter=Path)
-    """Each run makes a folder of its own in here."""
+    """Each run makes its own folder in here."""
     cleanup_after_completion: bool = False
-    """Remove the folders of succeeded trials once their results are told."""
+    """Remove the folders of succeeded trials once the optimizer has their results."""
     synchronous: bool | None = None
-    """True: one trial at a time. False, said explicitly: leaving a batch does not wait for it."""
+    """True: one trial at a time. False, set explicitly: leaving a batch does not wait for it."""
     max_parallelism: int | None = field(default=None, validator=optional(ge(1)))
-    """No more jobs than this at once; None: what the runner and the optimizer allow."""
+    """The largest number of jobs at once; None: what the runner and the optimizer allow."""
     max_result_bytes: int = field(default=1_000_000, validator=gt(0))
     """A larger result file is refused."""
     durable: bool = True
     """Keep a journal in the run directory, from which `AxScheduler.resume` can go on."""
     on_unknown: str = field(default="retry", validator=in_(("retry", "fail")))
-    """What becomes of a job of a dead driver of which nobody can say whether it was submitted:
-    a new attempt, or the failure of its trial (where a second run would be costly)."""
+    """What happens to a dead driver's job if it is not known whether it was submitted: a new
+    attempt, or the failure of its trial (if a second run would be too costly)."""
     on_exit: str = field(default="cancel", validator=in_(("cancel", "leave")))
-    """What becomes of running jobs when the driver stops in good order (Ctrl-C, SIGTERM,
+    """What happens to running jobs when the driver stops in good order (Ctrl-C, SIGTERM,
     SIGHUP, ``close``, the program's end): they are cancelled and their trials stay open, or they
-    are left to the backend for `AxScheduler.resume` to find again."""
+    run on, and `AxScheduler.resume` finds them again."""
     retry: RetryPolicy = field(factory=RetryPolicy, converter=_policy)
-    """How often a trial is tried again after which cause, and how long refusals for now are waited
-    out; also a mapping with the keys of `RetryPolicy`."""
+    """How often a trial is tried again after each cause, and how long it waits while its job is
+    refused for now; also a mapping with the keys of `RetryPolicy`."""
     failed_points: str = field(default="avoid", validator=in_(("avoid", "may_return")))
-    """Whether the optimizer may propose the parameters of a trial again whose job failed by itself
-    (exception, exit code, signal, memory, time limit, invalid result). Where the machines failed,
-    or the backend has refused the job, it always may."""
+    """Whether the optimizer may propose a trial's parameters again if its job failed by itself
+    (exception, exit code, signal, memory, time limit, invalid result). If the machines failed,
+    or the backend refused the job, it always may."""
     tolerated_trial_failure_rate: float = field(default=0.99, validator=[ge(0), le(1)])
-    """The share of failed trials, of those that have ended, above which ``run_optimization`` and
+    """The share of failed trials among the ended ones above which ``run_optimization`` and
     ``finish`` stop with `FailureRateExceeded`. The default stops a run in which nothing works; 1
     never stops one. Trials that failed because of the machines do not count."""
     min_failed_trials_for_failure_rate_check: int = field(default=5, validator=ge(1))
     """Fewer failed trials than this never stop a run."""
     progress: bool = True
-    """A progress line where the terminal can show one, plain lines elsewhere."""
+    """A progress line if the terminal can show one, plain lines elsewhere."""
 
     def __attrs_post_init__(self) -> None:
         if self.on_exit == "leave" and not self.durable:
@@ -141,7 +140,7 @@ def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
 
 @frozen
 class Needs:
-    """What each job of an objective needs, where the runner looks at it (`axsched runners` says
+    """What each job of an objective needs, for runners that use it (`axsched runners` shows
     ``resources``)."""
 
     cpus: int | None = field(default=None, validator=optional(ge(1)))
@@ -152,7 +151,7 @@ class Needs:
     """GPUs."""
 
     def as_resources(self) -> Resources:
-        """The same as the runner gets it."""
+        """The same in the form that the runner gets."""
         return Resources(self.cpus, self.memory, self.gpus)
 
 
@@ -162,7 +161,7 @@ class ScriptOptions(Needs):
 
     interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
     """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
-    None: the script itself where it is executable, this Python for ``.py``, sh for ``.sh``."""
+    None: the script itself if it is executable, this Python for ``.py``, sh for ``.sh``."""
     args: Sequence[Any] = ()
     """Arguments after the script's path."""
     timeout: float | None = field(default=None, validator=optional(gt(0)))
@@ -170,5 +169,5 @@ class ScriptOptions(Needs):
     env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
     """Environment variables to add. Their values are secrets."""
     working_dir: Path | None = field(default=None, converter=optional_(Path))
-    """Where it runs; None: in the job's own folder. Several jobs then share it, so the metrics
-    must be written to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""
+    """Where it runs; None: in the job's own folder. Several jobs share this folder, so the script
+    must write metrics to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""

@@ -1,4 +1,4 @@
-"""A value as JSON gives it back."""
+"""Values in the form that JSON gives back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def as_written(value: Any) -> Any:
 
 
 def default(value: Any) -> Any:
-    """What JSON does not know: a NumPy number, a path, a set, anything in words.
+    """A value that JSON does not know (a NumPy number, a path, a set), or its text.
 
-    What comes of it is checked where it is used again; a journal must not end a run.
+    The result is checked where it is used again; a journal must not end a run.
     """
     if isinstance(value, os.PathLike):
         return os.fspath(value)

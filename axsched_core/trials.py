@@ -1,4 +1,4 @@
-"""What users see of a trial."""
+"""The states of a trial, and the snapshot of a trial that users get."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from axsched_core.jobs import (
 
 
 class TrialState(enum.StrEnum):
-    """Where a trial is: `JobState`'s words, and two for trials without a job."""
+    """The state of a trial: `JobState`'s words, and more for trials without a job."""
 
     CANDIDATE = "CANDIDATE"
-    """Made, but no job of ours is on the way."""
+    """Made, but it has no unfinished job of ours."""
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
@@ -27,7 +27,7 @@ class TrialState(enum.StrEnum):
     CANCELLED = "CANCELLED"
     """Cancelled for good; the optimizer holds it as abandoned."""
     CLOSED = "CLOSED"
-    """Ended by the user in the optimizer itself, without our doing."""
+    """Ended by the user in the optimizer itself, not by us."""
 
     @property
     def ended(self) -> bool:
@@ -37,7 +37,7 @@ class TrialState(enum.StrEnum):
 
 @frozen
 class Trial:
-    """What is known of a trial at one moment."""
+    """What is known about a trial at one moment."""
 
     index: int
     parameters: Parameters
@@ -45,12 +45,12 @@ class Trial:
     cause: Cause | None = None
     """Why it failed or was cancelled."""
     message: str = ""
-    """The same in words; of a trial that waits for another attempt, why it waits."""
+    """The same as text; for a trial that waits for another attempt, why it waits."""
     results: Metrics | None = None
     """Metric -> (mean, sem); None until the result was read and found valid."""
     notes: Any = None
-    """What the result held under ``notes``, as JSON has it; None where it held none."""
+    """What the result held under ``notes``, as in JSON; None if it held none."""
     folder: Path | None = None
-    """The folder of its last job; None where it never had one."""
+    """The folder of its last job; None if it never had one."""
     attempts: int = 0
     """Jobs that it has had."""

@@ -1,6 +1,6 @@
-"""How another process asks the living driver of a run to cancel: by a file in the run directory.
+"""How another process asks the living driver of a run to cancel: with a file in the run directory.
 
-The driver looks while one of its calls is on the stack, and removes the file when it has taken it.
+The driver looks for it while one of its calls runs, and removes it when it has cancelled.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class CancelRequest:
         )
 
     def done(self) -> None:
-        """Let the one who asks know."""
+        """Remove the file, so that the asking process knows."""
         self.path.unlink(missing_ok=True)
 
 
 def ask(run_dir: Path, trials: Sequence[int] | None) -> CancelRequest:
-    """Leave a request.
+    """Write a request.
 
     Raises:
         OSError: the run directory cannot be written.

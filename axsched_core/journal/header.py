@@ -1,4 +1,4 @@
-"""The first line of a journal: all that another driver needs to know of the first."""
+"""The first line of a journal: all that another driver needs to know about the first one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def header(
     runner_options: Mapping[str, Any] | None,
     config: SchedulerConfig,
 ) -> dict[str, Any]:
-    """The first line of a journal: all that another driver needs to know of the first."""
+    """The first line of a journal: all that another driver needs to know about the first one."""
     settings = {**attrs.asdict(config), "job_output_dir": str(config.job_output_dir)}
     secret = options.secrets_of(runner.options_class)
     plain, secrets = options.split(runner_options or {}, secret)
@@ -44,11 +44,11 @@ def header(
 
 
 def versions() -> dict[str, str]:
-    """Of what may matter to a run that is taken up again."""
+    """The versions that may matter when a run is resumed."""
     found = {}
     for name in ("axsched-core", "ax-platform"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # an optimizer that is not Ax's needs none
+            continue  # an optimizer without Ax does not need it
     return found

@@ -1,35 +1,35 @@
-"""What has happened, on disk before it matters: append-only JSON lines, and how to read them.
+"""Events on disk before their effects: append-only JSON lines, and how to read them.
 
 The first line names the run; each further line is one event, ``{"k": kind, "t": ..., ...}``, where
-``t`` is its time in seconds since the epoch (UTC). Where a field is not known it is left out:
+``t`` is its time in seconds since the epoch (UTC). Unknown fields are left out:
 
 =============  ==========================================================================
 ``run``        format version, run id, name, host, runner and its options, settings, versions,
                what is optimized (`Optimizer.describe`)
-``objective``  what is evaluated (a function lies beside the journal, pickled)
-``optimized``  what is optimized has changed: the whole of it, as in ``run``
+``objective``  what is evaluated (a function is pickled in a file next to the journal)
+``optimized``  what is optimized has changed: all of it, as in ``run``
 ``place``      the run directory is at another place than before
-``snapshot``   from here on the optimizer's file of this name is what lines are replayed on
-``call``       ``run_optimization`` began: how many trials it is to make, in how many seconds, on
-               which host; ``ended`` when it did
+``snapshot``   later lines are replayed on the optimizer's file of this name
+``call``       ``run_optimization`` began: how many trials it should make, in how many seconds, on
+               which host; ``ended`` when it ends
 ``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
                ``o``, whether it is ``counted``
 ``key``        a job is about to be submitted under this key, the ``n``-th attempt
 ``handle``     the backend has it
-``waiting``    why the job is queued, in the backend's words (of many changes not each)
+``waiting``    why the job is queued, in the backend's words (not every one of many changes)
 ``running``    it runs, or has run: ``start``, ``host``
 ``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
                backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);
-               ``again``: the trial is to have another
-``stopping``   the trial's job is being cancelled for the driver's sake: the trial stays open
+               ``again``: the trial gets another one
+``stopping``   the trial's job is being cancelled because the driver stops: the trial stays open
 ``outcome``    how a trial ended, with its results and notes: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
-``anew``       what has ended so far says nothing about the objective from here on
+``anew``       the trials that have ended so far say nothing about the objective from here on
 =============  ==========================================================================
 
-``waiting``, ``running`` and ``attempt`` are for readers (`view`): a run goes on without them. What
-a newer minor version adds can be read: a field that is not known is ignored, and a kind of line
-that is not known is passed over where it holds ``"skip": true``, else refused.
+``waiting``, ``running`` and ``attempt`` are for readers (`view`): a run can be resumed without
+them. Additions of a newer minor version can be read: an unknown field is ignored, and an unknown
+kind of line is skipped if it holds ``"skip": true``, and refused if not.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from axsched_core.errors import InvalidInput, JournalDamaged
 FORMAT = 1
 NAME = "journal.jsonl"
 FIRST_LIMIT = 16 << 20
-"""Bytes of a first line that are read of another run directory."""
+"""Bytes of the first line that are read in another run directory."""
 
 
 class Journal:
@@ -57,7 +57,7 @@ class Journal:
     Lines wait until `flush` puts them all on disk with one fdatasync.
 
     Args:
-        path: the file; made if need be. A torn last line must have been cut off (`repair`).
+        path: the file; made if missing. A torn last line must have been cut off (`repair`).
 
     Raises:
         OSError: it cannot be made or written.
@@ -68,7 +68,7 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._waiting: list[bytes] = []
         self._torn: int | None = None
-        """Where the whole lines end, after a write that failed and could not be undone."""
+        """The end of the whole lines, after a write that failed and could not be undone."""
         sync_names(path.parent)
 
     def add(self, event: str, /, **data: Any) -> None:
@@ -80,8 +80,8 @@ class Journal:
         """Put all waiting lines on disk.
 
         Raises:
-            OSError: they may be there in part; the file was cut back to what was whole, and
-                the lines wait on.
+            OSError: some may have been written; the file was cut back to its whole lines, and
+                the new lines still wait.
         """
         if not self._waiting:
             return
@@ -94,7 +94,7 @@ class Journal:
             os.fdatasync(self._descriptor)
         except OSError:
             self._torn = before
-            with contextlib.suppress(OSError):  # else before the next lines
+            with contextlib.suppress(OSError):  # if this fails, before the next lines
                 self._cut()
             raise
         self._waiting.clear()
@@ -105,20 +105,20 @@ class Journal:
             self._torn = None
 
     def close(self) -> None:
-        """Flush and close; closed it is in any case."""
+        """Flush and close; it is closed even if the flush fails."""
         try:
             self.flush()
         finally:
             self.drop()
 
     def drop(self) -> None:
-        """Close without writing what waits."""
+        """Close without writing the waiting lines."""
         self._waiting.clear()
         os.close(self._descriptor)
 
 
 FOR_READERS = frozenset({"waiting", "running", "attempt"})
-"""Kinds of lines that a run which goes on does without."""
+"""Kinds of lines that `resume` does not need."""
 KINDS = FOR_READERS | {
     *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
     *("trial", "key", "handle", "stopping", "outcome", "open", "anew"),
@@ -126,10 +126,10 @@ KINDS = FOR_READERS | {
 
 
 def may_skip(line: Mapping[str, Any], kind: str) -> bool:
-    """True where a line of a kind that is not known here may be passed over: it says so itself.
+    """True if a line of an unknown kind may be skipped: the line itself says so.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not say so.
     """
     if line.get("skip") is True:
         return True
@@ -140,10 +140,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield (line number, end in bytes, line); stop before a torn last line.
 
     Raises:
-        JournalDamaged: a line that is not the last is no JSON object.
+        JournalDamaged: a line other than the last is not a JSON object.
     """
     end = 0
-    # What follows the last line feed is torn, or nothing.
+    # The text after the last line feed is torn or empty.
     for number, raw in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             line = json.loads(raw)
@@ -156,11 +156,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 
 def check_first(path: Path, line: Mapping[str, Any]) -> None:
-    """See from its first line that a journal can be read here, and is the folder's own.
+    """Check by its first line that a journal can be read here and belongs to its folder.
 
     Raises:
         JournalDamaged: it names no format.
-        InvalidInput: it is of a newer format, or another run's.
+        InvalidInput: it has a newer format, or belongs to another run.
     """
     version = line.get("format")
     if not isinstance(version, int):
@@ -180,20 +180,20 @@ def check_first(path: Path, line: Mapping[str, Any]) -> None:
 
 
 _RUN_ID = re.compile(r"-\d{8}-\d{6}-([0-9a-f]{10})$")
-"""How `RunDirectory` ends its names."""
+"""The end of the names that `RunDirectory` makes."""
 
 
 def repair(path: Path, length: int) -> None:
-    """Cut off what follows the whole lines."""
+    """Cut off the text after the whole lines."""
     if path.stat().st_size > length:
         os.truncate(path, length)
 
 
 def sync_names(folder: Path) -> None:
-    """Have the names of the files in ``folder`` survive a power failure, where that can be had."""
+    """Make the names of the files in ``folder`` survive a power failure, if that is possible."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems know nothing of it
+        with contextlib.suppress(OSError):  # some network file systems do not support it
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,15 +1,15 @@
-"""One living driver a run directory.
+"""One living driver per run directory.
 
 The lock is a file, ``lock.json``, that names its holder. A holder on this machine that has died
-(its pid is gone, belongs to a younger process, or the machine was booted since) has lost it at
-once; one on another machine, which shares the folder, or in another container, when it has not
-touched the file for a while.
+(its pid is gone, belongs to a newer process, or the machine was booted since) loses the lock at
+once. A holder on another machine, which shares the folder, or in another container loses it when
+it has not touched the file for some time.
 
-A holder is followed by whoever makes the file ``lock.json.after-<its token>``. A file can be made
-once only, so of several that come for a dead holder's lock one alone succeeds, on every file
-system and whenever one of them dies. The follower then puts its own ``lock.json`` in place of the
-old one. The old holder, should it wake up (a suspended laptop), sees that it was followed, and
-must touch nothing more.
+The process that makes the file ``lock.json.after-<its token>`` follows a holder. A file can be made
+only once, so if several processes want a dead holder's lock, exactly one succeeds, on every file
+system and even if some of them die. The follower then replaces the old ``lock.json`` by its own.
+If the old holder wakes up (a suspended laptop), it sees that it was followed, and must not touch
+anything.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ class Holder:
     """The driver that holds a run directory's lock."""
 
     host: str
-    """"" where the lock file cannot be read."""
+    """"" if the lock file cannot be read."""
     pid: int | None
-    """By the numbers of its own host or container."""
+    """The process id in its own host or container."""
     since: float | None
     """Seconds since the epoch."""
     seen: bool
-    """True: its process is there. False: it cannot be seen from here, and has touched the lock in
+    """True: its process exists. False: it is not visible from here, and has touched the lock in
     the last two minutes."""
 
 
 def holder(run_dir: Path) -> Holder | None:
-    """The living driver of a run directory; None where there is none. Takes and writes nothing.
+    """The living driver of a run directory; None if there is none. Takes and writes nothing.
 
-    Of a driver on another machine, or of a copy of the folder, the file's time is compared with
+    For a driver on another machine, or a copy of the folder, the file's time is compared with
     this machine's clock.
 
     Raises:
@@ -85,10 +85,10 @@ class RunLock:
         self._pid: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, over from a dead holder if need be.
+        """Take the lock, if necessary from a dead holder.
 
         Raises:
-            RunLocked: a living driver holds it; names it.
+            RunLocked: a living driver holds it; the error names it.
             OSError: the folder cannot be written.
         """
         beside = self._path.with_name(f"{NAME}.{self._token}")
@@ -105,7 +105,7 @@ class RunLock:
         threading.Thread(target=self._beat, name="axsched-lock", daemon=True).start()
 
     def check(self) -> None:
-        """Raise `RunLocked` where somebody else has taken the run over.
+        """Raise `RunLocked` if another driver has taken the run over.
 
         Raises:
             RunLocked: it has been taken over, or the lock was removed by hand.
@@ -123,20 +123,20 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Give the lock back; nothing where it was taken over."""
+        """Release the lock; do nothing if it was taken over."""
         self._over.set()
         if self._pid != os.getpid():
-            return  # never taken, or by the process that this one was forked from
+            return  # never taken, or taken by the process that forked this one
         self._pid = None
         chain = self._chain()
         if chain and chain[-1]["token"] == self._token:
             self._path.unlink(missing_ok=True)
 
     def _follow(self, beside: Path) -> bool:
-        """Become the last of the chain of holders; False: it has changed meanwhile."""
+        """Become the last in the chain of holders; False: the chain has just changed."""
         chain = self._chain()
         if chain and chain[-1]["token"] == self._token:
-            return True  # a network file system may say no although it was done
+            return True  # a network file system may report an error although it was done
         if chain:
             self._refuse_living(chain[-1], beside)
         target = self._after(chain[-1]["token"]) if chain else self._path
@@ -146,7 +146,7 @@ class RunLock:
             return False
         now = self._chain()
         if not now or now[-1]["token"] != self._token:
-            # The one that it follows was followed before, and has been cleared away.
+            # Another process had followed this holder before, and its file was removed.
             target.unlink(missing_ok=True)
             return False
         if target != self._path:
@@ -156,7 +156,7 @@ class RunLock:
         return True
 
     def _chain(self) -> list[dict[str, Any]]:
-        """The holder that ``lock.json`` names, and those that have followed it."""
+        """The holder that ``lock.json`` names, and its followers."""
         chain: list[dict[str, Any]] = []
         path = self._path
         while (holder := _read(path)) is not None:
@@ -173,11 +173,11 @@ class RunLock:
             return
         where = self._path.parent
         if alive is None:
-            os.utime(beside)  # so that both times are of one clock, the file system's
+            os.utime(beside)  # so that both times come from one clock, the file system's
             silent = beside.stat().st_mtime - holder["touched"]
             if silent >= STALE:
                 log.warning(
-                    "%s: taken over from a driver%s that has given no sign of life for %.0f s.",
+                    "%s: taken over from a driver%s that has shown no activity for %.0f s.",
                     where,
                     _who(holder),
                     silent,
@@ -185,14 +185,14 @@ class RunLock:
                 return
             if "pid" not in holder:
                 raise RunLocked(
-                    f"{where} is locked, and its {NAME} cannot be read. Where no driver is at it, "
+                    f"{where} is locked, and its {NAME} cannot be read. If no driver uses it, "
                     f"wait {STALE - silent:.0f} s, or remove that file."
                 )
         elsewhere = (
             ""
             if alive
-            else " From here nobody can see whether it lives: it counts as dead after "
-            f"{STALE:.0f} s without a sign of life, or when you remove {self._path}."
+            else " From here it is not visible whether it lives: it counts as dead after "
+            f"{STALE:.0f} s without activity, or when you remove {self._path}."
         )
         raise RunLocked(
             f"{where} is in use by another driver{_who(holder)}. Stop that one "
@@ -201,7 +201,7 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT):
-            # A file system that does not answer now may do so at the next beat.
+            # A file system that does not answer now may answer at the next beat.
             with contextlib.suppress(OSError):
                 if (_read(self._path) or {}).get("token") != self._token:
                     return
@@ -209,7 +209,7 @@ class RunLock:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make ``target``, whole at once where the file system can; it must not be there yet."""
+    """Make ``target``, atomically if the file system can; it must not exist yet."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -220,7 +220,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a lock file says; one that is torn names nobody, but is there. None: it is not."""
+    """The content of a lock file; a torn one exists but names no holder. None: no file."""
     try:
         with path.open("rb") as file:
             stat, content = os.fstat(file.fileno()), file.read()
@@ -245,7 +245,7 @@ def _identity(token: str) -> dict[str, Any]:
 
 
 def _pid_namespace() -> str | None:
-    """Tells containers of one host from another, whose processes do not see each other."""
+    """Identifies a container of a host: processes of two containers do not see each other."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -253,7 +253,7 @@ def _pid_namespace() -> str | None:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool | None:
-    """As `axsched_worker.is_alive`; None also where its process cannot be seen from here."""
+    """As `axsched_worker.is_alive`; None also if its process is not visible from here."""
     mine = worker.identity()
     if holder.get("boot_id") == mine["boot_id"] and holder.get("pid_namespace") != _pid_namespace():
         return None

@@ -1,4 +1,4 @@
-"""What a run optimizes, as `Optimizer.describe` has said it: read without the optimizer."""
+"""What a run optimizes, from `Optimizer.describe`: readable without the optimizer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Objective:
     """One number that is optimized."""
 
     name: str
-    """The metric; for a weighted sum, the sum in words."""
+    """The metric; for a weighted sum, the sum as text."""
     minimize: bool | None = None
-    """None: nobody has said."""
+    """None: not known."""
     weights: Weights = field(factory=dict)
-    """Metric -> factor of what is added up."""
+    """Metric -> factor in the sum."""
 
     def value(self, means: Mapping[str, float]) -> float | None:
-        """The value that these means give; None where one is missing."""
+        """The value for these means; None if one is missing."""
         return _sum(self.weights, means)
 
 
@@ -38,7 +38,7 @@ class Constraint:
     """True: the bound is per cent of the status quo's value."""
 
     def holds(self, values: Mapping[str, float]) -> bool:
-        """True where these values satisfy it; False also where one is missing."""
+        """True if these values satisfy it; False also if one is missing."""
         found = _sum(self.weights, values)
         if found is None:
             return False
@@ -58,37 +58,37 @@ class Parameter:
 
     name: str
     type: str = ""
-    """``"float"``, ``"int"``, ``"str"`` or ``"bool"``; "" where nobody has said."""
+    """``"float"``, ``"int"``, ``"str"`` or ``"bool"``; "" if not known."""
     kind: str = ""
-    """``"range"``, ``"choice"``, ``"fixed"``, ``"derived"``, or "" where nobody has said."""
+    """``"range"``, ``"choice"``, ``"fixed"``, ``"derived"``, or "" if not known."""
     lower: float | None = None
     """Of a range."""
     upper: float | None = None
     scale: str = "linear"
     """``"linear"``, ``"log"`` or ``"logit"``."""
     values: tuple[Any, ...] = ()
-    """Of a choice, all; of a fixed one, the one."""
+    """All values of a choice; the one value of a fixed parameter."""
     ordered: bool = False
     expression: str = ""
-    """Of a derived one."""
+    """Of a derived parameter."""
 
 
 @frozen
 class Optimized:
-    """What is optimized. Empty where the journal does not say: an early version's."""
+    """What is optimized. Empty if the journal, of an early version, does not say it."""
 
     objectives: tuple[Objective, ...] = ()
     constraints: tuple[Constraint, ...] = ()
-    """Of results; thresholds of objectives too."""
+    """On results, including thresholds of objectives."""
     parameters: tuple[Parameter, ...] = ()
     parameter_constraints: tuple[Constraint, ...] = ()
 
     @classmethod
     def of(cls, described: Mapping[str, Any] | None) -> Optimized:
-        """What `Optimizer.describe` has returned; what is not known here is ignored.
+        """Read what `Optimizer.describe` has returned; unknown fields are ignored.
 
         Raises:
-            LookupError, TypeError, ValueError: it is nothing of the kind.
+            LookupError, TypeError, ValueError: it has another form.
         """
         given = described or {}
         return cls(
@@ -103,7 +103,7 @@ class Optimized:
 
     @property
     def why_not_ranked(self) -> str:
-        """Why no trial can be called the best, in words; "" where one can."""
+        """Why no trial can be called the best; "" if one can."""
         if not self.objectives:
             return "The journal does not say what is optimized."
         if len(self.objectives) > 1:
@@ -115,7 +115,7 @@ class Optimized:
         return ""
 
     def score(self, means: Mapping[str, float]) -> float | None:
-        """A number that is greater for a better result; None where it does not count.
+        """A number that is greater for a better result; None if the result does not count.
 
         Args:
             means: metric -> mean.

@@ -1,4 +1,4 @@
-"""What a journal says, put together for a driver that goes on with the run."""
+"""The content of a journal, put together for a driver that continues the run."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from axsched_core.journal.lines import (
 
 @define
 class ReplayedTrial:
-    """What the journal knows of one trial."""
+    """What the journal knows about one trial."""
 
     index: int
     parameters: Parameters
     origin: Any = None
-    """What the optimizer needs to make the trial again as it was made; None: it was given."""
+    """What the optimizer needs to make the trial again in the same way; None: it was attached."""
     attempts: int = 0
     number: int = 0
-    """Of the last attempt: some may have been passed over."""
+    """Of the last attempt: some numbers may have been skipped."""
     ended: list[Cause | None] = field(factory=list)
     """The causes of the attempts before the last that count."""
     grown: Resources | None = None
     """As `Record.grown`, for the last attempt."""
     key: str | None = None
-    """Of the last job; None where there was none."""
+    """Of the last job; None if there was none."""
     handle: JobHandle | None = None
-    """None with a key: nobody knows whether the backend took the job."""
+    """None with a key: it is not known whether the backend took the job."""
     state: str | None = None
-    """How it ended; None while it has not."""
+    """How it ended; None if it has not ended."""
     cause: Cause | None = None
     message: str = ""
     results: Metrics | None = None
@@ -52,28 +52,28 @@ class ReplayedTrial:
     past: bool = False
     """As `Record.past`."""
     stopping: bool = False
-    """True where the last driver was cancelling its last job, and has not seen the end of it."""
+    """True if the last driver was cancelling its last job, and has not seen its end."""
 
 
 @frozen
 class ReplayedRun:
-    """What a journal says, put together."""
+    """The content of a journal, put together."""
 
     run: Mapping[str, Any]
     objective: Mapping[str, Any] | None
     snapshot: str | None
     trials: Mapping[int, ReplayedTrial]
-    """The trials that the snapshot does not hold, or that have gone on since."""
+    """The trials that the snapshot does not hold, or that have changed since."""
     to_make: int
-    """How many trials the interrupted call had still to make."""
+    """How many trials the interrupted call had not made yet."""
     numbers: Mapping[int, int]
-    """The greatest attempt's number that any line names, by trial."""
+    """Trial -> the greatest number of an attempt in any line."""
     length: int = 0
-    """Bytes of whole lines; what follows is a torn line."""
+    """Bytes of whole lines; a torn line may follow."""
     optimized: Any = None
-    """What `Optimizer.describe` said last; None in the journal of an early version."""
+    """The last answer of `Optimizer.describe`; None in the journal of an early version."""
     place: str | None = None
-    """Absolute path of the run directory where the last driver had it; None: as above."""
+    """Absolute path of the last driver's run directory; None: as above."""
 
 
 @define
@@ -128,7 +128,7 @@ class _Reader:
 
     def _trial(self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False) -> None:
         self.trials[i] = ReplayedTrial(i, p, o)
-        self.to_make = max(0, self.to_make - counted)  # a batch's trials are of no call
+        self.to_make = max(0, self.to_make - counted)  # a batch's trials belong to no call
 
     def _key(
         self,
@@ -142,7 +142,7 @@ class _Reader:
         trial.ended = [Cause(cause) if cause else None for cause in ended]
         if grown is not None:
             trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])
-        if n != trial.number:  # else it was prepared, not sent, and prepared again
+        if n != trial.number:  # if equal, it was prepared, not sent, and prepared again
             trial.attempts += 1
         trial.number, trial.key, trial.handle = n, key, None
         self.numbers[i] = max(n, self.numbers.get(i, 0))
@@ -195,8 +195,8 @@ def read(path: Path) -> ReplayedRun:
     """Read a journal.
 
     Raises:
-        JournalDamaged: it is damaged elsewhere than at its very end.
-        InvalidInput: it is of a newer version, or another run's.
+        JournalDamaged: it is damaged, and not only at its very end.
+        InvalidInput: it has a newer format, or belongs to another run.
         FileNotFoundError: there is none.
     """
     reader, length = _Reader(), 0
@@ -238,10 +238,10 @@ def check_place(run_dir: Path, found: ReplayedRun) -> None:
         with (original / NAME).open("rb") as file:
             first = json.loads(file.readline(FIRST_LIMIT))
     except (OSError, ValueError, RecursionError):
-        return  # it was moved, or is another's by now
+        return  # it was moved, or is now another run's
     if isinstance(first, dict) and first.get("run_id") == found.run["run_id"]:
         raise InvalidInput(
             f"{run_dir} is a copy of {original}, which is still there. Their jobs have the same "
-            "names, so this one would take, cancel or remove those of the other. Go on there; or "
-            "rename or remove that one first, if none of its jobs is under way."
+            "names, so this one would take, cancel or remove those of the other. Go on there; or, "
+            "if all of its jobs have ended, rename or remove that one first."
         )

@@ -27,7 +27,7 @@ class RunDirectory:
         self.name_after(experiment)
 
     def name_after(self, experiment: str) -> None:
-        """Take another experiment's name; a folder that is there keeps its own."""
+        """Take another experiment's name; an existing folder keeps its name."""
         if not self._made:
             safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", experiment).strip("._-")[:40] or "experiment"
             stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -35,13 +35,13 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path, run_id: str) -> RunDirectory:
-        """The folder of a run that another driver has begun."""
+        """The folder of a run that another driver began."""
         found = cls(path.parent, "")
         found.path, found.run_id, found._made = path, run_id, True
         return found
 
     def make(self) -> bool:
-        """Make the folder; True when it was not there yet.
+        """Make the folder; True if it did not exist yet.
 
         Raises:
             InvalidInput: it cannot be made or written.
@@ -63,10 +63,10 @@ class RunDirectory:
         return f"{self.run_id}-{trial_index}-{attempt}"
 
     def is_taken(self, trial_index: int, attempt: int) -> bool:
-        """True where there is, or was, a job of this number that no line of the journal knows."""
+        """True if a job of this number exists or existed, though no journal line knows it."""
         folder = self.job_folder(trial_index, attempt)
         return os.path.lexists(folder) or any(self.path.glob(f"jobs.forgotten*/{folder.name}"))
 
     def job_folder(self, trial_index: int, attempt: int) -> Path:
-        """Where the job's files lie."""
+        """The folder of the job's files."""
         return self.path / "jobs" / f"{trial_index:05d}-{attempt}"

@@ -1,4 +1,4 @@
-"""Keep what a damaged journal says before the damage."""
+"""Keep the lines of a damaged journal before the damage."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Salvaged:
     kept: int
     """Lines."""
     lost: int
-    """Lines, the damaged one included; they remain in ``damaged``."""
+    """Lines, including the damaged one; they remain in ``damaged``."""
     damaged: Path
     """The journal as it was."""
     forgotten: Path | None = None
-    """Where the folders of the jobs now lie that only the lost lines knew; None: there were none.
+    """The new place of the folders of jobs that only the lost lines knew; None: there were none.
     """
 
 
 def salvage(path: Path) -> Salvaged:
-    """Keep the lines before the first damaged one; the journal as it was stays beside.
+    """Keep the lines before the first damaged one; the damaged journal stays next to it.
 
-    Jobs that only the lost lines knew are not found again: their folders are put aside, so that
-    their trials, which are made anew, do not get their results. Those that have not begun never
-    will. The caller holds the run's lock.
+    Jobs that only the lost lines knew are not found again. Their folders are moved away, so that
+    their trials, which are made again, do not get their results. Jobs that have not begun will
+    never begin. The caller holds the run's lock.
 
     Raises:
-        InvalidInput: the journal is not damaged, or nothing of it can be kept.
-        OSError: the run directory cannot be written; the journal is as it was.
+        InvalidInput: the journal is not damaged, or no line can be kept.
+        OSError: the run directory cannot be written; the journal is unchanged.
     """
     try:
         read(path)
@@ -62,7 +62,7 @@ def salvage(path: Path) -> Salvaged:
             os.fsync(file.fileno())
         _link_or_copy(path, aside)
         forgotten = _put_aside(path.parent / "jobs", kept)
-        os.replace(beside, path)  # last: until then all can be done again
+        os.replace(beside, path)  # last: until then everything can be repeated
     finally:
         beside.unlink(missing_ok=True)
     sync_names(path.parent)
@@ -93,7 +93,7 @@ def _free_name(path: Path, word: str) -> Path:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source`` where the file system can, else a copy."""
+    """Make ``target`` the same file as ``source`` if the file system can, otherwise a copy."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -10,7 +10,7 @@ from axsched_core.jobs import Metrics, Parameters
 from axsched_core.trials import TrialState
 
 ENDED = frozenset(state.value for state in TrialState if state.ended)
-"""The words of the states that a trial never leaves."""
+"""The names of the states that a trial never leaves."""
 
 
 @define
@@ -18,21 +18,21 @@ class Attempt:
     """One job of a trial. Times are seconds since the epoch; None: unknown, or not yet."""
 
     number: int
-    """1, 2, ...; a number may be missing where a driver has died."""
+    """1, 2, ...; a number may be missing if a driver died."""
     key: str
     """The job's key; its folder is ``jobs/<trial, five digits>-<number>``."""
     state: str = "QUEUED"
-    """A word of `JobState`: QUEUED from the moment when it is about to be submitted."""
+    """A word of `JobState`: QUEUED from the moment before it is submitted."""
     cause: str = ""
-    """A word of `Cause`; "" where there is none."""
+    """A word of `Cause`; "" if there is none."""
     message: str = ""
-    """How it has ended, in words."""
+    """How it ended, as text."""
     waits_for: str = ""
-    """Why it is still queued, in the backend's words; "" where it says nothing."""
+    """Why it is still queued, in the backend's words; "" if it says nothing."""
     backend_id: str = ""
-    """The backend's name for the job; "" until the backend has it, or where it has none."""
+    """The backend's name for the job; "" until the backend has it, or if it has none."""
     backend_word: str = ""
-    """The backend's own word for how it has ended."""
+    """The backend's own word for how it ended."""
     exit_code: int | None = None
     signal: int | None = None
     host: str = ""
@@ -41,11 +41,11 @@ class Attempt:
     """The most memory that it held at one moment."""
     submitted_at: float | None = None
     started_at: float | None = None
-    """By the clock of the machine that ran it, where that has said so."""
+    """By the clock of the machine that ran it, if that is known."""
     ended_at: float | None = None
-    """As `started_at`; else when the driver has seen it."""
+    """As `started_at`; otherwise when the driver saw it."""
     again: bool = False
-    """True: its trial was to have another job."""
+    """True: its trial gets another job."""
 
 
 @define
@@ -59,9 +59,9 @@ class Trial:
     state: str = "CANDIDATE"
     """A word of `TrialState`. CANDIDATE: it has no job, or none any more."""
     cause: str = ""
-    """A word of `Cause`: why it failed or was cancelled; "" where there is none."""
+    """A word of `Cause`: why it failed or was cancelled; "" if there is none."""
     message: str = ""
-    """The same in words."""
+    """The same as text."""
     attempts: list[Attempt] = Factory(list)
     """Its jobs, in order."""
     results: Metrics | None = None
@@ -69,19 +69,19 @@ class Trial:
     notes: Any = None
     """What the result held under ``notes``."""
     ended_at: float | None = None
-    """When the outcome was written down, in seconds since the epoch."""
+    """When the outcome was recorded, in seconds since the epoch."""
     past: bool = False
     """True: it had ended before another objective was set, or before the run was stopped because
     its trials failed."""
 
     @property
     def ended(self) -> bool:
-        """True where its state is final."""
+        """True if its state is final."""
         return self.state in ENDED
 
     @property
     def waits_for(self) -> str:
-        """Why its job does not run yet, in the backend's words; "" where nothing is known."""
+        """Why its job does not run yet, in the backend's words; "" if not known."""
         return self.attempts[-1].waits_for if self.attempts and self.state == "QUEUED" else ""
 
 
@@ -90,7 +90,7 @@ class Call:
     """One call that makes trials (``run_optimization``, ``finish``)."""
 
     to_make: int
-    """Trials that it was to make."""
+    """Trials that it should make."""
     began_at: float | None = None
     """Seconds since the epoch."""
     host: str = ""
@@ -100,4 +100,4 @@ class Call:
     made: int = 0
     """Trials that it has made so far."""
     ended_at: float | None = None
-    """None: it has not come to its end (it goes on, or was interrupted)."""
+    """None: it has not ended (it still runs, or was interrupted)."""

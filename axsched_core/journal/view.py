@@ -1,7 +1,7 @@
-"""A run as it stands: read from its journal, while its driver lives or after its death.
+"""The current state of a run: read from its journal, while its driver lives or after it died.
 
-Nothing here needs the optimizer, takes the run's lock, or writes. A run directory may be read
-while it is written, and so may a copy of one on another machine.
+Nothing here needs the optimizer, takes the run's lock, or writes. You can read a run directory
+while it is written, and also a copy of one on another machine.
 
 Example:
     >>> run = Run("axsched_jobs/experiment-20260101-120000-0123456789")
@@ -26,14 +26,14 @@ from axsched_core.journal.optimized import Optimized
 from axsched_core.journal.seen import ENDED, Attempt, Call, Trial
 
 _CHUNK = 8 << 20
-"""Bytes that are read in one go."""
+"""Bytes that are read at once."""
 
 Line = Mapping[str, Any]
 
 
 @define(eq=False)
 class Run:
-    """One run. All fields are as the last `look` has found them; before the first, empty.
+    """One run. The last `look` has set all fields; before the first they are empty.
 
     Args:
         path: the run directory.
@@ -42,7 +42,7 @@ class Run:
     path: Path
     id: str = field(default="", init=False)
     name: str = field(default="", init=False)
-    """The experiment's; "" where it has none."""
+    """The experiment's; "" if it has none."""
     runner: str = field(default="", init=False)
     host: str = field(default="", init=False)
     """The machine of the first driver."""
@@ -60,13 +60,13 @@ class Run:
     made: int = field(default=0, init=False)
     """Trials that the optimizer has made for calls and batches."""
     to_make: int = field(default=0, init=False)
-    """Trials that the last call has still to make."""
+    """Trials that the last call has not made yet."""
     trials: dict[int, Trial] = field(factory=dict, init=False)
     """By index. `look` changes the dict and the trials in it."""
     counts: dict[str, int] = field(factory=dict, init=False)
-    """State -> number of trials, where there are any."""
+    """State -> number of trials, only for states with trials."""
     driver: Holder | None = field(default=None, init=False)
-    """The driver that is at it; None: none, as far as can be seen from here."""
+    """The driver that works on it; None: none is visible from here."""
 
     _best: Trial | None = field(default=None, init=False, repr=False)
     _score: float = field(default=0.0, init=False, repr=False)
@@ -80,12 +80,12 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self.path = Path(self.path).expanduser().absolute()
 
-    # ---- what is told ----------------------------------------------------------------------
+    # ---- answers ---------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
-        """``"running"`` (a driver is at it), ``"interrupted"`` (none is, and there is something
-        left that `resume` would do), or ``"finished"``."""
+        """``"running"`` (a driver works on it), ``"interrupted"`` (none does, and there is work
+        left for `resume`), or ``"finished"``."""
         if self.driver is not None:
             return "running"
         ended = sum(self.counts.get(state, 0) for state in ENDED)
@@ -96,14 +96,14 @@ class Run:
     def best(self) -> Trial | None:
         """The trial with the best observed value that breaks no constraint; None: `why_no_best`.
 
-        Of several with the same value the first. What was fed to the optimizer in another way is
-        not seen, nor is a trial looked for in the search space: Ax may name another.
+        If several have the same value, the first. It does not see data that the optimizer got in
+        another way, and does not check the search space: Ax may name another trial.
         """
         return None if self.optimized.why_not_ranked else self._best
 
     @property
     def why_no_best(self) -> str:
-        """Why there is no `best`, in words; "" where there is one."""
+        """Why there is no `best`; "" if there is one."""
         if self.best is not None:
             return ""
         if self.optimized.why_not_ranked:
@@ -113,8 +113,8 @@ class Run:
         return "No trial has values of all metrics and breaks no constraint."
 
     def folder(self, trial: Trial, attempt: Attempt | None = None) -> Path | None:
-        """The folder of a trial's job (its last one); None where it never had one. It may not be
-        there: it was cleaned up, or not copied."""
+        """The folder of a trial's job (its last one); None if it never had one. It may not exist:
+        it was cleaned up, or not copied."""
         if attempt is None:
             if not trial.attempts:
                 return None
@@ -124,20 +124,20 @@ class Run:
     # ---- reading ---------------------------------------------------------------------------
 
     def look(self) -> frozenset[int]:
-        """Read what was added since the last look: all of it, at the first one.
+        """Read what was added since the last look; the first look reads everything.
 
-        A last line that is not whole is left for the next look. A journal that was cut or replaced
-        is read anew.
+        An incomplete last line is left for the next look. A journal that was cut or replaced is
+        read again from the start.
 
         Returns:
             The indices of the trials that have changed.
 
         Raises:
             InvalidInput: the folder holds no journal, or one of a newer format or another run.
-            JournalDamaged: says which line; what is before it was taken.
+            JournalDamaged: names the line; the lines before it were read.
             OSError: it cannot be read.
         """
-        # First, so that the last lines of a driver that ends just now are not called interrupted.
+        # First, so that a run whose driver ends just now does not look interrupted.
         self.driver = holder(self.path)
         self._changed = set()
         try:
@@ -153,7 +153,7 @@ class Run:
         return frozenset(self._changed)
 
     def _goes_on(self, file: BinaryIO) -> bool:
-        """True where the file still begins with what was read."""
+        """True if the file still begins with the part that was read."""
         stat = os.fstat(file.fileno())
         same, self._file = self._file == (stat.st_dev, stat.st_ino), (stat.st_dev, stat.st_ino)
         if not same or stat.st_size < self._offset:
@@ -263,7 +263,7 @@ class Run:
 
     def _trial(self, line: Line) -> None:
         index = line["i"]
-        if index in self.trials:  # a driver that has died had made it too
+        if index in self.trials:  # a driver that died had made it too
             self._count(self.trials[index].state, -1)
         self.trials[index] = Trial(index, line["p"], line.get("t"))
         self._count("CANDIDATE", 1)
@@ -367,7 +367,7 @@ class Run:
 
 @define(eq=False)
 class Runs:
-    """The runs below a folder (a ``job_output_dir``); of a run directory, that run alone.
+    """The runs below a folder (a ``job_output_dir``); for a run directory, only that run.
 
     Args:
         path: the folder.
@@ -375,15 +375,15 @@ class Runs:
 
     path: Path
     runs: dict[Path, Run] = field(factory=dict, init=False)
-    """Run directory -> run, by name, as the last `look` has found them."""
+    """Run directory -> run, by name, as the last `look` found them."""
     unreadable: dict[Path, str] = field(factory=dict, init=False)
-    """Run directory -> why its journal cannot be read (to its end), in words."""
+    """Run directory -> why its journal cannot be read (to its end)."""
 
     def __attrs_post_init__(self) -> None:
         self.path = Path(self.path).expanduser().absolute()
 
     def look(self) -> dict[Path, Run]:
-        """Look for runs, and at each (`Run.look`).
+        """Look for runs, and call `Run.look` for each.
 
         Returns:
             `runs`.
@@ -406,7 +406,7 @@ class Runs:
 
 
 def _all_parsed(whole: list[bytes]) -> Iterable[dict[str, Any]]:
-    """The lines, parsed in one go, which takes half of the time; one by one where that fails."""
+    """The lines, parsed together, which takes half of the time; one by one if that fails."""
     try:
         found = json.loads(b"[" + b",".join(map(_shortened, whole)) + b"]")
     except (ValueError, RecursionError):
@@ -424,7 +424,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _shortened(raw: bytes) -> bytes:
-    """A line, less what only the optimizer can read (most of a journal's bytes).
+    """A line, without the part that only the optimizer can read (most of a journal's bytes).
 
     Raises:
         ValueError: it does not begin and end like a line.
@@ -432,8 +432,8 @@ def _shortened(raw: bytes) -> bytes:
     if not (raw.startswith(b'{"k"') and raw.endswith(b"}")):
         raise ValueError("is it two lines, or half of one?")
     if raw.startswith(b'{"k":"trial"') and raw.endswith(b"}}"):
-        # "p" holds plain values, and in a string of JSON quotes are escaped: this is its end. Where
-        # another optimizer's hold more, this is no JSON, and all lines are read whole.
+        # "p" holds plain values, and quotes inside a JSON string are escaped: this is its end. If
+        # another optimizer's "p" holds more, this is not JSON, and all lines are read whole.
         cut = raw.find(b'},"o":')
         if cut > 0:
             return raw[: cut + 1] + b"}"

@@ -1,4 +1,4 @@
-"""One conversation with the optimizer, held by the thread that owns it."""
+"""One conversation with the optimizer, in the thread that owns it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from axsched_core.optimizers.base import Asked, Optimizer, Outcome
 
 @frozen
 class Consultation:
-    """What came of it."""
+    """The result of the conversation."""
 
     closed: Mapping[int, str] = field(factory=dict)
-    """Watched trials that the user has ended meanwhile: index -> the optimizer's word."""
+    """Watched trials that the user has ended since: index -> the optimizer's word."""
     told: bool = False
     """True when the outcomes and annotations were taken."""
     asked: Asked = field(factory=Asked)
     origins: Mapping[int, Any] = field(factory=dict)
     """What the optimizer needs to make these candidates again, by index."""
     held_open: tuple[int, ...] = ()
-    """Trials that the optimizer waits for; looked up only where nothing was proposed."""
+    """Trials that the optimizer waits for; looked up only if nothing was proposed."""
     error: Exception | None = None
 
 
@@ -36,16 +36,16 @@ def consult(
     alone: bool,
     origins: bool,
 ) -> Consultation:
-    """See what the user has done meanwhile, tell the outcomes, ask for ``n`` candidates.
+    """See what the user has done since, tell the outcomes, ask for ``n`` candidates.
 
     Args:
-        optimizer: whose thread this is.
-        watched: trials that are on the way.
-        outcomes: what to tell; of trials that the user has ended, nothing is told.
-        annotations: what to leave on trials.
+        optimizer: the one that this thread owns.
+        watched: trials in progress.
+        outcomes: what to tell; outcomes of trials that the user has ended are not told.
+        annotations: data to add to trials.
         n: how many candidates to ask for; 0 for none.
-        origins: True where the candidates' origins are wanted.
-        alone: True where nothing is on the way that could bring the optimizer further.
+        origins: True if the candidates' origins are needed.
+        alone: True if no trial is in progress that could help the optimizer to go on.
     """
     views = optimizer.trials(watched) if watched else {}
     closed = {index: view.status for index, view in views.items() if not view.open}
@@ -54,7 +54,7 @@ def consult(
         optimizer.annotate(annotations)
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         return Consultation(closed, error=error)
-    optimizer.store()  # candidates of the last time too: by now the journal knows them
+    optimizer.store()  # also the candidates of the last time: now the journal knows them
     try:
         asked = optimizer.ask(n) if n else Asked()
         made = [candidate.index for candidate in asked.candidates]

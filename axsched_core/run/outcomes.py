@@ -1,4 +1,4 @@
-"""What the optimizer is told of a trial that has ended, in this run or in the one before."""
+"""What the optimizer is told about an ended trial, of this driver or an earlier one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KINDS: Mapping[TrialState, OutcomeKind] = {
 def kind_of(
     state: TrialState, cause: Cause | None, failed_points: str, *, past: bool = False
 ) -> OutcomeKind | None:
-    """How the optimizer hears of a trial's end; None for one that has not ended through us.
+    """How the optimizer is told of a trial's end; None for one that we did not end.
 
     Args:
         state: how it ended.
         cause: why.
         failed_points: the setting: ``"avoid"`` or ``"may_return"``.
-        past: True where the failure is no longer the point's own (see `Record.past`).
+        past: True if the failure no longer belongs to the point (see `Record.past`).
     """
     avoid = failed_points == "avoid" and not past and cause in jobs.FAULTS_OF_THE_POINT
     if state is TrialState.FAILED and avoid:

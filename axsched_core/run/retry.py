@@ -1,4 +1,4 @@
-"""Is a trial tried again whose job has ended, or was refused for now? Verdicts, without a clock."""
+"""Is a trial tried again after its job ended or was refused for now? Verdicts without a clock."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from axsched_core.jobs import FAULTS_OF_THE_MACHINES, Cause, JobState, JobStatus
 
 @frozen
 class Ended:
-    """An attempt that has failed, and counts."""
+    """An attempt that failed and counts."""
 
     cause: Cause | None
     resources: Resources = field(factory=Resources)
-    """What it had; of the last attempt alone it matters."""
+    """What it had; only the last attempt's matter."""
 
 
 @frozen
@@ -29,7 +29,7 @@ class Again:
     pause: float
     """Seconds until then."""
     resources: Resources
-    """What the attempt gets at least."""
+    """The least that the attempt gets."""
 
 
 @frozen
@@ -37,19 +37,19 @@ class Stop:
     """The trial has failed."""
 
     reason: str = ""
-    """Why it is not tried again, where the cause alone does not say so."""
+    """Why it is not tried again, if the cause is not enough to say so."""
 
 
 def verdict(
     policy: RetryPolicy, ended: Sequence[Ended], *, resizable: bool, jitter: float = 1.0
 ) -> Again | Stop:
-    """Say what follows an attempt that has failed.
+    """Say what follows after a failed attempt.
 
     Args:
         policy: the setting.
-        ended: all attempts of the trial that have failed and count, the last one last.
-        resizable: the runner gives each job the memory that its request says.
-        jitter: from 0 to 1; where between half of the pause and all of it the pause lies.
+        ended: all failed attempts of the trial that count, in order.
+        resizable: the runner gives each job the memory in its request.
+        jitter: from 0 (half of the pause) to 1 (all of it).
     """
     last = ended[-1]
     if last.cause is None:
@@ -111,12 +111,12 @@ def at_least(resources: Resources, grown: Resources | None) -> Resources:
 
 
 def machines_failed(status: JobStatus) -> bool:
-    """True where a job has ended through no fault of its own."""
+    """True if a job ended through no fault of its own."""
     return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
 
 
 def _pause(policy: RetryPolicy, times: int, jitter: float) -> float:
-    # From 2**60 on it is the greatest pause in any case, and a float has its limits.
+    # From 2**60 on it is always the greatest pause, and a float cannot grow without limit.
     longest = min(policy.max_pause, policy.pause * 2.0 ** min(times - 1, 60))
     return longest * (1 + jitter) / 2
 

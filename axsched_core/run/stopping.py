@@ -1,4 +1,4 @@
-"""When a run is stopped because its trials fail: a verdict over trials, which touches nothing."""
+"""When a run stops because its trials fail: a verdict over trials, without side effects."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Verdict:
     """Too many trials have failed."""
 
     failed: tuple[Record, ...]
-    """Those that failed through no fault of the machines, by index."""
+    """The trials that failed, but not because of the machines, by index."""
     finished: int
-    """All that have ended, without those that the machines failed."""
+    """All that have ended, without those that failed because of the machines."""
 
 
 def verdict(
@@ -27,13 +27,13 @@ def verdict(
     """Say whether too many trials have failed; None: not (yet).
 
     A trial that is `past`, was cancelled, or failed because of the machines says nothing about
-    the objective, and does not count. One that runs counts as a success where a trial that was
-    made after it has failed: trials that fail often end sooner than those that do not.
+    the objective, and does not count. A running trial counts as a success if a trial that was
+    made after it has failed: failing trials often end sooner than others.
 
     Args:
         records: all trials of the run.
-        tolerated_rate: from 0 to 1; a greater share of failures is too much.
-        least_failures: fewer are never too many.
+        tolerated_rate: from 0 to 1; a greater share of failures is too many.
+        least_failures: fewer failures are never too many.
     """
     current = [record for record in records if not record.past]
     failed = sorted((r for r in current if _failed(r)), key=lambda record: record.index)

@@ -1,30 +1,31 @@
 """Run one job from its folder: ``python axsched_worker.py FOLDER [--restart N] [--stay]``.
 
 One file, standard library only, Python 3.7 or newer: it travels with the job, so the machine
-that runs the job needs Python and nothing of ours. The folder's files are described in
-``axsched_core/jobfolder.py``; ``job.json`` says what to run. Beside the keys that the core
-writes there, a runner may add
+that runs the job needs only Python, no package of ours. ``axsched_core/jobfolder.py`` describes
+the folder's files; ``job.json`` says what to run. In addition to the keys that the core writes
+there, a runner may add
 
-* ``threads`` (int): a limit for OpenMP, OpenBLAS, MKL and the like, set in the job's
+* ``threads`` (int): a limit for OpenMP, OpenBLAS, MKL and similar libraries, set in the job's
   environment unless the user has set one;
 * ``sys_path`` (list of str), with ``sys_path_front``, ``sys_prefix`` and ``sys_modules``: where
   the driver's Python finds modules, in its order; see ``axsched_core/imports.py``;
-* ``driver``: the `identity` of the driver, whose own process is left as it is;
-* ``backend_explains`` (bool): whoever sends the supervisor SIGTERM is the backend, which says
-  itself why (a time limit, preemption, a requeue). A job that ends so leaves ``stopped.json``,
-  of the same form, in the place of ``exit.json``: it may yet be started again.
+* ``driver``: the `identity` of the driver; a job that runs in the driver's own process does not
+  change that process;
+* ``backend_explains`` (bool): only the backend sends SIGTERM to the supervisor, and it says the
+  reason itself (a time limit, preemption, a requeue). A job that ends this way leaves
+  ``stopped.json``, with the same content, instead of ``exit.json``: it may start again.
 
-Of the objective's environment variables ``job.json`` holds only the names: their values may be
-secrets, so they come in the environment of the process that starts the worker.
+``job.json`` holds only the names of the objective's environment variables: their values may be
+secrets, so they are in the environment of the process that starts the worker.
 
 Three processes take part: the *caller* (a worker of a pool, a batch script), the
-*supervisor*, and the *child*, which alone loads and runs the user's code. The supervisor
-keeps the time limit, watches for the ``cancel`` file, ends the child with all its
-descendants, and writes ``exit.json``, whatever happens to the caller.
+*supervisor*, and the *child*, the only one that loads and runs the user's code. The supervisor
+enforces the time limit, watches for the ``cancel`` file, ends the child with all its
+descendants, and writes ``exit.json``, even if the caller has died.
 
 On Linux "all its descendants" is exact: the supervisor is a child subreaper, so processes
-that leave their session come back to it. Elsewhere (macOS) only the child's process group
-can be ended.
+that leave their session come back to it. On other systems (macOS) only the child's process
+group can be ended.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ import warnings
 from collections.abc import Mapping
 
 try:
-    # Here and not where it is used: forked supervisors and children then find it loaded.
+    # Imported here, so that forked supervisors and children find it loaded.
     import ctypes
 
     _libc = ctypes.CDLL(None, use_errno=True)
@@ -70,27 +71,27 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Collection, NoReturn, Optional, Sequence, TextIO
 
 NOT_MINE = 75
-"""Exit code of ``run`` for a job that somebody else has claimed."""
+"""Exit code of ``run`` for a job that another process has claimed."""
 OWNER_GONE = 76
-"""Exit code of ``--stay`` where that somebody has ended and left no ``exit.json``."""
+"""Exit code of ``--stay`` if that process has ended and left no ``exit.json``."""
 
 WAIT = 0.1
 """Seconds between two looks at the ``cancel`` file."""
 GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
 STOP_LAG = 1.0
-"""Seconds in which a backend that ends a job has signalled all of its processes."""
+"""Seconds within which a backend that ends a job signals all of its processes."""
 SWEEP_LIMIT = 20.0
-"""Seconds after which processes that SIGKILL does not end are given up."""
+"""Seconds after which the supervisor gives up processes that SIGKILL does not end."""
 CLAIM_GRACE = 5.0
-"""Seconds in which a new claim must have been filled in by its owner."""
+"""Seconds within which the owner of a new claim must have filled it in."""
 MESSAGE_LIMIT = 2000
 RESERVE = 4096
-"""Bytes of ``pid.json``: room for an ``exit.json`` where the job has filled the disk."""
+"""Bytes of ``pid.json``: room for an ``exit.json`` if the job has filled the disk."""
 NOTES = "notes"
-"""The name in a result under which anything goes."""
+"""The name in a result that may hold any JSON."""
 JSON_LIMIT = 8 << 20
-"""Bytes of a file of the protocol that a supervisor reads at most: others may write there too."""
+"""The most bytes of a protocol file that a supervisor reads: other processes may write it too."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -113,15 +114,15 @@ _LINUX = sys.platform.startswith("linux")
 def run(folder: str, restart: int = 0) -> int:
     """Supervise the job in this process until it has ended.
 
-    The process becomes the supervisor for good: SIGINT is ignored, SIGTERM ends the job.
+    The process becomes the supervisor until its end: SIGINT is ignored, SIGTERM ends the job.
 
     Args:
         folder: the job's folder.
         restart: how often the backend has put the job back into its queue.
 
     Returns:
-        The job's exit code (128 + n for signal n; 1 where it failed with exit code 0), or
-        `NOT_MINE` where somebody else has claimed the job; nothing was run or written then.
+        The job's exit code (128 + n for signal n; 1 if it failed with exit code 0), or
+        `NOT_MINE` if another process has claimed the job; then nothing was run or written.
 
     Raises:
         OSError: the folder cannot be written.
@@ -135,11 +136,11 @@ def start_detached(folder: str, restart: int = 0, env: Optional[Mapping[str, str
     Args:
         folder: the job's folder.
         restart: how often the backend has put the job back into its queue.
-        env: what the job's environment has beside this process's.
+        env: variables of the job's environment, in addition to this process's.
 
     Returns:
-        A file descriptor that reaches its end when the supervisor has ended. It is the
-        caller's to close; closing it early does the job no harm.
+        A file descriptor that reaches its end when the supervisor has ended. The caller must
+        close it; closing it early does not affect the job.
     """
     read_end, write_end = os.pipe()
     middle = _fork()
@@ -160,11 +161,11 @@ def start_spawned(
         OSError: the interpreter cannot be started.
         RuntimeError: the interpreter ended without having started the supervisor.
     """
-    import subprocess  # not above: a supervisor has no use for it
+    import subprocess  # not above: a supervisor does not need it
 
     read_end, write_end = os.pipe()
     try:
-        # Its stdout is the pipe that tells of the supervisor's end; nothing is written to it.
+        # Its stdout is the pipe that shows the supervisor's end; nothing is written to it.
         process = subprocess.Popen(
             [python, os.path.join(folder, "axsched_worker.py"), folder, "--detach"],
             stdin=subprocess.DEVNULL,
@@ -197,11 +198,11 @@ def wait_for_end(descriptor: int) -> None:
 def run_here(folder: str) -> bool:
     """Run a function objective in the calling thread, without supervisor (``isolation="none"``).
 
-    Writes the same files. It cannot capture what the function prints, cannot be cancelled
-    once it runs, keeps no time limit, and sets neither directory nor environment.
+    Writes the same files. It cannot capture the function's output, cannot be cancelled
+    once it runs, enforces no time limit, and does not set directory or environment.
 
     Returns:
-        False: somebody else has claimed the job.
+        False: another process has claimed the job.
     """
     folder = os.path.abspath(folder)
     if not _claim(folder, 0):
@@ -225,15 +226,15 @@ def run_here(folder: str) -> bool:
 
 
 def _fork() -> int:
-    # Python 3.12 warns of every fork beside other threads; with -W error that would raise
-    # after the fork. The filters are put back at once, in both processes.
+    # Python 3.12 warns about every fork with other threads; with -W error that would raise
+    # after the fork. The filters are restored at once, in both processes.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
 def _run_detached(folder: str, restart: int, keep: int) -> NoReturn:
-    """In a process that nobody needs: fork the supervisor and end."""
+    """In an intermediate process: fork the supervisor and end."""
     code = 1
     try:
         if _fork() == 0:
@@ -255,8 +256,8 @@ def owner_is_alive(folder: str) -> Optional[bool]:
     """Say whether the process that has claimed the job still lives.
 
     Returns:
-        None where that cannot be known from here: the job runs on another machine.
-        False also where nobody has claimed the job, or the driver has taken it back.
+        None if that cannot be known from here: the job runs on another machine.
+        False also if the job is not claimed, or the driver has taken it back.
     """
     claim = _read_json(folder, "claim")
     for owner in (_read_json(folder, "pid.json"), claim):
@@ -264,7 +265,7 @@ def owner_is_alive(folder: str) -> Optional[bool]:
             return is_alive(owner)
     if isinstance(claim, dict):
         return False  # taken back by the driver: {"by": ...}
-    # A claim is empty for an instant between being made and being filled in.
+    # A claim is empty for a moment after it is made, before it is filled in.
     try:
         return time.time() - os.lstat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -272,7 +273,7 @@ def owner_is_alive(folder: str) -> Optional[bool]:
 
 
 def _names_a_process(owner: Any) -> bool:
-    """False for what no `identity` can be: a job may have written anything in its place."""
+    """False if this cannot be an `identity`: a job may have written anything in its place."""
     if not isinstance(owner, dict):
         return False
     pid, start = owner.get("pid"), owner.get("start_time")
@@ -280,14 +281,14 @@ def _names_a_process(owner: Any) -> bool:
 
 
 def _taken_back(folder: str) -> bool:
-    """True where the driver has the claim, so that the job shall never run."""
+    """True if the driver has the claim, so that the job must never run."""
     claim = _read_json(folder, "claim")
-    # Where it has begun, only the job itself can have put that there.
+    # If the job has begun, only the job itself can have written that.
     return isinstance(claim, dict) and "by" in claim and not _exists(folder, "pid.json")
 
 
 def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
-    """Say whether the process of this `identity` lives; None: it is another machine's."""
+    """Say whether the process of this `identity` lives; None: it is on another machine."""
     if owner.get("host") != os.uname().nodename:
         return None
     if owner.get("boot_id") != _boot_id():
@@ -305,10 +306,10 @@ def is_alive(owner: Mapping[str, Any]) -> Optional[bool]:
 
 
 def wait_for_owner(folder: str) -> bool:
-    """Wait until the job has ended, whoever runs it on this machine.
+    """Wait until the job has ended, if any process of this machine runs it.
 
     Returns:
-        False: it runs on another machine, so there is nothing to wait for.
+        False: it runs on another machine, so waiting is not possible.
     """
     while not _exists(folder, "exit.json"):
         alive = owner_is_alive(folder)
@@ -319,7 +320,7 @@ def wait_for_owner(folder: str) -> bool:
 
 
 def identity() -> dict[str, Any]:
-    """What tells this process from all others, before and after it: for `is_alive`."""
+    """What distinguishes this process from all earlier and later ones: for `is_alive`."""
     fields = _process_stat(os.getpid())
     return {
         "pid": os.getpid(),
@@ -347,13 +348,13 @@ def _boot_id() -> Optional[str]:
 
 
 def _claim(folder: str, restart: int) -> bool:
-    """Claim the job. False: somebody else has it, or the driver has taken it back."""
+    """Claim the job. False: another process has it, or the driver has taken it back."""
     mine = dict(identity(), restart=restart)
     first = _create(os.path.join(folder, "claim"), mine)
     if not restart:
         return first
-    # A requeued job may find the claim of its first start, but not the driver's: that one
-    # says that the job shall never run.
+    # A requeued job may find the claim of its first start, but not the driver's claim, which
+    # says that the job must never run.
     if not first and _taken_back(folder):
         return False
     return _create(os.path.join(folder, "claim.%d" % restart), mine)
@@ -370,7 +371,7 @@ def _create(path: str, content: Mapping[str, Any]) -> bool:
 
 
 def _set_aside(folder: str, restart: int) -> None:
-    """Keep what the earlier start left, under other names."""
+    """Keep the files of the earlier start, under other names."""
     names = ("result.json", "progress.jsonl", "stdout.log", "stderr.log", "exit.json")
     for name in (*names, "stopped.json"):
         if _exists(folder, name):
@@ -382,7 +383,7 @@ def _set_aside(folder: str, restart: int) -> None:
 
 
 class _Ending:
-    """What ``exit.json`` will say."""
+    """The content of ``exit.json``."""
 
     def __init__(
         self,
@@ -418,7 +419,7 @@ def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.js
 
 
 def _write_in_place(old: str, folder: str, data: bytes, name: str) -> bool:
-    """Where a full disk takes no new file: use the room of one that is not needed any more."""
+    """If a full disk takes no new file: use the room of one that is no longer needed."""
     try:
         place = _place(folder, make=True)
         try:
@@ -442,7 +443,7 @@ def _supervisor_trouble(folder: str, error: BaseException) -> _Ending:
 
 
 def _note(folder: str, text: str) -> None:
-    """Tell of trouble in every place that is left: the job's stderr.log, and our own stderr."""
+    """Report trouble in every place that is left: the job's stderr.log, and our own stderr."""
     for place in ("stderr.log", 2):
         try:
             descriptor = os.dup(2) if place == 2 else _open_log(folder, "stderr.log")
@@ -461,7 +462,7 @@ def _cancel_message(folder: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """What the last line of a traceback says of an error."""
+    """The last line of an error's traceback."""
     lines = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     return lines[-1 if isinstance(error, SyntaxError) else 0] if lines else type(error).__name__
 
@@ -519,7 +520,7 @@ class _Supervisor:
         return ending
 
     def _get_ready(self) -> None:
-        # Where somebody has closed stdin, stdout or stderr, no file of ours may take its place.
+        # If stdin, stdout or stderr is closed, none of our files may get its descriptor.
         descriptor = 0
         while descriptor <= 2:
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -533,7 +534,7 @@ class _Supervisor:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def _start_child(self) -> int:
-        """Fork the child; return the end of a pipe where it may report how it failed."""
+        """Fork the child; return the end of a pipe in which it may report how it failed."""
         stdio = [os.open(os.devnull, os.O_RDONLY)]
         stdio += [_open_log(self.folder, name) for name in ("stdout.log", "stderr.log")]
         read_end, write_end = os.pipe()
@@ -547,12 +548,12 @@ class _Supervisor:
         return read_end
 
     def _wait(self) -> Optional[_Ending]:
-        """Wait for the child's end, or for a reason to end it, which is returned."""
+        """Wait for the child's end, or for a reason to end it; return this reason."""
         limit = self.job.get("time_limit")
         deadline = None if limit is None else time.monotonic() + float(limit)
         while self._reap():
             if self.status is not None:
-                break  # the child has ended; others may be left
+                break  # the child has ended; other processes may be left
             if self._cancelled():
                 return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
             if self.told_to_stop:
@@ -573,11 +574,11 @@ class _Supervisor:
         return _Ending(cause="SIGNAL", message="supervisor was told to stop (SIGTERM)")
 
     def _stopped_with_child(self) -> bool:
-        """Say whether the child has ended because the backend has told all processes to stop."""
+        """Say whether the child ended because the backend has told all processes to stop."""
         if not self.job.get("backend_explains"):
             return False
         status = self.status or 0
-        # They are told one after the other, so the child may have ended before we are told.
+        # It tells them one after the other, so the child may end before we are told.
         signalled = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
         deadline = time.monotonic() + (STOP_LAG if signalled else 0.0)
         while not self.told_to_stop:
@@ -588,7 +589,7 @@ class _Supervisor:
         return self.told_to_stop and not (status == 0 and self._has_result())
 
     def _pause(self, seconds: float) -> None:
-        """Wait for a child's end or SIGTERM, at most so long."""
+        """Wait for a child's end or SIGTERM, at most this long."""
         if hasattr(signal, "sigtimedwait"):
             seen = signal.sigtimedwait(_WATCHED_SIGNALS, seconds)
             if seen is not None and seen.si_signo == signal.SIGTERM:
@@ -618,7 +619,7 @@ class _Supervisor:
             passed = time.monotonic() - begin
             if passed > SWEEP_LIMIT:
                 return _descendants(os.getpid())
-            if passed >= grace:  # again and again: who is killed may just have forked
+            if passed >= grace:  # again and again: a killed process may just have forked
                 self._signal_all(signal.SIGKILL)
             self._pause(0.02)
         return []
@@ -627,7 +628,7 @@ class _Supervisor:
         left = self._reap()
         if _LINUX or not self.child:
             return left
-        try:  # without a subreaper, nobody outside the child's group can be found
+        try:  # without a subreaper, only processes in the child's group can be found
             os.killpg(self.child, 0)
         except OSError:
             return left
@@ -673,10 +674,10 @@ class _Supervisor:
         return ending
 
     def _stray_result(self) -> Optional[tuple[int, ...]]:
-        """What tells one version of a ``result.json`` in the script's own place from another.
+        """What distinguishes versions of a ``result.json`` in the script's working directory.
 
-        That place may be shared with other jobs, so nobody knows whose result it is. Where the
-        script runs in the job's folder the file is the result file itself, and no stray.
+        Other jobs may share that directory, so it is not known whose result it is. If the script
+        runs in the job's folder, the file is the result file itself, and not a stray.
         """
         if not self.job.get("working_dir"):
             return None
@@ -701,7 +702,7 @@ class _Supervisor:
 
 
 def _oom_kills() -> int:
-    """How many processes of our control group the kernel has killed for want of memory."""
+    """How many processes of our control group the kernel's out-of-memory killer has killed."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             groups = [line.rstrip("\n").split(":", 2) for line in file]
@@ -725,7 +726,7 @@ def _counted(path: str) -> int:
 
 
 def _descendants(root: int) -> list[int]:
-    """All living processes below one, by a walk over /proc; none where there is no /proc."""
+    """All living processes below one, found in /proc; none if there is no /proc."""
     if not _LINUX:
         return []
     children: dict[int, list[int]] = {}
@@ -735,13 +736,13 @@ def _descendants(root: int) -> list[int]:
             if fields is not None and fields[0] != "Z":
                 children.setdefault(int(fields[1]), []).append(int(name))
     found = list(children.get(root, ()))
-    for pid in found:  # grows while it is walked
+    for pid in found:  # grows during the loop
         found += children.get(pid, ())
     return found
 
 
 def _signal(send: Callable[[int, int], None], target: int, number: int) -> None:
-    """Send a signal to somebody who may have ended meanwhile, or (setuid) be out of reach."""
+    """Send a signal to a process that may have ended, or that (setuid) we may not signal."""
     try:
         send(target, number)
     except (ProcessLookupError, PermissionError):
@@ -766,7 +767,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _close_descriptors(keep: Sequence[int] = ()) -> None:
-    """Close everything but stdin, stdout, stderr and ``keep``."""
+    """Close all descriptors except stdin, stdout, stderr and ``keep``."""
     listing = "/proc/self/fd" if _LINUX else "/dev/fd"
     for name in os.listdir(listing):
         if int(name) > 2 and int(name) not in keep:
@@ -807,7 +808,7 @@ def _be_child(
 
 
 def _become_job(stdio: Sequence[int], report: int, supervisor: int) -> None:
-    """Leave everything of the supervisor behind: session, signals, descriptors, streams."""
+    """Drop everything inherited from the supervisor: session, signals, descriptors, streams."""
     os.setsid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:  # it died before the line above
@@ -818,7 +819,7 @@ def _become_job(stdio: Sequence[int], report: int, supervisor: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # The old stream objects may hold text of another process: they are kept, never flushed.
+    # The old stream objects may hold another process's text: they are kept, but never flushed.
     _old_streams.extend((sys.stdin, sys.stdout, sys.stderr))
     sys.stdin = sys.__stdin__ = _stream(0, "r")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "w")  # type: ignore[misc]
@@ -859,7 +860,7 @@ def _environment(folder: str, job: Mapping[str, Any], base: Mapping[str, str]) -
 
 
 def _fresh_start() -> None:
-    """Undo what a fork has inherited from a process that has run for a while."""
+    """Undo what a fork inherits from a process that has run for some time."""
     import faulthandler
 
     faulthandler.enable(file=2)  # a segmentation fault leaves its traceback in stderr.log
@@ -867,8 +868,8 @@ def _fresh_start() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-    # Helpers of the worker's, behind descriptors that are closed now: whoever needs such a
-    # helper must start one of its own.
+    # Helper processes of the worker: their descriptors are now closed, so a job that needs a
+    # helper must start its own.
     for package in ("multiprocessing", "joblib.externals.loky.backend", "loky.backend"):
         module = sys.modules.get(package + ".resource_tracker")
         tracker = getattr(module, "_resource_tracker", None)
@@ -876,7 +877,7 @@ def _fresh_start() -> None:
             tracker._fd = tracker._pid = None
     process: Any = sys.modules.get("multiprocessing.process")
     if process is not None:
-        # No child of a pool's, which may be daemonic: as multiprocessing describes a program's own.
+        # Not a pool's child, which may be daemonic: as multiprocessing describes a main process.
         process._parent_process, process.ORIGINAL_DIR = None, os.getcwd()
         process._children.clear()
         key = process.AuthenticationString(os.urandom(32))
@@ -886,12 +887,12 @@ def _fresh_start() -> None:
         current._config = {"authkey": key, "semprefix": "/mp"}
     _plain_start_method()
     loky: Any = sys.modules.get("joblib.externals.loky.process_executor")
-    if loky is not None:  # it counts how deep pools are nested
+    if loky is not None:  # it counts the depth of nested pools
         loky._CURRENT_DEPTH = 0
 
 
 def _plain_start_method() -> None:
-    """Undo that loky's workers start processes in loky's way: a job does it in Python's own."""
+    """Reset the start method: loky's workers use loky's, a job uses Python's default."""
     context: Any = getattr(sys.modules.get("multiprocessing.context"), "_default_context", None)
     chosen = getattr(context, "_actual_context", None)
     if chosen is not None and str(chosen.get_start_method()).startswith("loky"):
@@ -899,7 +900,7 @@ def _plain_start_method() -> None:
 
 
 def _become_script(folder: str, job: Mapping[str, Any]) -> _Ending:
-    """Replace this process by the script; returns only where that fails."""
+    """Replace this process by the script; returns only if that fails."""
     argv = job["argv"]
     place = job.get("working_dir") or folder
     missing = [name for name in job.get("env") or () if name not in os.environ]
@@ -911,7 +912,7 @@ def _become_script(folder: str, job: Mapping[str, Any]) -> _Ending:
     except OSError as error:
         words = "its working directory %s cannot be entered: %s" % (place, error.strerror)
         return _script_failed(126, words)
-    # What Python ignores, an ordinary program does not expect to be ignored.
+    # Python ignores these signals; an ordinary program does not expect that.
     for name in ("SIGPIPE", "SIGXFSZ", "SIGINT"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
@@ -933,7 +934,7 @@ def _script_failed(code: int, words: str) -> _Ending:
 
 
 def _report(descriptor: int, ending: _Ending) -> None:
-    """Tell the supervisor what an exit code cannot say. Short enough never to block."""
+    """Tell the supervisor what an exit code cannot say. It is too short to block."""
     data = json.dumps({"cause": ending.cause, "message": ending.message[:MESSAGE_LIMIT]})
     try:
         os.write(descriptor, data.encode())
@@ -965,7 +966,7 @@ def _flush() -> None:
 
 
 class _Refused(Exception):
-    """The job fails, with a cause and in words of ours."""
+    """The job fails, with a cause and a message of ours."""
 
     def __init__(self, cause: str, message: str) -> None:
         super().__init__(message)
@@ -977,7 +978,7 @@ def _run_function(
 ) -> _Ending:
     """Load the function, call it, write its result. Tracebacks go to ``stderr``.
 
-    ``alone``: in a process of its own, whose main module is to be the driver's.
+    ``alone``: in a separate process, which gets the driver's main module.
     """
     try:
         function, main = _load(folder, job, stderr)
@@ -1026,7 +1027,7 @@ def _ending_of_exit(stop: SystemExit, stderr: TextIO) -> _Ending:
 
 
 def _print_traceback(error: BaseException, stderr: TextIO) -> None:
-    # Without our own frame, which is the first.
+    # Without the first frame, which is ours.
     trace = error.__traceback__ and (error.__traceback__.tb_next or error.__traceback__)
     _say("".join(traceback.format_exception(type(error), error, trace)), stderr)
 
@@ -1040,7 +1041,7 @@ def _say(text: str, stderr: TextIO) -> None:
 
 
 def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Mapping[str, Any]]:
-    """The function, and what came with it of the driver's ``__main__``."""
+    """The function, and the parts of the driver's ``__main__`` that came with it."""
     wanted, here = tuple(job["python"]), sys.version_info[:2]
     if wanted != here:
         raise _Refused(
@@ -1070,11 +1071,11 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Map
 def import_path(job: Mapping[str, Any], here: Sequence[str]) -> list[str]:
     """The ``sys.path`` of a job: it begins as the driver's.
 
-    What the driver has put before its Python's own folders comes first in any case. Those
-    folders of another Python (another environment) come after the ones of this Python.
+    The driver's entries before its Python's own folders always come first. If the driver's Python
+    is another one (another environment), its own folders come after those of this Python.
 
     Args:
-        job: with ``sys_path`` and what belongs to it.
+        job: with ``sys_path`` and the keys that belong to it.
         here: this process's ``sys.path``.
     """
     wanted = list(job.get("sys_path") or ())
@@ -1085,11 +1086,11 @@ def import_path(job: Mapping[str, Any], here: Sequence[str]) -> list[str]:
 
 
 def _forget_strangers(hidden: Collection[str]) -> None:
-    """Forget modules that this process has loaded from elsewhere than the job would.
+    """Forget modules that this process has loaded from another place than the job would.
 
     Args:
-        hidden: those of Python's own in whose place the driver has others. The rest of them
-            stay: a process that has begun with them cannot do without.
+        hidden: Python's own modules that the driver replaces by others. The other modules of
+            Python stay: a process that has started with them needs them.
     """
     from importlib.machinery import PathFinder
 
@@ -1121,12 +1122,12 @@ def _unpickle(folder: str) -> tuple[Any, dict[str, Any]]:
         beside = os.path.join(folder, "cloudpickle.zip")
         if not (error.name or "").startswith("cloudpickle") or beside in sys.path:
             raise
-        sys.path.append(beside)  # this Python has none; the job has brought one
+        sys.path.append(beside)  # this Python has none; the job brought one
         return _unpickle(folder)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Takes note of the functions and classes that came by value."""
+    """Remembers the functions and classes that were pickled by value."""
 
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -1144,7 +1145,7 @@ class _Unpickler(pickle.Unpickler):
         return make
 
     def main(self) -> dict[str, Any]:
-        """Those of the driver's ``__main__``, and all that they use of it."""
+        """Those of the driver's ``__main__``, and everything that they use from it."""
         content: dict[str, Any] = {}
         for made in self._made:
             if getattr(made, "__module__", None) == "__main__":
@@ -1154,10 +1155,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _become_main(folder: str, content: Mapping[str, Any]) -> None:
-    """Make the job's ``__main__`` what the driver's was, as far as it came along.
+    """Make the job's ``__main__`` like the driver's, as far as its content came with the job.
 
-    multiprocessing looks there for the functions that it is to call. Where it does so in a fresh
-    interpreter, that runs the file of ``__main__``, as ``__mp_main__``: this one.
+    multiprocessing looks there for the functions that it calls. A fresh interpreter of
+    multiprocessing runs the file of ``__main__``, which is this one, as ``__mp_main__``.
     """
     main = type(sys)("__main__")
     vars(main).update(content, __name__="__main__", __spec__=None)
@@ -1187,9 +1188,9 @@ def _write_result(folder: str, value: object, limit: int) -> None:
 
 
 def _plain_result(value: object) -> Any:
-    """The returned value as JSON has it; whether it makes sense is for the core to say.
+    """The returned value as JSON values; the core decides whether it is valid.
 
-    Only the core knows which metrics are needed: where a value is none, words are passed on.
+    Only the core knows which metrics are needed: a value that is no metric is passed on as text.
     """
     if not isinstance(value, Mapping):
         return _plain_metric(value, "the function returned")
@@ -1273,26 +1274,26 @@ def _kind(value: object) -> str:
 
 
 class NotAFile(OSError):
-    """What stands in a file's place is none that may be opened; the message says what it is."""
+    """The path holds something that must not be opened as a file; the message says what it is."""
 
 
 def read_file(name: str, limit: int, offset: int = 0, dir_fd: Optional[int] = None) -> bytes:
-    """Read a part of a file that a job can have made, or put something else in the place of.
+    """Read a part of a file that a job may have made, or replaced by something else.
 
     Never waits (a FIFO), follows no link, and touches no device.
 
     Args:
-        name: the file; one component, where ``dir_fd`` is given.
-        limit: bytes that are read at most.
-        offset: bytes that are left out.
-        dir_fd: descriptor of the folder that it lies in.
+        name: the file; one component if ``dir_fd`` is given.
+        limit: the most bytes to read.
+        offset: bytes to skip.
+        dir_fd: descriptor of the folder that holds the file.
 
     Raises:
         FileNotFoundError: there is none.
-        NotAFile: it is no regular file, or has a second name (a hard link).
+        NotAFile: it is not a regular file, or has a second name (a hard link).
         OSError: it cannot be read.
     """
-    # The look before keeps us from touching a device, the one after from being outrun.
+    # The check before prevents touching a device; the check after detects a later replacement.
     check_regular(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), name)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
     try:
@@ -1316,10 +1317,10 @@ def read_file(name: str, limit: int, offset: int = 0, dir_fd: Optional[int] = No
 
 
 def check_regular(found: os.stat_result, name: str) -> None:
-    """Raise `NotAFile` for what is no regular file with one name.
+    """Raise `NotAFile` unless this is a regular file with one name.
 
     Args:
-        found: what ``lstat`` or ``fstat`` say of it.
+        found: the answer of ``lstat`` or ``fstat``.
         name: the file's, for the error.
     """
     if not stat.S_ISREG(found.st_mode):
@@ -1335,20 +1336,20 @@ def check_regular(found: os.stat_result, name: str) -> None:
 
 
 def replace_file(name: str, data: bytes, dir_fd: Optional[int] = None, sync: bool = False) -> None:
-    """Write a file beside another's place and put it there, so that nobody ever reads half of it.
+    """Write a file next to its place and move it there, so that no reader sees half of it.
 
-    What stands there is never opened. A folder is set aside, under a name that begins the same.
+    Anything already there is never opened. A folder is renamed, to a name that begins the same.
 
     Args:
-        name: the file; one component, where ``dir_fd`` is given.
-        data: what it is to hold.
-        dir_fd: descriptor of the folder that it lies in.
+        name: the file; one component if ``dir_fd`` is given.
+        data: its content.
+        dir_fd: descriptor of the folder that holds the file.
         sync: True: it is on disk before it gets its name.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old file stays.
     """
-    # A name that could be foreseen could be a link when we come.
+    # A job could put a link at a name that it can predict.
     beside = "%s.%s.tmp" % (name, os.urandom(8).hex())
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(beside, flags, 0o666, dir_fd=dir_fd)
@@ -1377,16 +1378,16 @@ _held: dict[str, int] = {}
 
 
 def _hold(folder: str) -> None:
-    """Keep a job's folder open: whoever moves it while the job runs does the job no harm."""
+    """Keep a job's folder open, so that it can be moved while the job runs."""
     _held[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _place(folder: str, make: bool) -> int:
-    """A descriptor of a job's folder, wherever it is now; the caller's to close.
+    """A descriptor of a job's folder, at its present place; the caller must close it.
 
     Args:
-        folder: its path, when the job began.
-        make: where the job has removed its folder, or put a link in its place, make it again.
+        folder: its path when the job began.
+        make: if the job has removed its folder, or replaced it by a link, make it again.
 
     Raises:
         OSError: there is none.
@@ -1413,7 +1414,7 @@ def _place(folder: str, make: bool) -> int:
 
 
 def _exists(folder: str, name: str) -> bool:
-    """True where the folder has anything of this name."""
+    """True if the folder has anything with this name."""
     try:
         place = _place(folder, make=False)
     except OSError:
@@ -1428,7 +1429,7 @@ def _exists(folder: str, name: str) -> bool:
 
 
 def _open_log(folder: str, name: str) -> int:
-    """Open a log of the job to append to it; nothing else than a regular file is written to."""
+    """Open a log of the job for appending; only a regular file is ever written to."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     place = _place(folder, make=True)
     try:
@@ -1454,7 +1455,7 @@ def _read(folder: str, name: str, limit: int) -> bytes:
 
 
 def _read_json(folder: str, name: str) -> Any:
-    """Read a JSON file of the folder; None where it is missing, torn, too long, or no file."""
+    """Read a JSON file of the folder; None if it is missing, torn, too long, or not a file."""
     try:
         data = _read(folder, name, JSON_LIMIT + 1)
         return json.loads(data.decode("utf-8")) if len(data) <= JSON_LIMIT else None
@@ -1485,9 +1486,9 @@ def _write_bytes(folder: str, name: str, data: bytes) -> None:
 
 
 def _stay(folder: str) -> int:
-    """Stand in for whoever has claimed the job, so that the backend goes on to know of it.
+    """Wait for the process that has claimed the job, so that the backend still knows the job.
 
-    A batch system that has forgotten a start makes another one, beside the first.
+    A batch system that has forgotten a start makes another one next to the first.
     """
     if _taken_back(folder) or not wait_for_owner(folder):
         return NOT_MINE
@@ -1504,12 +1505,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="go on in the background; stdout stays open, and empty, until the job has ended",
+        help="continue in the background; stdout stays open and empty until the job has ended",
     )
     parser.add_argument(
         "--stay",
         action="store_true",
-        help="where another process of this machine runs the job, end when it does",
+        help="if another process of this machine runs the job, end when it does",
     )
     options = parser.parse_args(argv)
     if not options.detach:

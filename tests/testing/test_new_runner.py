@@ -132,7 +132,7 @@ def test_a_path_with_a_space_is_quoted(tmp_path):
         ("../lab", "Try 'lab'"),
         ("läb", "Try 'l-b'"),
         ("lab\n", "lower-case"),
-        ("42", r"in between at most\.$"),
+        ("42", r"hyphens in between\.$"),
         ("", "cannot be the name"),
         ("axsched-lab", "axsched new-runner lab"),
         ("core", "a distribution named axsched-core already"),
