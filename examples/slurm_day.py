@@ -159,7 +159,7 @@ def report(options):
     """
     account = json.loads((options.outputs / "account.json").read_text())
     wrong, records = [], []
-    print(f"\n{'trial':>5} {'temp.':>7} {'resid.':>7} {'grams':>7} {'jobs':>5}  what became of it")
+    print(f"\n{'trial':>5} {'temp.':>7} {'resid.':>7} {'grams':>7} {'jobs':>5}  how it ended")
     for trial in account:
         index, folder = trial["index"], Path(trial["folder"])
         parameters = json.loads((folder / "params.json").read_text())

@@ -114,7 +114,7 @@ def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]
             f"{', '.join(str(trial.index) for trial in running)}. The trials are as they were: try "
             "again later, or stop the jobs on their backend."
         )
-    click.echo("Cancelled; no driver was at it.")
+    click.echo("Cancelled; the run has no driver.")
 
 
 def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:

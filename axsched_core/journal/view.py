@@ -137,7 +137,7 @@ class Run:
             JournalDamaged: names the line; the lines before it were read.
             OSError: it cannot be read.
         """
-        # First, so that a run whose driver ends just now does not look interrupted.
+        # First: the last lines of a driver that ends just now must not look interrupted.
         self.driver = holder(self.path)
         self._changed = set()
         try:

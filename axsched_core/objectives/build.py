@@ -111,7 +111,7 @@ def _check_mapping_is_meant(
     unknown = ", ".join(repr(name) for name in names if name not in arguments)
     raise InvalidInput(
         f"The objective {_name(function)}{signature} does not take {unknown}, which the search "
-        f"space has beside {first!r}: name all of its parameters, f({', '.join(names)}), add "
+        f"space also has, with {first!r}: name all of its parameters, f({', '.join(names)}), add "
         "**others, or take one mapping under another name, f(parameters)."
     )
 

@@ -63,7 +63,7 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
     if generation_strategy is not None:
         if obj is None:
             raise InvalidInput(
-                "With None goes no generation_strategy: what load_experiment reads has its own."
+                "generation_strategy does not go with None: what load_experiment reads has its own."
             )
         if EXPERIMENT not in kinds:
             raise InvalidInput(
@@ -112,7 +112,7 @@ def _in_words(obj: Any) -> str:
 
 def _hint(obj: Any, kinds: set[str]) -> str:
     if STRATEGY in kinds:
-        return " Pass the Experiment, and this one as generation_strategy=... beside it."
+        return " Pass the Experiment, and this one as generation_strategy=... too."
     if isinstance(obj, type) and _names(obj) & {CLIENT, AX_CLIENT, EXPERIMENT}:
         return f" Pass an instance of it: {obj.__name__}(...)."
     if callable(obj):

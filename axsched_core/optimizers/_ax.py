@@ -56,8 +56,8 @@ _log = logging.getLogger("axsched")
 
 _ALL_PARTS = EXPERIMENT | {STRATEGY}
 _NOT_NOW = (DataRequiredError, MaxParallelismReachedException)
-_STRATEGY_COMPLETED = "the generation strategy has made all the trials that it is to make"
-_WAITS = "the optimizer proposes nothing more until trials that are under way have ended"
+_STRATEGY_COMPLETED = "the generation strategy has made all of its trials"
+_WAITS = "the optimizer proposes nothing more until running trials have ended"
 
 
 class AxOptimizer(Optimizer):
@@ -149,7 +149,7 @@ class AxOptimizer(Optimizer):
         config = self.experiment.optimization_config
         if config is None:
             raise OptimizerError(
-                f"Nothing is to be optimized yet: the experiment has no objective. {self._remedy}"
+                f"There is nothing to optimize yet: the experiment has no objective. {self._remedy}"
             )
         return config
 
@@ -470,7 +470,7 @@ class AxOptimizer(Optimizer):
                 strategy = self._placed_strategy()
                 with even_sems(self.experiment, self._uneven):
                     predicted, why_none = modelled(self.experiment, strategy)
-            except Exception as error:  # noqa: BLE001 - what was observed is there all the same
+            except Exception as error:  # noqa: BLE001 - the observed best is still there
                 why_none = f"Ax cannot say which trial is best: {_words(error)}"
         if several:
             return Best(
@@ -510,7 +510,7 @@ class AxOptimizer(Optimizer):
         if kind != self.kind:
             raise InvalidInput(
                 f"{path} holds {f'an Ax {kind}' if kind else 'nothing of Ax'}, not the "
-                f"{self.kind} that is to be loaded."
+                f"{self.kind} that is expected."
             )
         try:
             with self._unstored():  # the loaded object must not look for the database

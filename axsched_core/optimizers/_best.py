@@ -140,7 +140,7 @@ def _points(experiment: Any) -> tuple[list[Point], str]:
     if missing:
         why.append(f"some have no value of {', '.join(sorted(missing))}")
     if outside:
-        why.append(f"{outside} lie outside of the search space")
+        why.append(f"{outside} are outside the search space")
     return points, "; ".join(why) + "."
 
 

@@ -127,7 +127,7 @@ class Database:
         if self._url is not None and engine.url != self._url:
             raise InvalidInput(
                 f"This process is connected to {_shown(engine.url)}, and Ax keeps one connection "
-                f"a process, so that {self.where} would not be used. Start another process, or "
+                f"per process, so {self.where} would not be used. Start another process, or "
                 "first call ax.storage.sqa_store.db.init_engine_and_session_factory("
                 "url=..., force_init=True), after which nothing is stored in the old one."
             )
@@ -183,13 +183,13 @@ class Database:
         """
         name = experiment._name
         if not name:
-            raise InvalidInput("An experiment that is to be stored in a database needs a name.")
+            raise InvalidInput("An experiment needs a name before a database can store it.")
         try:
             if experiment.db_id is None and self._id_of(name) is not None:
                 raise InvalidInput(
                     f"{self.where} holds another experiment {name!r} already. To go on with that: "
                     f"AxScheduler.from_stored_experiment({name!r}, db_settings=..., runner=...); "
-                    "else choose another name."
+                    "or choose another name."
                 )
             if strategy is not None and experiment.db_id is not None:
                 self._put_strategy(experiment, strategy)  # before its trials, as in _put

@@ -67,7 +67,7 @@ class ExperimentOptimizer(AxOptimizer):
         for runs in self.strategy.gen(experiment=self.experiment, n=1, num_trials=n):
             if len(runs) != 1 or len(runs[0].arms) != 1:
                 raise OptimizerError(
-                    f"The generation strategy {self.strategy.name!r} proposes several arms a "
+                    f"The generation strategy {self.strategy.name!r} proposes several arms per "
                     "trial; only trials of one arm can be run."
                 )
             trial = self.experiment.new_trial(generator_run=runs[0])

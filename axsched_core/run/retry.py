@@ -67,7 +67,7 @@ def verdict(
         if not resizable:
             return Stop("this runner cannot give a job more memory")
         if had is None:
-            return Stop("the objective names no memory, of which it could get more")
+            return Stop("the objective names no memory that could grow")
         memory = _more(had, policy.memory_factor, policy.max_memory)
         if memory is None:
             return Stop("it had max_memory")

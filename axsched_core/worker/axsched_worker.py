@@ -66,7 +66,7 @@ __all__ = [  # what a runner may rely on; the core alone uses the rest
     "wait_for_owner",
 ]
 
-TYPE_CHECKING = False  # as in typing, whose import would cost every job some milliseconds
+TYPE_CHECKING = False  # as in typing; importing it would cost every job some milliseconds
 if TYPE_CHECKING:
     from typing import Any, Callable, Collection, NoReturn, Optional, Sequence, TextIO
 
@@ -996,7 +996,7 @@ def _run_function(
     except MemoryError as error:
         _print_traceback(error, stderr)
         return _Ending(exit_code=1, cause="OUT_OF_MEMORY", message=_one_line(error))
-    except BaseException as error:  # noqa: BLE001 - whatever the user's code raises
+    except BaseException as error:  # noqa: BLE001 - anything that the user's code raises
         _print_traceback(error, stderr)
         words = _one_line(error) + _hint(error)
         return _Ending(exit_code=1, cause="EXCEPTION", message=words)
@@ -1163,7 +1163,7 @@ def _become_main(folder: str, content: Mapping[str, Any]) -> None:
     main = type(sys)("__main__")
     vars(main).update(content, __name__="__main__", __spec__=None)
     main.__file__ = os.path.join(folder, "axsched_worker.py")
-    if not os.path.exists(main.__file__):  # in a container the two files lie one level higher
+    if not os.path.exists(main.__file__):  # in a container the two files are one level higher
         main.__file__ = os.path.abspath(_become_main.__code__.co_filename)
     sys.modules["__main__"] = main
 
@@ -1213,7 +1213,7 @@ def _plain_extra(value: object) -> Any:
     except _Refused:
         size = " of %d items" % len(value) if isinstance(value, (tuple, list, dict)) else ""
         return "<%s%s>" % (_kind(value), size)
-    except Exception as error:  # noqa: BLE001 - whatever an object of the user's raises
+    except Exception as error:  # noqa: BLE001 - anything that a user's object raises
         return "<%s: %s>" % (_kind(value), _one_line(error))
 
 
@@ -1225,7 +1225,7 @@ def _plain_notes(value: Any) -> Any:
     try:
         plain = _plain_note(value)
         json.dumps(plain)
-    except Exception:  # noqa: BLE001 - a circle, or whatever an object of the user's raises
+    except Exception:  # noqa: BLE001 - a circle, or anything that a user's object raises
         return repr(value)
     return plain
 

@@ -102,7 +102,7 @@ def test_a_driver_that_ends_while_it_is_asked(make: Make, in_thread, monkeypatch
     asking = in_thread(lambda: cancel(scheduler.run_directory))
     wait_until(lambda: list(scheduler.run_directory.glob("cancel-*")))
     scheduler.close()
-    assert asking.result().stdout == "Cancelled; no driver was at it.\n"
+    assert asking.result().stdout == "Cancelled; the run has no driver.\n"
     assert states(scheduler.run_directory) == {0: "CANCELLED"}
     assert not list(scheduler.run_directory.glob("cancel-*"))
 
@@ -396,7 +396,7 @@ def test_without_a_driver_it_is_done_here(tmp_path: Path):
     command = [str(Path(sys.executable).with_name("axsched")), "cancel", str(run_dir)]
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
     one = subprocess.run([*command, "0"], capture_output=True, text=True, check=False, env=env)
-    assert (one.returncode, one.stdout) == (0, "Cancelled; no driver was at it.\n"), one.stderr
+    assert (one.returncode, one.stdout) == (0, "Cancelled; the run has no driver.\n"), one.stderr
     wait_until(lambda: len(list(run_dir.glob("jobs/*/exit.json"))) == 1)
     assert not (run_dir / "jobs" / "00001-1" / "exit.json").exists()  # the other runs on
 

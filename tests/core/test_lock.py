@@ -155,7 +155,7 @@ def test_one_in_another_container_of_this_host_is_judged_like_one_on_another_hos
     tmp_path: Path, gone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     held_by(tmp_path, {**gone, "pid_namespace": "pid:[1]"}, silent=40)
-    with pytest.raises(RunLocked, match="nobody can see"):
+    with pytest.raises(RunLocked, match="not visible whether it lives"):
         RunLock(tmp_path).acquire()
 
 

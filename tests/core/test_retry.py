@@ -90,7 +90,7 @@ def test_who_ran_out_of_memory_gets_more(policy, had, gets):
     ("policy", "had", "resizable", "why"),
     [
         ({**MEMORY, "max_memory": "2G"}, 2 * GB, True, "it had max_memory"),
-        (MEMORY, None, True, "the objective names no memory, of which it could get more"),
+        (MEMORY, None, True, "the objective names no memory that could grow"),
         (MEMORY, GB, False, "this runner cannot give a job more memory"),
     ],
 )

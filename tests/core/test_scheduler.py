@@ -399,7 +399,7 @@ def test_save_and_load(make, tmp_path: Path):
 
 
 def test_a_strategy_without_an_optimizer():
-    words = "With None goes no generation_strategy: what load_experiment reads has its own"
+    words = "generation_strategy does not go with None: what load_experiment reads has its own"
     with pytest.raises(InvalidInput, match=words):
         AxScheduler(None, ToyRunner(), generation_strategy=object())
 

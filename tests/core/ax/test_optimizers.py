@@ -767,7 +767,7 @@ def test_a_place_that_cannot_be_saved_to_is_told_in_words(kind, tmp_path):
 
 def test_a_generation_strategy_goes_with_an_experiment_only():
     strategy = custom_strategy(2)
-    with pytest.raises(InvalidInput, match=r"as generation_strategy=\.\.\. beside it"):
+    with pytest.raises(InvalidInput, match=r"as generation_strategy=\.\.\. too"):
         adapt(strategy)
     with pytest.raises(InvalidInput, match="set_generation_strategy"):
         adapt(make_client(), strategy)

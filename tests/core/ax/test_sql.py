@@ -398,7 +398,7 @@ def test_after_a_wrong_url_the_right_one_can_be_given(bad: str, tmp_path: Path, 
 def test_a_second_database_in_one_process_is_refused(tmp_path: Path, url: str):
     """Ax would store the second experiment in the first database without a word."""
     scheduler_of("client", tmp_path, url).close()
-    with pytest.raises(InvalidInput, match="Ax keeps one connection a process"):
+    with pytest.raises(InvalidInput, match="Ax keeps one connection per process"):
         AxScheduler(
             make("client", "b")[0],
             "joblib",
