@@ -15,10 +15,10 @@ from typing import Any
 
 import pluggy
 
+from axsched_core.events import Event
 from axsched_core.jobs import (
     CancelOutcome,
     Check,
-    Event,
     JobHandle,
     JobRequest,
     JobResult,
@@ -362,18 +362,23 @@ class ObserverSpec:
 
     @hookspec
     def axsched_on_event(self, event: Event) -> None:
-        """Something has happened.
+        """Something has happened: what, is the event's class.
 
-        Called: for every `Event`, in order, while the optimizer rests. Be quick: the engine
-            waits.
+        ``match`` on the class, and ignore classes that you do not know: a later minor version may
+        have more. All classes are in `axsched_core.events`.
+
+        Called: for every event, in order, while the optimizer rests. Be quick: the engine waits.
         Thread: the engine's. Calling a method of the scheduler from here is refused.
         Raises: an observer that raises is logged, and disturbs neither the others nor the run.
 
         Example:
             >>> @hookimpl
             ... def axsched_on_event(self, event):
-            ...     if event.kind == "trial_ended":
-            ...         print(event.trial_index, event.state, event.data.get("results"))
+            ...     match event:
+            ...         case TrialEnded(trial_index=index, results=results):
+            ...             print(index, event.state.value, results)
+            ...         case BackendTrouble(message=words):
+            ...             print("the backend is in trouble:", words)
         """
 
 

@@ -342,22 +342,3 @@ class RunnerContext:
     """Seconds: the usual pause between two polls."""
     max_result_bytes: int
     """A larger ``result.json`` is refused; no need to read beyond it."""
-
-
-@frozen
-class Event:
-    """Something that happened; given to observers."""
-
-    kind: str
-    """``run_started``, ``trial_created``, ``job_submitted``, ``job_state``, ``job_retried`` (an
-    attempt has failed and another one follows), ``job_waiting`` (a job was refused for now, each
-    time), ``trial_ended``, ``backend_trouble``, ``backend_recovered``, ``message`` or
-    ``run_ended``."""
-    time: float
-    """Seconds since the epoch."""
-    trial_index: int | None = None
-    key: str | None = None
-    state: str | None = None
-    cause: Cause | None = None
-    message: str = ""
-    data: Mapping[str, Any] = field(factory=dict)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import options
+from axsched_core import events, options
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
@@ -304,7 +304,8 @@ class AxScheduler:
             # What a batch that did not wait has still to make is made too.
             on_the_way = len(engine.dispatch.active)
             engine.want(max_trials, again, timeout)
-            engine.announce("run_started", trials=engine.to_make + len(again) + on_the_way)
+            trials = engine.to_make + len(again) + on_the_way
+            engine.announce(events.RunStarted(trials=trials))
             engine.made, self._left_to_make, engine.stops_at_failures = [], 0, True
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
@@ -435,7 +436,7 @@ class AxScheduler:
             return
         if not self._memory.opened:
             if self._rundir.make():
-                self._engine.announce("message", f"Outputs: {self._rundir.path}")
+                self._engine.announce(events.Message(message=f"Outputs: {self._rundir.path}"))
             try:
                 first = header.header(
                     self._rundir,
@@ -582,7 +583,8 @@ class AxScheduler:
             engine = self._engine
 
             def begin() -> None:
-                engine.announce("run_started", trials=len(engine.dispatch.active) + engine.to_make)
+                trials = len(engine.dispatch.active) + engine.to_make
+                engine.announce(events.RunStarted(trials=trials))
 
             if not engine.idle:
                 self._long(begin, lambda: engine.idle)
@@ -848,7 +850,7 @@ class AxScheduler:
                 self._begin_anew()
             raise
         finally:
-            self._engine.notify("run_ended")
+            self._engine.notify(events.RunEnded())
         if interrupted:
             self._left_to_make = self._engine.unmade
             raise self._interrupted()

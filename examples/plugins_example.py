@@ -10,6 +10,7 @@ from __future__ import annotations
 from ax import Client, RangeParameterConfig
 
 from axsched_core import AxScheduler, hookimpl
+from axsched_core.events import TrialEnded
 
 
 class Watch:
@@ -17,8 +18,9 @@ class Watch:
 
     @hookimpl
     def axsched_on_event(self, event):
-        if event.kind == "trial_ended":
-            print(f"trial {event.trial_index}: {event.state} {event.data.get('results', '')}")
+        match event:
+            case TrialEnded(trial_index=index, state=state, results=results):
+                print(f"trial {index}: {state.value} {results or ''}")
 
 
 class Audit:
@@ -42,8 +44,8 @@ class Quota:
 
     @hookimpl(wrapper=True)
     def axsched_capacity(self):
-        free = yield
-        return min(free, self.at_once)
+        free = yield  # None: the runner does not say
+        return self.at_once if free is None else min(free, self.at_once)
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pluggy
 
 from axsched_core.errors import ContractError
+from axsched_core.events import Event
 from axsched_core.hookspecs import PROJECT, ObserverSpec, RunnerSpec, hook_names
-from axsched_core.jobs import Event
 from axsched_core.runners import discovery
 from axsched_core.runners.discovery import plugin_name
 
@@ -36,7 +36,8 @@ class Observers:
                 impl.function(event=event)
             except BaseException:
                 # sys.exit() and pytest.fail() in an observer end the run no more than others.
-                log.exception("Observer %s failed on %s.", plugin_name(impl.plugin), event.kind)
+                name = type(event).__name__
+                log.exception("Observer %s failed on %s.", plugin_name(impl.plugin), name)
 
 
 def split_plugins(given: Sequence[object]) -> tuple[list[object], list[object]]:

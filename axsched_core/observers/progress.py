@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from axsched_core.events import (
+    Event,
+    JobRequeued,
+    JobRetried,
+    JobStarted,
+    JobSubmitted,
+    JobWaiting,
+    Message,
+    RunEnded,
+    RunStarted,
+    TrialEnded,
+    TrialReopened,
+)
 from axsched_core.hookspecs import hookimpl
-from axsched_core.jobs import Event, Metrics
+from axsched_core.jobs import Metrics
+from axsched_core.trials import TrialState
 
 
 class Progress:
@@ -27,21 +42,35 @@ class Progress:
         self._running: set[int] = set()
         self._waiting: dict[int, str] = {}
         """Trial -> why its job has to wait."""
-        self._ended = {"SUCCEEDED": 0, "FAILED": 0}
+        self._ended: Counter[TrialState] = Counter()
         self._last = ""
 
     @hookimpl
     def axsched_on_event(self, event: Event) -> None:
         """Take one event in, and show what came of it."""
-        show = getattr(self, f"_{event.kind}", None)
-        if show is not None:
-            show(event)
+        match event:
+            case RunStarted():
+                self._run_started(event)
+            case RunEnded():
+                self._run_ended()
+            case Message(message=message):
+                self._print(message)
+            case JobSubmitted(trial_index=index):
+                self._running.add(index)
+                self._waiting.pop(index, None)
+            case JobRetried(trial_index=index):
+                self._running.discard(index)
+            case JobWaiting():
+                self._job_waiting(event)
+            case TrialEnded():
+                self._trial_ended(event)
         if self._live is not None:
-            self._live.update(self._line(), refresh=event.kind != "job_state")
+            quiet = isinstance(event, JobStarted | JobRequeued | TrialReopened)
+            self._live.update(self._line(), refresh=not quiet)
 
-    def _run_started(self, event: Event) -> None:
-        self._started, self._total = time.monotonic(), int(event.data.get("trials", 0))
-        self._ended = {"SUCCEEDED": 0, "FAILED": 0}
+    def _run_started(self, event: RunStarted) -> None:
+        self._started, self._total = time.monotonic(), event.trials
+        self._ended = Counter()
         self._last = ""
         if self._console.is_terminal:
             self._live = Live(
@@ -54,7 +83,7 @@ class Progress:
             )
             self._live.start()
 
-    def _run_ended(self, event: Event) -> None:
+    def _run_ended(self) -> None:
         if self._live is not None:
             self._live.update(self._line(), refresh=True)
             self._live.stop()
@@ -62,53 +91,36 @@ class Progress:
         self._running.clear()
         self._waiting.clear()
 
-    def _message(self, event: Event) -> None:
-        self._console.print(event.message, markup=False, highlight=False, soft_wrap=True)
-
-    def _job_submitted(self, event: Event) -> None:
-        if event.trial_index is not None:
-            self._running.add(event.trial_index)
-            self._waiting.pop(event.trial_index, None)
-
-    def _job_retried(self, event: Event) -> None:
-        self._running.discard(event.trial_index if event.trial_index is not None else -1)
-
-    def _job_waiting(self, event: Event) -> None:
-        if event.trial_index is None:
-            return
+    def _job_waiting(self, event: JobWaiting) -> None:
         news = event.message not in self._waiting.values()  # one line for all that hear the same
         self._waiting[event.trial_index] = event.message
         if news and self._live is None:
-            words = f"trial {event.trial_index} waits: {event.message}"
-            self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+            self._print(f"trial {event.trial_index} waits: {event.message}")
 
-    def _trial_ended(self, event: Event) -> None:
-        index = event.trial_index if event.trial_index is not None else -1
-        self._running.discard(index)
-        self._waiting.pop(index, None)
-        state = event.state or ""
-        self._ended[state] = self._ended.get(state, 0) + 1
-        results = event.data.get("results")
-        self._last = f"trial {event.trial_index} {state}"
-        if results:
-            self._last += f" {_short(results)}"
-        elif event.cause is not None and event.cause != state:
-            self._last += f" {event.cause}"
+    def _trial_ended(self, event: TrialEnded) -> None:
+        self._running.discard(event.trial_index)
+        self._waiting.pop(event.trial_index, None)
+        self._ended[event.state] += 1
+        self._last = f"trial {event.trial_index} {event.state.value}"
+        if event.results:
+            self._last += f" {_short(event.results)}"
+        elif event.cause is not None and event.cause.value != event.state.value:
+            self._last += f" {event.cause.value}"
         if self._live is None:
-            done = sum(self._ended.values())
             of = f" of {self._total}" if self._total else ""
-            self._console.print(
-                f"[{done}{of}] {self._last}", markup=False, highlight=False, soft_wrap=True
-            )
+            self._print(f"[{self._ended.total()}{of}] {self._last}")
+
+    def _print(self, words: str) -> None:
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self) -> Text:
-        done = sum(self._ended.values())
+        done = self._ended.total()
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{done}{f'/{self._total}' if self._total else ''} trials", "bold")
         text.append(f"  {len(self._running)} running", "cyan")
-        if self._ended["FAILED"]:
-            text.append(f"  {self._ended['FAILED']} failed", "red")
+        if self._ended[TrialState.FAILED]:
+            text.append(f"  {self._ended[TrialState.FAILED]} failed", "red")
         text.append(f"  {minutes}:{seconds:02d}")
         if self._waiting:
             why = list(self._waiting.values())[-1]

@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from axsched_core import jobfolder, jobs
+from axsched_core import events, jobfolder, jobs
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError, InvalidInput, RunnerError
+from axsched_core.events import Event
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import (
     CancelOutcome,
     Capability,
     Cause,
-    Event,
     JobHandle,
     JobRequest,
     JobResult,
@@ -63,7 +63,7 @@ class Dispatch:
         session: the runner.
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
-        emit: takes events for observers.
+        send: takes events for observers.
         wake: given to the runner as ``context.wake``.
         memory: takes what has happened.
     """
@@ -73,7 +73,7 @@ class Dispatch:
         session: RunnerSession,
         config: SchedulerConfig,
         rundir: RunDirectory,
-        emit: Callable[[Event], None],
+        send: Callable[[Event], None],
         wake: Callable[[str], None],
         memory: Recorder,
     ) -> None:
@@ -94,7 +94,7 @@ class Dispatch:
 
         self.attempts = Attempts(config, rundir, memory)
         self._session, self._config, self._rundir = session, config, rundir
-        self._emit_event, self._wake, self._memory = emit, wake, memory
+        self._send, self._wake, self._memory = send, wake, memory
         self._opened = False
         self._left: set[int] = set()
         self._woken: set[str] = set()
@@ -103,8 +103,12 @@ class Dispatch:
         self._backend = Backend(
             session.info.name,
             config.monitoring_interval,
-            on_trouble=lambda words: self._emit("backend_trouble", message=words),
-            on_recovery=lambda hook: self._emit("backend_recovered", message=hook),
+            on_trouble=lambda hook, words: send(
+                events.BackendTrouble(runner=session.info.name, hook=hook, message=words)
+            ),
+            on_recovery=lambda hook: send(
+                events.BackendRecovered(runner=session.info.name, hook=hook)
+            ),
         )
 
     @property
@@ -434,7 +438,7 @@ class Dispatch:
     def open(self) -> None:
         """Make the run directory and open the runner, once something is to be run."""
         if self._rundir.make():
-            self._emit("message", message=f"Outputs: {self._rundir.path}")
+            self._send(events.Message(message=f"Outputs: {self._rundir.path}"))
         if self._opened:
             return
         context = RunnerContext(
@@ -476,7 +480,7 @@ class Dispatch:
             record.message = ""
         self._memory.handle(record, handle)
         self.annotations[record.index] = self.mark(record)
-        self._emit("job_submitted", record)
+        self._send(events.JobSubmitted(trial_index=record.index, key=job.request.key))
 
     def mark(self, record: Record) -> dict[str, Any]:
         """What the optimizer's trial is to know of its job."""
@@ -518,7 +522,8 @@ class Dispatch:
             log.warning("Trial %d: %s; it waits.", record.index, words)
         record.message, record.not_before = words, now + pause
         self._memory.waiting(record, JobStatus(JobState.QUEUED, message=words), now)
-        self._emit("job_waiting", record, message=words)
+        key = record.job.request.key
+        self._send(events.JobWaiting(trial_index=record.index, key=key, message=words))
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now."""
@@ -581,9 +586,12 @@ class Dispatch:
                 if job.purpose is Purpose.CLOSED:
                     return
                 record.state = TrialState(status.state.value)
+                index, key, words = record.index, job.request.key, status.message
                 if status.state is JobState.RUNNING:
                     self._memory.running(record, status)
-                self._emit("job_state", record, message=status.message)
+                    self._send(events.JobStarted(trial_index=index, key=key, message=words))
+                else:
+                    self._send(events.JobRequeued(trial_index=index, key=key, message=words))
             return
         job.status = status
         if status.state is JobState.LOST:
@@ -654,7 +662,9 @@ class Dispatch:
         if verdict.resources != request.resources:
             record.grown = verdict.resources
         log.warning("Trial %d: %s; it is tried again.", record.index, words)
-        self._emit("job_retried", record, message=words)
+        self._send(
+            events.JobRetried(trial_index=record.index, key=request.key, cause=cause, message=words)
+        )
 
     def _fetch(self, now: float) -> None:
         waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
@@ -739,7 +749,16 @@ class Dispatch:
         record.stage = Stage.ENDED
         self._end_unheard(record)
         self._forget(record)
-        self._emit("trial_ended", record, message=record.message)
+        self._send(
+            events.TrialEnded(
+                trial_index=record.index,
+                state=record.state,
+                cause=record.cause,
+                message=record.message,
+                results=record.results,
+                notes=record.notes,
+            )
+        )
         if record.folder is None:
             return
         done = record.state is TrialState.SUCCEEDED
@@ -765,30 +784,11 @@ class Dispatch:
         record.reopened = True
         self.annotations[record.index] = {**self.mark(record), "interrupted": True}
         self._memory.opened_again(record)
-        self._emit("job_state", record, message="stopped; the trial stays open")
+        self._send(events.TrialReopened(trial_index=record.index))
 
     def _forget(self, record: Record) -> None:
         self.departed += self.active.pop(record.index, None) is not None
         self._left.discard(record.index)
-
-    def _emit(self, kind: str, record: Record | None = None, message: str = "") -> None:
-        self._emit_event(
-            Event(
-                kind=kind,
-                time=time.time(),
-                trial_index=record.index if record else None,
-                key=record.latest.request.key if record and record.latest else None,
-                state=record.state.value if record else None,
-                cause=record.cause if record else None,
-                message=message,
-                data=_data_of(record) if record else {},
-            )
-        )
-
-
-def _data_of(record: Record) -> dict[str, Any]:
-    data = {"results": record.results, NOTES: record.notes}
-    return {name: value for name, value in data.items() if value is not None}
 
 
 def _handles(records: Iterable[Record]) -> list[JobHandle]:

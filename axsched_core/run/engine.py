@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
+from axsched_core import events
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
-from axsched_core.jobs import Event
+from axsched_core.events import Event
 from axsched_core.journal import cancel_request
 from axsched_core.journal.cancel_request import CancelRequest
 from axsched_core.journal.rundir import RunDirectory
@@ -219,12 +220,12 @@ class Engine:
                 str(self._rundir.path),
             )
 
-    def notify(self, kind: str) -> None:
+    def notify(self, event: Event) -> None:
         """Tell observers of something and return when they have heard it (not from a runner
         that was left behind: then they hear it when that comes back)."""
 
         def work() -> None:
-            self.announce(kind)
+            self.announce(event)
             self._notify()
 
         if self.left_behind:
@@ -312,9 +313,9 @@ class Engine:
         self.unmade += self.to_make
         self.to_make, self.deadline = 0, None
 
-    def announce(self, kind: str, message: str = "", **data: Any) -> None:
+    def announce(self, event: Event) -> None:
         """Have observers told at the next rest."""
-        self._events.append(Event(kind, time.time(), message=message, data=data))
+        self._events.append(event)
 
     # ---- the engine's thread ---------------------------------------------------------------
 
@@ -560,7 +561,8 @@ class Engine:
             self._made(candidate, found.origins.get(candidate.index))
         if asked.complete:
             if self.to_make:
-                self.announce("message", f"The optimization is complete: {asked.reason}")
+                words = f"The optimization is complete: {asked.reason}"
+                self.announce(events.Message(message=words))
             self.to_make = 0
             self._memory.ended()
         elif len(asked.candidates) < n:
@@ -575,7 +577,8 @@ class Engine:
         else:  # everything was halted while the optimizer made it
             self.unmade = max(0, self.unmade - 1)
         self.made.append(record.index)
-        self.announce("trial_created", index=record.index, parameters=dict(record.parameters))
+        made = events.TrialCreated(trial_index=record.index, parameters=dict(record.parameters))
+        self.announce(made)
         self.dispatch.want([record])
         if self.dispatch.halted is not None:
             self.dispatch.stopped_before_start(record)

@@ -23,7 +23,7 @@ class Backend:
     Args:
         name: the runner's.
         interval: seconds; the usual pause between two polls.
-        on_trouble: told in words of each trouble.
+        on_trouble: told of each trouble: the hook, and what it raised, in words.
         on_recovery: told which hook works again.
     """
 
@@ -31,7 +31,7 @@ class Backend:
         self,
         name: str,
         interval: float,
-        on_trouble: Callable[[str], None],
+        on_trouble: Callable[[str, str], None],
         on_recovery: Callable[[str], None],
     ) -> None:
         self._name, self._interval = name, interval
@@ -94,7 +94,7 @@ class Backend:
         pause = pause_after_trouble(count, interval)
         self._not_before[hook] = now + pause
         log.warning("%s; trying again in %.1f s.", words, pause, exc_info=not outage)
-        self._on_trouble(words)
+        self._on_trouble(hook, words)
 
 
 def pause_after_trouble(failures: int, interval: float) -> float:

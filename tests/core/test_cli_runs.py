@@ -98,6 +98,7 @@ DRIVER = """
     import os, signal
     from ax import Client, RangeParameterConfig
     from axsched_core import AxScheduler, hookimpl
+    from axsched_core.events import TrialEnded
     from beside import objective  # by reference: jobs import it from where this script lies
 
     class Killer:
@@ -105,7 +106,7 @@ DRIVER = """
 
         @hookimpl
         def axsched_on_event(self, event):
-            self.ended += event.kind == "trial_ended"
+            self.ended += isinstance(event, TrialEnded)
             if self.ended == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -19,7 +19,8 @@ from axsched_core.errors import (
     RunnerError,
     SchedulerBusy,
 )
-from axsched_core.jobs import Cause, Event, JobState, JobStatus, NotReady, SubmitError
+from axsched_core.events import Event, JobRequeued, JobStarted, TrialEnded
+from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
 from support.toy import ToyOptimizer, ToyRunner
 
 
@@ -187,7 +188,7 @@ def test_an_observer_that_calls_back_is_refused(make):
 
         @hookimpl
         def axsched_on_event(self, event: Event) -> None:
-            if event.kind == "trial_ended":
+            if isinstance(event, TrialEnded):
                 try:
                     scheduler.get_next_trial()
                 except SchedulerBusy as error:
@@ -395,12 +396,14 @@ def test_a_requeue_goes_back_to_queued(make, in_thread):
 
         @hookimpl
         def axsched_on_event(self, event: Event) -> None:
-            if event.kind == "job_state":
-                self.states.append(event.state)
-                if self.states == ["RUNNING"]:
-                    runner.statuses[event.key] = JobStatus(JobState.QUEUED, backend_state="PD")
-                elif self.states == ["RUNNING", "QUEUED"]:
-                    seen.set()
+            match event:
+                case JobStarted(key=key):
+                    self.states.append("RUNNING")
+                    runner.statuses[key] = JobStatus(JobState.QUEUED, backend_state="PD")
+                case JobRequeued():
+                    self.states.append("QUEUED")
+                    if self.states == ["RUNNING", "QUEUED"]:
+                        seen.set()
 
     scheduler = make(ToyOptimizer(), runner, plugins=[Watch()])
     run = in_thread(lambda: scheduler.run_optimization(max_trials=1))
@@ -540,18 +543,18 @@ def test_events_in_order_and_a_raising_observer_silences_nobody(make, caplog):
 
         @hookimpl
         def axsched_on_event(self, event: Event) -> None:
-            self.kinds.append(event.kind)
+            self.kinds.append(type(event).__name__)
 
     record = Record()
     with caplog.at_level(logging.ERROR):
         make(plugins=[Broken(), record, Broken()]).run_optimization(max_trials=1)
     assert record.kinds == [
-        "message",
-        "run_started",
-        "trial_created",
-        "job_submitted",
-        "trial_ended",
-        "run_ended",
+        "Message",
+        "RunStarted",
+        "TrialCreated",
+        "JobSubmitted",
+        "TrialEnded",
+        "RunEnded",
     ]
     assert "observer fault" in caplog.text
 
@@ -565,7 +568,7 @@ def test_observers_watch_while_the_optimizer_rests(make):
         @hookimpl
         def axsched_on_event(self, event: Event) -> None:
             if busy.is_set():
-                overlaps.append(event.kind)
+                overlaps.append(type(event).__name__)
 
     def ask(n):
         busy.set()

@@ -133,6 +133,7 @@ def test_notes_reach_the_trial_the_optimizer_the_journal_and_a_resumed_run(make)
 
 
 def test_observers_hear_the_notes(make):
+    from axsched_core.events import TrialEnded
     from axsched_core.hookspecs import hookimpl
 
     heard = []
@@ -140,8 +141,8 @@ def test_observers_hear_the_notes(make):
     class Listener:
         @hookimpl
         def axsched_on_event(self, event):
-            if event.kind == "trial_ended":
-                heard.append(event.data["notes"])
+            if isinstance(event, TrialEnded):
+                heard.append(event.notes)
 
     make(
         runner=ToyRunner(lambda r: {"loss": 1, "notes": "n"}), plugins=[Listener()]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from axsched_core import RetryPolicy, TrialState, hookimpl
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, OptimizerError
+from axsched_core.events import JobWaiting
 from axsched_core.jobs import (
     FAULTS_OF_THE_MACHINES,
     Cause,
@@ -221,7 +222,7 @@ class Watch:
 
     @hookimpl
     def axsched_on_event(self, event):
-        if event.kind == self.kind:
+        if isinstance(event, self.kind):
             self.events.append(event)
             self.seen.release()
 
@@ -368,7 +369,7 @@ class Full(ToyRunner):
 
 
 def test_a_full_queue_is_waited_out_and_is_no_attempt(make, caplog):
-    runner, watch = Full(refusals=20), Watch("job_waiting")
+    runner, watch = Full(refusals=20), Watch(JobWaiting)
     scheduler = make(runner=runner, plugins=[watch], retry={"pause": 1e-3, "max_pause": 0.01})
     trial = run_one(scheduler)
     assert (trial.state, trial.attempts, trial.message) == (TrialState.SUCCEEDED, 1, "")
@@ -417,7 +418,7 @@ def test_patience_may_have_an_end(make):
 
 
 def test_ctrl_c_acts_at_once_while_a_trial_waits_and_makes_no_refusal_final(make):
-    runner, watch = Full(), Watch("job_waiting")
+    runner, watch = Full(), Watch(JobWaiting)
     optimizer = ToyOptimizer()
     scheduler = make(optimizer, runner, plugins=[watch], retry={"pause": 3600, "max_pause": 3600})
     for _ in range(4):

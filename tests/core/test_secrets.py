@@ -17,7 +17,7 @@ from axsched_core import AxScheduler, hookimpl, options
 from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import AxschedError, InvalidInput
-from axsched_core.jobs import Event
+from axsched_core.events import Event
 from axsched_core.journal import lines
 from axsched_core.objectives import build
 from support.toy import ToyOptimizer, ToyRunner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import re
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from axsched_core import config, errors, hookspecs, jobs
+from axsched_core import config, errors, events, hookspecs, jobs
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(events.__file__).parent
 SPECS = (hookspecs.DiscoverySpec, hookspecs.RunnerSpec, hookspecs.ObserverSpec)
 HOOKS = [(spec, name) for spec in SPECS for name in hookspecs.hook_names(spec)]
 
@@ -42,13 +44,37 @@ def test_every_setting_is_documented(maker, cls):
 
 
 def test_every_error_and_value_is_documented(maker):
-    for one in (*maker.error_types(), *maker.value_types()):
+    for one in (*maker.error_types(), *maker.event_types(), *maker.value_types()):
         assert one.__doc__, one
         assert not one.__doc__.startswith(f"{one.__name__}("), f"{one}: attrs made this up"
     exceptions = [one for one in vars(errors).values() if isinstance(one, type)]
     exceptions = [one for one in exceptions if issubclass(one, BaseException)]
     assert maker.error_types() == exceptions
     assert jobs.JobRequest in maker.value_types()
+
+
+def test_every_event_and_its_fields_are_documented(maker):
+    assert events.TrialEnded in maker.event_types()
+    for one in maker.event_types():
+        assert {field.name for field in attrs.fields(one)} == set(maker.field_docs(one)), one
+
+
+def leaves(cls):
+    """The classes that are sent: those that nothing else is derived from."""
+    below = cls.__subclasses__()
+    return {leaf for one in below for leaf in leaves(one)} if below else {cls}
+
+
+def test_the_core_sends_every_event_and_nothing_else():
+    gc.collect()  # attrs makes each class twice; the first of the two is garbage
+    sent = leaves(events.Event)
+    assert {one.__module__ for one in sent} == {events.__name__}
+    made = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for name in re.findall(r"\bevents\.(\w+)\(", path.read_text())
+    }
+    assert made == {one.__name__ for one in sent}
 
 
 def test_every_setting_stands_in_the_readme():

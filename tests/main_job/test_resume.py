@@ -19,6 +19,7 @@ DRIVER = """
     import json, os, signal, sys, warnings
     warnings.filterwarnings("ignore")
     from axsched_core import AxScheduler, hookimpl
+    from axsched_core.events import TrialEnded
 
     kind, out, kill_after = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
@@ -57,7 +58,7 @@ DRIVER = """
 
         @hookimpl
         def axsched_on_event(self, event):
-            self.ended += event.kind == "trial_ended"
+            self.ended += isinstance(event, TrialEnded)
             if kill_after and self.ended == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -195,6 +195,7 @@ def held(experiment: Any, strategy: Any) -> dict[str, Any]:
 
 def main(kind: str, out: str, changes: list[str]) -> None:
     from axsched_core import AxScheduler, hookimpl
+    from axsched_core.events import TrialEnded
     from support.toy import ToyRunner
 
     class Killer:
@@ -202,7 +203,7 @@ def main(kind: str, out: str, changes: list[str]) -> None:
 
         @hookimpl
         def axsched_on_event(self, event: Any) -> None:
-            if self.armed and event.kind == "trial_ended":
+            if self.armed and isinstance(event, TrialEnded):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     optimizer, strategy = make(kind)

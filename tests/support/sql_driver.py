@@ -92,13 +92,14 @@ def run(*arguments: object, url: str) -> subprocess.CompletedProcess[str]:
 
 def begin(kind: str, out: str, kill_after: int, max_trials: int = 7) -> None:
     from axsched_core import AxScheduler, hookimpl
+    from axsched_core.events import TrialEnded
 
     class Killer:
         ended = 0
 
         @hookimpl
         def axsched_on_event(self, event: Any) -> None:
-            self.ended += event.kind == "trial_ended"
+            self.ended += isinstance(event, TrialEnded)
             if kill_after and self.ended == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
 

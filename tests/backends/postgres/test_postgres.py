@@ -16,6 +16,7 @@ import pytest
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import InvalidInput
+from axsched_core.events import TrialEnded
 from support import environment
 from support.postgres_server import PostgresServer
 from support.sql_driver import KINDS, NAME, counting, evaluated, make, run, settings
@@ -72,10 +73,10 @@ def test_a_restart_in_the_middle_of_a_run_loses_nothing(
 
         @hookimpl
         def axsched_on_event(self, event: Any) -> None:
-            self.ended += event.kind == "trial_ended"
-            if event.kind == "trial_ended" and self.ended == 2:
+            self.ended += isinstance(event, TrialEnded)
+            if isinstance(event, TrialEnded) and self.ended == 2:
                 postgres.stop()
-            if event.kind == "trial_ended" and self.ended == 5:
+            if isinstance(event, TrialEnded) and self.ended == 5:
                 seen.append("cannot be stored" in caplog.text)
                 postgres.start()
 

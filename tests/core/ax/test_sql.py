@@ -288,11 +288,12 @@ def test_ctrl_c_is_stored_and_taken_up(tmp_path: Path, url: str):
     import _thread
 
     from axsched_core import hookimpl
+    from axsched_core.events import TrialEnded
 
     class Impatient:
         @hookimpl
         def axsched_on_event(self, event):
-            if event.kind == "trial_ended" and not self.pressed:
+            if isinstance(event, TrialEnded) and not self.pressed:
                 self.pressed = True
                 _thread.interrupt_main()
 
