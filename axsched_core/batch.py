@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from axsched_core import events
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers.base import TrialView
@@ -118,7 +117,7 @@ class Batch:
             self._indices.extend(record.index for record in records)
 
             def begin() -> None:
-                engine.announce(events.RunStarted(trials=len(records) + generated))
+                engine.recorder.run_started(len(records) + generated)
                 engine.made = []
                 engine.want(generated, records)
                 engine.dispatch.synchronous = bool(scheduler.config.synchronous)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from axsched_core import events, options
+from axsched_core import options
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
@@ -38,6 +38,7 @@ from axsched_core.jobs import (
 )
 from axsched_core.journal import header
 from axsched_core.journal.rundir import RunDirectory
+from axsched_core.journal.writer import Writer
 from axsched_core.objectives import build, fingerprint
 from axsched_core.objectives.results import InvalidResult, read_result
 from axsched_core.objectives.spec import ObjectiveSpec
@@ -47,7 +48,6 @@ from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
 from axsched_core.run import failures, from_database, resume, signals, threads
 from axsched_core.run.engine import Engine
-from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage, all_failed
 from axsched_core.run.snapshots import Snapshots
 from axsched_core.runners.discovery import check, installed, load
@@ -95,7 +95,7 @@ class AxScheduler:
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
         db_settings: Any = None,
-        _run: tuple[RunDirectory, Recorder] | None = None,
+        _run: tuple[RunDirectory, Writer] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
         self._optimizer: Optimizer = adapt(optimizer, generation_strategy)
@@ -107,19 +107,20 @@ class AxScheduler:
                 observers.register(Progress())
             for observer in watching:
                 observers.register(observer)
-            rundir, memory = _run or (
+            rundir, writer = _run or (
                 RunDirectory(self.config.job_output_dir, self._optimizer.name),
-                Recorder(durable=self.config.durable),
+                Writer(durable=self.config.durable),
             )
             keep_in_database(self._optimizer, db_settings)
         except BaseException:
             self._session.release()
             raise
-        self._rundir, self._memory = rundir, memory
+        self._rundir, self._writer = rundir, writer
         self._engine = Engine(
-            self._optimizer, self._session, observers, self.config, rundir, memory
+            self._optimizer, self._session, observers, self.config, rundir, writer
         )
-        self._saved = Snapshots(self._engine.owner.call, memory, rundir)
+        self._recorder = self._engine.recorder
+        self._saved = Snapshots(self._engine.owner.call, self._recorder, rundir)
         self._saved.remember(self._optimizer)
         self._left_to_make = 0
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
@@ -305,7 +306,7 @@ class AxScheduler:
             on_the_way = len(engine.dispatch.active)
             engine.want(max_trials, again, timeout)
             trials = engine.to_make + len(again) + on_the_way
-            engine.announce(events.RunStarted(trials=trials))
+            engine.recorder.run_started(trials)
             engine.made, self._left_to_make, engine.stops_at_failures = [], 0, True
             engine.deadline = None if timeout is None else time.monotonic() + timeout
             engine.dispatch.synchronous = bool(
@@ -313,8 +314,8 @@ class AxScheduler:
             )
 
         self._long(begin, lambda: engine.idle)
-        self._memory.ended()
-        self._memory.flush()
+        self._recorder.call_ended()
+        self._writer.flush()
         ran = [engine.records[index] for index in engine.made] + list(again)
         if (error := all_failed(ran)) is not None:
             raise error
@@ -432,11 +433,11 @@ class AxScheduler:
 
     def _write_down(self) -> None:
         """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
-        if not self._memory.durable:  # as configured, or since its folder was removed
+        if not self._writer.durable:  # as configured, or since its folder was removed
             return
-        if not self._memory.opened:
+        if not self._writer.opened:
             if self._rundir.make():
-                self._engine.announce(events.Message(message=f"Outputs: {self._rundir.path}"))
+                self._recorder.say(f"Outputs: {self._rundir.path}")
             try:
                 first = header.header(
                     self._rundir,
@@ -445,7 +446,7 @@ class AxScheduler:
                     self._runner_options,
                     self.config,
                 )
-                self._memory.open(self._rundir.path, first)
+                self._recorder.begin(self._rundir.path, first)
             except OSError as error:
                 raise InvalidInput(
                     f"The run directory {self._rundir.path} cannot be written: {error}."
@@ -453,9 +454,9 @@ class AxScheduler:
             run_dir, tell = self._rundir, self._optimizer.runs_in
             self._engine.owner.call(lambda: tell(run_dir.path, run_dir.run_id))
         self._engine.dispatch.attempts.write_function()
-        self._memory.flush()  # who was taken over by another driver writes nothing
+        self._writer.flush()  # who was taken over by another driver writes nothing
         self._saved.write(self._optimizer)
-        self._memory.flush()
+        self._writer.flush()
 
     def _notice_changes(self, name: str) -> None:
         """Write down and store what the user has done to the optimizer since the last call."""
@@ -497,7 +498,7 @@ class AxScheduler:
             if not made:
                 log.info("Nothing to propose now: %s", reason)
                 return None
-            self._memory.flush()  # the user may evaluate it by hand, for hours
+            self._writer.flush()  # the user may evaluate it by hand, for hours
             return made[0].index
 
     def run_trial(self, trial_index: int) -> Trial:
@@ -584,7 +585,7 @@ class AxScheduler:
 
             def begin() -> None:
                 trials = len(engine.dispatch.active) + engine.to_make
-                engine.announce(events.RunStarted(trials=trials))
+                engine.recorder.run_started(trials)
 
             if not engine.idle:
                 self._long(begin, lambda: engine.idle)
@@ -629,7 +630,7 @@ class AxScheduler:
                 dispatch.leave()
                 if trials is None:
                     self._left_to_make = 0
-                    self._memory.ended()
+                    self._recorder.call_ended()
                 dispatch.cancel(chosen, Purpose.FROM_SHELL)
 
             if engine.perform(begin, lambda: not dispatch.busy):
@@ -786,7 +787,7 @@ class AxScheduler:
             try:
                 yield
                 if self._optimizer.in_database:
-                    self._memory.flush()  # the database knows no more than the journal
+                    self._writer.flush()  # the database knows no more than the journal
                     self._engine.owner.call(self._optimizer.store)
             except BaseException as error:
                 self._remember_content(error)
@@ -850,7 +851,7 @@ class AxScheduler:
                 self._begin_anew()
             raise
         finally:
-            self._engine.notify(events.RunEnded())
+            self._engine.notify(self._recorder.run_ended)
         if interrupted:
             self._left_to_make = self._engine.unmade
             raise self._interrupted()
@@ -860,7 +861,7 @@ class AxScheduler:
         engine, optimizer = self._engine, self._optimizer
         if failures.begin_anew(
             engine.records.values(),
-            self._memory,
+            self._recorder,
             lambda indices: engine.owner.call(lambda: optimizer.may_return(indices)),
         ):
             engine.changed_outside = True  # the next call makes a snapshot
@@ -890,9 +891,9 @@ class AxScheduler:
                 words += f"; the experiment is saved in {path}"
         again = f"AxScheduler.resume({str(self._rundir.path)!r}).finish()"
         if signals.name():
-            return signals.ending(words + (f". To go on: {again}" if self._memory.opened else "."))
+            return signals.ending(words + (f". To go on: {again}" if self._writer.opened else "."))
         words += ". To go on: scheduler.finish()"
-        if self._memory.opened:
+        if self._writer.opened:
             words += f"; in a new session: {again}"
         return OptimizationInterrupted(words)
 
@@ -937,16 +938,14 @@ class AxScheduler:
         return view
 
     def _settle_by_hand(self, record: Record, outcome: Outcome, state: TrialState) -> None:
-        record.state, record.message = state, outcome.reason
-        record.results = outcome.metrics or None
-        self._memory.outcome(record)
-        self._memory.flush()
+        dispatch = self._engine.dispatch
+        dispatch.end_by_hand(record, state, outcome.reason, outcome.metrics or None)
+        self._writer.flush()
         self._engine.owner.call(lambda: self._optimizer.tell([outcome]))
-        if (mark := self._engine.dispatch.annotations.pop(record.index, None)) is not None:
+        if (mark := self._recorder.take_mark(record.index)) is not None:
             marks = {record.index: {"axsched": mark}}
             self._engine.owner.call(lambda: self._optimizer.annotate(marks))
-        if record.index in self._engine.dispatch.active:
-            dispatch = self._engine.dispatch
+        if record.index in dispatch.active:
             self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))
 
     def _completed_by_its_job(self, trial_index: int) -> Trial:

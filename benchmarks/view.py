@@ -24,8 +24,9 @@ from pathlib import Path
 from axsched_core.jobs import JobHandle, JobRequest, JobState, JobStatus
 from axsched_core.journal import lines
 from axsched_core.journal.view import Run
+from axsched_core.journal.writer import Writer
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Attempt, Record
+from axsched_core.run.records import Attempt, Record, Stage
 from axsched_core.trials import TrialState
 
 SECONDS_FOR_10_000, OF_LOADS, MILLISECONDS = 0.5, 1.0, 10.0
@@ -38,17 +39,20 @@ ORIGIN = {
 }
 
 
-def write(memory: Recorder, folder: Path, indices: range) -> None:
+def write(recorder: Recorder, folder: Path, indices: range) -> None:
     """Add the lines of these trials, each of which succeeds at its first attempt."""
     for i in indices:
         record = Record(i, {"x": i / 7, "y": i / 11, "z": i / 13})
-        memory.trial(record, ORIGIN, counted=True)
+        recorder.trial_made(record, ORIGIN, counted=True)
         key = f"0123456789-{i}-1"
         request = JobRequest(key, i, 1, record.parameters, folder, None)
         record.latest = Attempt(request)
-        memory.key(record)
-        memory.handle(record, JobHandle(key, str(i), {"folder": f"jobs/{i:05d}-1"}))
-        memory.running(record, JobStatus(JobState.RUNNING, host="node-17"))
+        record.stage, record.state = Stage.WAITING, TrialState.QUEUED
+        recorder.job_prepared(record)
+        record.stage = Stage.SUBMITTED
+        record.latest.handle = JobHandle(key, str(i), {"folder": f"jobs/{i:05d}-1"})
+        recorder.job_accepted(record)
+        recorder.job_started(record, JobStatus(JobState.RUNNING, host="node-17"))
         record.latest.status = JobStatus(
             JobState.SUCCEEDED,
             exit_code=0,
@@ -57,10 +61,11 @@ def write(memory: Recorder, folder: Path, indices: range) -> None:
             host="node-17",
             max_rss_bytes=123_456_789,
         )
-        record.state, record.results = TrialState.SUCCEEDED, {"loss": (i % 97 / 3, None)}
-        memory.attempt(record, record.state, None, "")
-        memory.outcome(record)
-    memory.flush()
+        record.stage, record.state = Stage.TELLING, TrialState.SUCCEEDED
+        record.results = {"loss": (i % 97 / 3, None)}
+        recorder.attempt_ended(record, record.state, None, "")
+        recorder.trial_decided(record)
+    recorder.writer.flush()
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -83,11 +88,11 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="axsched-view-"))
     path = (arguments.run or folder) / lines.NAME
-    memory = Recorder()
+    recorder = Recorder(Writer(), lambda event: None)
     try:
         if not arguments.run:
-            memory.open(folder, {**HEADER, "optimized": OPTIMIZED})
-            write(memory, folder, range(arguments.trials))
+            recorder.begin(folder, {**HEADER, "optimized": OPTIMIZED})
+            write(recorder, folder, range(arguments.trials))
         first, floor, run = [], [], Run(path.parent)
         for _ in range(arguments.rounds):
             run = Run(path.parent)
@@ -100,11 +105,11 @@ def main() -> int:
         for number in range(arguments.rounds):
             if not arguments.run:
                 start = trials + number * arguments.more
-                write(memory, folder, range(start, start + arguments.more))
+                write(recorder, folder, range(start, start + arguments.more))
             second.append(seconds(run.look))
         assert run.counts
     finally:
-        memory.close()
+        recorder.writer.close()
         shutil.rmtree(folder)
     once, again, least = min(first), sorted(second)[len(second) // 2], min(floor)
     share, allowed = once / least, SECONDS_FOR_10_000 * trials / 10_000

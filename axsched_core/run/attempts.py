@@ -28,11 +28,11 @@ class Attempts:
     Args:
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
-        memory: takes the keys, and which objective they are for.
+        recorder: takes the keys, and which objective they are for.
     """
 
-    def __init__(self, config: SchedulerConfig, rundir: RunDirectory, memory: Recorder) -> None:
-        self._config, self._rundir, self._memory = config, rundir, memory
+    def __init__(self, config: SchedulerConfig, rundir: RunDirectory, recorder: Recorder) -> None:
+        self._config, self._rundir, self._recorder = config, rundir, recorder
         self._chosen: ObjectiveSpec | None = None
         self._function_written = False
         self._numbers: dict[int, int] = {}
@@ -41,9 +41,9 @@ class Attempts:
     def set_objective(self, chosen: ObjectiveSpec) -> None:
         """What jobs evaluate from now on."""
         self.take_objective(chosen)
-        if self._memory.opened:  # else once there is a run directory
+        if self._recorder.writer.opened:  # else once there is a run directory
             self.write_function()
-        self._memory.objective(chosen)
+        self._recorder.objective(chosen)
 
     def take_objective(self, chosen: ObjectiveSpec, *, written: bool = False) -> None:
         """The same without a word to the journal, which knows."""
@@ -108,7 +108,7 @@ class Attempts:
             raise self.unwritable(error) from error
         self._numbers[record.index] = number
         record.attempts, record.latest = record.attempts + 1, Attempt(request)
-        self._memory.key(record)
+        self._recorder.job_prepared(record)
         return request
 
     def request(

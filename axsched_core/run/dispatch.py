@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from axsched_core import events, jobfolder, jobs
+from axsched_core import jobfolder, jobs
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import AxschedError, InvalidInput, RunnerError
-from axsched_core.events import Event
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import (
     CancelOutcome,
@@ -30,6 +29,7 @@ from axsched_core.jobs import (
     JobResult,
     JobState,
     JobStatus,
+    Metrics,
     NotReady,
     RunnerContext,
     SubmitError,
@@ -63,9 +63,8 @@ class Dispatch:
         session: the runner.
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
-        send: takes events for observers.
         wake: given to the runner as ``context.wake``.
-        memory: takes what has happened.
+        recorder: takes what has happened.
     """
 
     def __init__(
@@ -73,16 +72,13 @@ class Dispatch:
         session: RunnerSession,
         config: SchedulerConfig,
         rundir: RunDirectory,
-        send: Callable[[Event], None],
         wake: Callable[[str], None],
-        memory: Recorder,
+        recorder: Recorder,
     ) -> None:
         self.objective_names: tuple[str, ...] = ()
         self.required_metrics: frozenset[str] = frozenset()
         self.synchronous = False
         """True: one job at a time."""
-        self.annotations: dict[int, dict[str, Any]] = {}
-        """What the optimizer's trials are to be marked with: index -> data."""
         self._dropped: set[str] = set()
         """Names in results of which was said that they are no metrics."""
         self.halted: Purpose | None = None
@@ -92,9 +88,10 @@ class Dispatch:
         self.departed = 0
         """How many trials have left `active`, ever."""
 
-        self.attempts = Attempts(config, rundir, memory)
+        self.attempts = Attempts(config, rundir, recorder)
         self._session, self._config, self._rundir = session, config, rundir
-        self._send, self._wake, self._memory = send, wake, memory
+        self._wake, self._recorder = wake, recorder
+        self._writer = recorder.writer
         self._opened = False
         self._left: set[int] = set()
         self._woken: set[str] = set()
@@ -103,12 +100,8 @@ class Dispatch:
         self._backend = Backend(
             session.info.name,
             config.monitoring_interval,
-            on_trouble=lambda hook, words: send(
-                events.BackendTrouble(runner=session.info.name, hook=hook, message=words)
-            ),
-            on_recovery=lambda hook: send(
-                events.BackendRecovered(runner=session.info.name, hook=hook)
-            ),
+            on_trouble=functools.partial(recorder.backend_trouble, session.info.name),
+            on_recovery=functools.partial(recorder.backend_recovered, session.info.name),
         )
 
     @property
@@ -182,7 +175,7 @@ class Dispatch:
         try:
             if submitted and self._config.on_exit == "cancel":
                 self._about_to_stop(submitted)
-                self._memory.flush_before_stopping()  # who was taken over cancels nothing
+                self._writer.flush_before_stopping()  # who was taken over cancels nothing
                 self._session.cancel(_handles(submitted), "the scheduler was dropped")
         except Exception:
             log.exception("Jobs of runner %r may run on.", self._session.info.name)
@@ -255,12 +248,20 @@ class Dispatch:
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
         """The trial was ended in the optimizer: its job, if any, is to stop."""
         if record.state is not state:  # else it is written down already
-            record.state, record.message = state, message
-            self._memory.outcome(record)
-        if record.stage is Stage.SUBMITTED or (record.stage is Stage.WAITING and record.in_doubt):
-            record.job.purpose = Purpose.CLOSED
-        else:
+            self.end_by_hand(record, state, message, record.results)
+        if record.stage is Stage.FETCHING or not record.may_have_a_job:
             self.retire(record)
+
+    def end_by_hand(
+        self, record: Record, state: TrialState, message: str, results: Metrics | None
+    ) -> None:
+        """Write down how the user has ended a trial; `close_trial` then stops its job."""
+        record.state, record.message, record.results = state, message, results
+        if record.may_have_a_job:
+            record.job.purpose = Purpose.CLOSED
+        elif record.stage is Stage.IDLE:
+            record.stage = Stage.ENDED
+        self._recorder.trial_decided(record)
 
     def _cancel_jobs(self, now: float) -> None:
         by_purpose: dict[Purpose, list[Record]] = {}
@@ -287,7 +288,7 @@ class Dispatch:
                 by_purpose.setdefault(job.purpose, []).append(record)
         self._about_to_stop(by_purpose.get(Purpose.REOPEN, ()))
         if by_purpose:
-            self._memory.flush_before_stopping()  # who was taken over cancels nothing
+            self._writer.flush_before_stopping()  # who was taken over cancels nothing
         for purpose, records in by_purpose.items():
             handles = _handles(records)
             send = functools.partial(self._session.cancel, handles, purpose.value)
@@ -303,9 +304,7 @@ class Dispatch:
     def _about_to_stop(self, records: Iterable[Record]) -> None:
         """Write down that these jobs are stopped for the driver's sake."""
         for record in records:
-            if not record.job.stopping:
-                record.job.stopping = True
-                self._memory.stopping(record)
+            self._recorder.job_stopping(record)
 
     def _grace(self, job: Attempt) -> float:
         """Seconds that a cancelled job may take to end."""
@@ -341,7 +340,7 @@ class Dispatch:
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
-            self._memory.attempt(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
+            self._recorder.attempt_ended(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
             if self.halted is None:
                 # It has ended in a later call than the one that was interrupted: go on with it.
                 self._forget(record)
@@ -399,7 +398,7 @@ class Dispatch:
                 "it never ran" if certain else "nobody knows whether it ran"
             )
             if certain or self._config.on_unknown != "fail":
-                self._memory.attempt(record, JobState.LOST, Cause.LOST, words, again=True)
+                self._recorder.attempt_ended(record, JobState.LOST, Cause.LOST, words, again=True)
             else:
                 self._decide(record, TrialState.FAILED, Cause.LOST, words)
 
@@ -420,7 +419,7 @@ class Dispatch:
         ready = [record for record in ready if record.stage is Stage.WAITING]
         if not ready:
             return
-        self._memory.flush()  # the keys are on disk before anybody may have the jobs
+        self._writer.flush()  # the keys are on disk before anybody may have the jobs
         for record in ready:
             record.job.submission = Submission.IN_DOUBT
         answers = self._backend.call("axsched_submit", lambda: self._session.submit(requests))
@@ -438,7 +437,7 @@ class Dispatch:
     def open(self) -> None:
         """Make the run directory and open the runner, once something is to be run."""
         if self._rundir.make():
-            self._send(events.Message(message=f"Outputs: {self._rundir.path}"))
+            self._recorder.say(f"Outputs: {self._rundir.path}")
         if self._opened:
             return
         context = RunnerContext(
@@ -478,23 +477,7 @@ class Dispatch:
         record.refusals = 0
         if not record.state.ended:
             record.message = ""
-        self._memory.handle(record, handle)
-        self.annotations[record.index] = self.mark(record)
-        self._send(events.JobSubmitted(trial_index=record.index, key=job.request.key))
-
-    def mark(self, record: Record) -> dict[str, Any]:
-        """What the optimizer's trial is to know of its job."""
-        job = record.latest
-        notes = {} if record.notes is None else {NOTES: record.notes}
-        if job is None:
-            return {"runner": self._session.info.name, **notes}
-        return {
-            **notes,
-            "key": job.request.key,
-            "runner": self._session.info.name,
-            "backend_id": job.handle.backend_id if job.handle else "",
-            "folder": str(job.request.folder),
-        }
+        self._recorder.job_accepted(record)
 
     def _refused(self, record: Record, error: SubmitError, now: float, jitter: float) -> None:
         job = record.job
@@ -521,9 +504,7 @@ class Dispatch:
         if record.message != words:
             log.warning("Trial %d: %s; it waits.", record.index, words)
         record.message, record.not_before = words, now + pause
-        self._memory.waiting(record, JobStatus(JobState.QUEUED, message=words), now)
-        key = record.job.request.key
-        self._send(events.JobWaiting(trial_index=record.index, key=key, message=words))
+        self._recorder.job_refused_for_now(record, words, now)
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now."""
@@ -579,19 +560,17 @@ class Dispatch:
         job = record.job
         if not status.state.ended:
             if status.state is JobState.QUEUED:
-                self._memory.waiting(record, status, now)
+                self._recorder.job_queued(record, status, now)
             if status.state is not job.status.state:
                 job.running_since = now if status.state is JobState.RUNNING else None
                 job.status = status
                 if job.purpose is Purpose.CLOSED:
                     return
                 record.state = TrialState(status.state.value)
-                index, key, words = record.index, job.request.key, status.message
                 if status.state is JobState.RUNNING:
-                    self._memory.running(record, status)
-                    self._send(events.JobStarted(trial_index=index, key=key, message=words))
+                    self._recorder.job_started(record, status)
                 else:
-                    self._send(events.JobRequeued(trial_index=index, key=key, message=words))
+                    self._recorder.job_requeued(record, status)
             return
         job.status = status
         if status.state is JobState.LOST:
@@ -602,8 +581,7 @@ class Dispatch:
         if job.purpose is Purpose.CLOSED:
             self.retire(record)
         elif status.state is JobState.SUCCEEDED:
-            if job.waits_for is not None:  # it has ended before anybody saw it run
-                self._memory.running(record, status)
+            self._recorder.job_has_run(record, status)
             record.stage, record.state = Stage.FETCHING, TrialState.RUNNING
             job.result_due, job.next_fetch = now + self._session.info.result_grace, now
         elif status.state is JobState.CANCELLED or job.purpose is not None or job.stopping:
@@ -656,15 +634,12 @@ class Dispatch:
             return
         seen = record.job.status.state
         state = seen if seen in (JobState.FAILED, JobState.LOST) else JobState.FAILED
-        self._memory.attempt(record, state, cause, words, again=True)
+        self._recorder.attempt_ended(record, state, cause, words, again=True)
         record.stage, record.state, record.message = Stage.WAITING, TrialState.QUEUED, words
         record.not_before = time.monotonic() + verdict.pause
         if verdict.resources != request.resources:
             record.grown = verdict.resources
         log.warning("Trial %d: %s; it is tried again.", record.index, words)
-        self._send(
-            events.JobRetried(trial_index=record.index, key=request.key, cause=cause, message=words)
-        )
 
     def _fetch(self, now: float) -> None:
         waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
@@ -714,7 +689,7 @@ class Dispatch:
         warn_of_dropped(found, record.index, self._dropped)
         record.notes = found.notes
         if found.notes is not None:
-            self.annotations[record.index] = self.mark(record)
+            self._recorder.notes_taken(record)
 
     def _keep(self, request: JobRequest, found: Result) -> None:
         """A result that came over the wire: the folder is to hold it like any other."""
@@ -737,8 +712,8 @@ class Dispatch:
             cause,
             message,
         )
-        self._memory.attempt(record, state, cause, message)
-        self._memory.outcome(record)
+        self._recorder.attempt_ended(record, state, cause, message)
+        self._recorder.trial_decided(record)
         if state is TrialState.FAILED:
             folder = f" (see {record.folder})" if record.folder else ""
             word = cause.value if cause else "FAILED"
@@ -749,16 +724,7 @@ class Dispatch:
         record.stage = Stage.ENDED
         self._end_unheard(record)
         self._forget(record)
-        self._send(
-            events.TrialEnded(
-                trial_index=record.index,
-                state=record.state,
-                cause=record.cause,
-                message=record.message,
-                results=record.results,
-                notes=record.notes,
-            )
-        )
+        self._recorder.trial_retired(record)
         if record.folder is None:
             return
         done = record.state is TrialState.SUCCEEDED
@@ -775,16 +741,14 @@ class Dispatch:
             state = job.status.state if ended else JobState.CANCELLED
             cause = job.status.cause if ended else Cause.CANCELLED
             words = job.status.message or record.message or Purpose.CLOSED.value
-            self._memory.attempt(record, state, cause, words)
+            self._recorder.attempt_ended(record, state, cause, words)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next run takes it up."""
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._forget(record)
         record.reopened = True
-        self.annotations[record.index] = {**self.mark(record), "interrupted": True}
-        self._memory.opened_again(record)
-        self._send(events.TrialReopened(trial_index=record.index))
+        self._recorder.trial_reopened(record)
 
     def _forget(self, record: Record) -> None:
         self.departed += self.active.pop(record.index, None) is not None

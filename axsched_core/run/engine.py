@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core import events
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
 from axsched_core.events import Event
 from axsched_core.journal import cancel_request
 from axsched_core.journal.cancel_request import CancelRequest
 from axsched_core.journal.rundir import RunDirectory
+from axsched_core.journal.writer import Writer
 from axsched_core.observers.manager import Observers
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
 from axsched_core.run import failures, signals, stopping, timing
@@ -54,7 +54,7 @@ class Engine:
         observers: Observers,
         config: SchedulerConfig,
         rundir: RunDirectory,
-        memory: Recorder,
+        writer: Writer,
     ) -> None:
         self.optimizer = optimizer
         self.owner = Actor("axsched-owner")
@@ -72,9 +72,10 @@ class Engine:
         self.made: list[int] = []
         """Trials that were asked for since the caller last emptied this list."""
 
-        self._observers, self._events, self._memory = observers, list[Event](), memory
+        self._observers, self._events, self._writer = observers, list[Event](), writer
+        self.recorder = Recorder(writer, self._events.append, session.info.name)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.dispatch = Dispatch(session, config, rundir, self._events.append, self.wake, memory)
+        self.dispatch = Dispatch(session, config, rundir, self.wake, self.recorder)
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._next_look = 0.0
@@ -207,25 +208,25 @@ class Engine:
             self._say_how_to_go_on()  # what was raised may have let go of it
             self._over = True
             self.dispatch.abandon()
-            self._memory.close()
+            self._writer.close()
             self.owner.dismiss()
 
         self._inbox.put(finish)
 
     def _say_how_to_go_on(self) -> None:
-        if self.has_jobs and signals.name() and self._memory.opened:
+        if self.has_jobs and signals.name() and self._writer.opened:
             log.warning(
                 "%s. To go on: AxScheduler.resume(%r).finish()",
                 signals.name(),
                 str(self._rundir.path),
             )
 
-    def notify(self, event: Event) -> None:
-        """Tell observers of something and return when they have heard it (not from a runner
-        that was left behind: then they hear it when that comes back)."""
+    def notify(self, tell: Callable[[], None]) -> None:
+        """Have the recorder ``tell`` something, and return when observers have heard it (not from
+        a runner that was left behind: then they hear it when that comes back)."""
 
         def work() -> None:
-            self.announce(event)
+            tell()
             self._notify()
 
         if self.left_behind:
@@ -259,7 +260,7 @@ class Engine:
                 try:
                     self.dispatch.close(wait)
                 finally:
-                    self._memory.close()
+                    self._writer.close()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 closed.set_exception(error)
             else:
@@ -287,7 +288,7 @@ class Engine:
         """The record of a trial; where there was none, it is made and written down."""
         if index not in self.records:
             self.records[index] = Record(index, dict(parameters))
-            self._memory.trial(self.records[index], origin, counted=counted)
+            self.recorder.trial_made(self.records[index], origin, counted=counted)
         return self.records[index]
 
     def want(self, to_make: int, records: Iterable[Record], timeout: float | None = None) -> None:
@@ -295,15 +296,15 @@ class Engine:
         self.to_make += to_make
         if to_make:
             self.stops_at_failures = True
-            self._memory.call(self.to_make, timeout)
-            self._memory.flush()
+            self.recorder.call_begun(self.to_make, timeout)
+            self._writer.flush()
         self.dispatch.want(records)
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
         self._make_no_more()
         if purpose is not Purpose.REOPEN:
-            self._memory.ended()
+            self.recorder.call_ended()
             self.unmade = 0
         self.dispatch.halt(purpose)
         if purpose is Purpose.ABANDON:  # nothing is left that a later call would take up
@@ -312,10 +313,6 @@ class Engine:
     def _make_no_more(self) -> None:
         self.unmade += self.to_make
         self.to_make, self.deadline = 0, None
-
-    def announce(self, event: Event) -> None:
-        """Have observers told at the next rest."""
-        self._events.append(event)
 
     # ---- the engine's thread ---------------------------------------------------------------
 
@@ -354,7 +351,7 @@ class Engine:
             return 0.0 if not self._owner_busy else None
         # While trials are to be made, the runner's capacity may change without a word.
         asking = now + timing.LOOK_INTERVAL if self.to_make else None
-        due = (self.deadline, self.dispatch.due(now), asking, self._memory.due)
+        due = (self.deadline, self.dispatch.due(now), asking, self._writer.due)
         moments = [moment for moment in due if moment is not None]
         return max(0.0, min(moments) - now) if moments else None
 
@@ -376,7 +373,7 @@ class Engine:
             if not self._owner_busy:
                 self._notify()
                 self._consult()
-            self._memory.show(time.monotonic())
+            self._writer.show(time.monotonic())
         except InvalidInput as error:
             # What runs may still come home, unless that is what cannot be written down.
             self._fail(error, fatal=self._failure is not None)
@@ -406,7 +403,7 @@ class Engine:
         self._next_look = now + timing.LOOK_INTERVAL
         new = [r for r in cancel_request.found(self._rundir.path) if r not in self._requests]
         if new:
-            self._memory.flush()  # who was taken over leaves them to the driver that did it
+            self._writer.flush()  # who was taken over leaves them to the driver that did it
         for request in new:
             log.warning("Asked by axsched cancel: %s.", request)
             if request.trials is None:
@@ -423,7 +420,7 @@ class Engine:
         for request in list(self._requests):
             asked = undecided if request.trials is None else undecided.intersection(request.trials)
             if not asked:
-                self._memory.flush()
+                self._writer.flush()
                 request.done()
                 self._requests.remove(request)
 
@@ -433,7 +430,7 @@ class Engine:
         self._notify()
         self._until = self.deadline = None
         try:
-            self._memory.flush()  # the caller's program may rest for hours, and die
+            self._writer.flush()  # the caller's program may rest for hours, and die
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             self._failure = self._failure or error
         if self._failure is None:
@@ -496,14 +493,14 @@ class Engine:
             assert kind is not None, f"trial {r.index} has not ended"
             outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
         n = self._how_many()
-        if not (outcomes or n or self.dispatch.annotations or self._look_outside):
+        if not (outcomes or n or self.recorder.has_marks or self._look_outside):
             return
-        annotations = {i: {"axsched": data} for i, data in self.dispatch.annotations.items()}
+        annotations = {i: {"axsched": mark} for i, mark in self.recorder.take_marks().items()}
         if outcomes or self.optimizer.in_database:
-            self._memory.flush()  # they are on disk before they are told, trials before stored
+            self._writer.flush()  # they are on disk before they are told, trials before stored
         watched = list(self.dispatch.active)
         alone = not self.dispatch.undecided()
-        self.dispatch.annotations, self._look_outside, self._owner_busy = {}, False, True
+        self._look_outside, self._owner_busy = False, True
         held, departed = self.optimizer, self.dispatch.departed + len(outcomes)
 
         def work() -> Consultation:
@@ -514,7 +511,7 @@ class Engine:
                 annotations=annotations,
                 n=n,
                 alone=alone,
-                origins=self._memory.durable,
+                origins=self._writer.durable,
             )
 
         def answer(future: Future[Consultation]) -> None:
@@ -561,10 +558,9 @@ class Engine:
             self._made(candidate, found.origins.get(candidate.index))
         if asked.complete:
             if self.to_make:
-                words = f"The optimization is complete: {asked.reason}"
-                self.announce(events.Message(message=words))
+                self.recorder.say(f"The optimization is complete: {asked.reason}")
             self.to_make = 0
-            self._memory.ended()
+            self.recorder.call_ended()
         elif len(asked.candidates) < n:
             self._starved_at = departed
             if alone and not asked.candidates and not self.dispatch.halted:
@@ -577,8 +573,6 @@ class Engine:
         else:  # everything was halted while the optimizer made it
             self.unmade = max(0, self.unmade - 1)
         self.made.append(record.index)
-        made = events.TrialCreated(trial_index=record.index, parameters=dict(record.parameters))
-        self.announce(made)
         self.dispatch.want([record])
         if self.dispatch.halted is not None:
             self.dispatch.stopped_before_start(record)

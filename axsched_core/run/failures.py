@@ -72,7 +72,7 @@ def stderr_tail(folder: Path) -> list[str]:
 
 
 def begin_anew(
-    records: Iterable[Record], memory: Recorder, may_return: Callable[[list[int]], None]
+    records: Iterable[Record], recorder: Recorder, may_return: Callable[[list[int]], None]
 ) -> bool:
     """From here on, what has ended says nothing about the objective.
 
@@ -81,7 +81,7 @@ def begin_anew(
 
     Args:
         records: all trials of the run.
-        memory: takes that this has happened, before the optimizer hears it.
+        recorder: takes that this has happened, before the optimizer hears it.
         may_return: `Optimizer.may_return`, on the thread that owns the optimizer.
 
     Returns:
@@ -92,7 +92,7 @@ def begin_anew(
         return False
     for record in ended:
         record.past = True
-    memory.anew()
-    memory.flush()
+    recorder.anew()
+    recorder.writer.flush()
     may_return([record.index for record in ended if record.state is TrialState.FAILED])
     return True

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.journal import lines, replay
+from axsched_core.journal.writer import Writer
 from axsched_core.optimizers import LastRun, Optimizer, from_database
 from axsched_core.run import resume
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Record
+from axsched_core.run.records import Record, Stage
 from axsched_core.runners.session import RunnerSession
 from axsched_core.trials import TrialState
 
@@ -95,8 +96,9 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
         InvalidInput: it has jobs whose end nobody has seen.
         RunLocked: its driver is at it.
     """
-    memory = Recorder()
-    memory.open(run_dir, None)
+    writer = Writer()
+    writer.open(run_dir, None)
+    recorder = Recorder(writer, lambda event: None)  # nobody watches a run that is over
     try:
         found = replay.read(run_dir / lines.NAME)
         theirs = found.run["runner"]
@@ -108,16 +110,16 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
             )
         told = found.run["config"].get("failed_points", SchedulerConfig().failed_points)
         resume.bring_up_to_date(optimizer, found.trials.values(), told)
-        memory.ended()
+        recorder.call_ended()
         for trial in found.trials.values():
             if trial.state is None:
                 words = "another run has taken it over"
-                memory.outcome(
-                    Record(trial.index, trial.parameters, state=TrialState.CLOSED, message=words)
-                )
+                closed = Record(trial.index, trial.parameters, Stage.ENDED)
+                closed.state, closed.message = TrialState.CLOSED, words
+                recorder.trial_decided(closed)
         return found.to_make
     finally:
-        memory.close()
+        writer.close()
 
 
 def _interrupt_open(optimizer: Optimizer) -> None:

@@ -1,29 +1,27 @@
-"""What the engine writes into the journal, and when; nothing where a run is not durable."""
+"""A fact is told once: to the journal, to the observers, and to the optimizer's trial.
+
+Nobody else adds lines to the journal, sends events, or decides what the optimizer's trials are
+marked with. The rest of the engine changes a `Record` and calls the method that is named after
+what has happened.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import socket
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from axsched_core import plain
-from axsched_core.errors import InvalidInput, RunLocked
-from axsched_core.folders import DISK_FULL
-from axsched_core.jobs import Cause, JobHandle, JobState, JobStatus
+from axsched_core import events, plain
+from axsched_core.events import Event
+from axsched_core.jobs import Cause, JobState, JobStatus
 from axsched_core.journal import lines, replay
-from axsched_core.journal.lock import RunLock
+from axsched_core.journal.writer import Writer
+from axsched_core.objectives.results import NOTES
 from axsched_core.objectives.spec import ObjectiveSpec
-from axsched_core.run.records import Record
+from axsched_core.run.records import Record, check_legal
 from axsched_core.trials import TrialState
 
-log = logging.getLogger("axsched")
-
-SHOWN_WITHIN = 1.0
-"""Seconds within which a line of the journal is on disk although nothing depends on it."""
 REASON_PAUSE = 600.0
 """The most seconds between two lines that say why one job waits; the first ones come sooner."""
 WORDS, NAME = 1000, 255
@@ -31,241 +29,218 @@ WORDS, NAME = 1000, 255
 
 
 class Recorder:
-    """The journal and the lock of one run directory.
+    """Takes the facts of one run.
 
-    Lines are taken by the methods named after events, and are on disk after `flush`. Until
-    `open` was called they wait in memory.
+    Args:
+        writer: takes the lines of the journal. When they are on disk is the caller's decision
+            (`Writer.flush`).
+        send: takes the events for observers.
+        runner: the runner's name.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
-        self.durable = durable
-        self._journal: lines.Journal | None = None
-        self._lock: RunLock | None = None
-        self._early: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, writer: Writer, send: Callable[[Event], None], runner: str = "") -> None:
+        self.writer = writer
+        self._send, self._runner = send, runner
         self._optimized: Any = None
         """What the journal says is optimized."""
-        self._due: float | None = None
+        self._marks: dict[int, dict[str, Any]] = {}
 
-    def open(self, run_dir: Path, header: Mapping[str, Any] | None) -> None:
-        """Lock the run directory and open its journal; ``header`` is the first line of a new one.
+    # ---- the run -------------------------------------------------------------------------------
+
+    def begin(self, run_dir: Path, header: Mapping[str, Any]) -> None:
+        """The run has a directory, and from here on a journal; ``header`` is its first line.
 
         Raises:
             RunLocked: another living driver holds it.
             InvalidInput: it cannot be written.
         """
-        lock = RunLock(run_dir)
-        try:
-            lock.acquire()
-            try:
-                opened = lines.Journal(run_dir / lines.NAME)
-            except BaseException:
-                _unlock(lock)  # so that one can try again
-                raise
-        except OSError as error:
-            raise InvalidInput(
-                f"The run directory {run_dir} cannot be written: {error}."
-            ) from error
-        self._lock, self._journal = lock, opened
-        if header is not None:
-            self._optimized = plain.as_written(header.get("optimized"))
-            self._journal.add("run", format=lines.FORMAT, t=_now(), **header)
-        for kind, data in self._early:
-            self._journal.add(kind, **data)
-        self._early.clear()
+        self.writer.open(run_dir, header)
+        self._optimized = plain.as_written(header.get("optimized"))
 
-    @property
-    def opened(self) -> bool:
-        """True once lines reach the disk."""
-        return self._journal is not None
-
-    def flush(self) -> None:
-        """Put everything on disk.
-
-        Raises:
-            RunLocked: another driver has taken the run over: this one must touch nothing more.
-            InvalidInput: the disk refuses; the lines wait.
-        """
-        if self._journal is None:
-            self._due = None
-            return
-        assert self._lock is not None
-        if not self._journal.path.parent.exists():
-            log.error(
-                "The run directory %s was removed: the run goes on, but a driver that dies now "
-                "loses it.",
-                self._journal.path.parent,
-            )
-            self._journal.drop()
-            _unlock(self._lock)
-            self._journal = self._lock = self._due = None
-            self.durable = False
-            return
-        try:
-            self._lock.check()
-            self._journal.flush()
-        except OSError as error:
-            raise self._unwritable(self._journal.path, error) from error
-        self._due = None
-
-    @property
-    def due(self) -> float | None:
-        """When `show` has something to do (`time.monotonic` seconds); None: nothing waits."""
-        return self._due
-
-    def show(self, now: float) -> None:
-        """Flush lines that have waited for a while, so that who reads the journal sees them.
-
-        Nothing depends on these: where the disk refuses, they wait on.
-
-        Raises:
-            RunLocked: another driver has taken the run over.
-        """
-        if self._due is None or now < self._due:
-            return
-        try:
-            self.flush()
-        except InvalidInput:
-            # What must be on disk says so at its own flush.
-            self._due = now + SHOWN_WITHIN
-
-    def flush_before_stopping(self) -> None:
-        """As `flush`, before jobs are stopped: that is done also where the disk is full.
-
-        Raises:
-            RunLocked: another driver has taken the run over.
-            InvalidInput: nobody can say whether one has.
-        """
-        try:
-            self.flush()
-        except InvalidInput as error:
-            if getattr(error.__cause__, "errno", None) not in DISK_FULL:
-                raise
-            log.warning("%s Jobs are stopped all the same.", error)
-
-    def close(self) -> None:
-        """Flush, close, and unlock; where another driver has taken over, touch nothing.
-
-        Raises:
-            InvalidInput: the disk refuses the last lines; all is closed.
-        """
-        lines, lock, self._journal, self._lock = self._journal, self._lock, None, None
-        if lines is None or lock is None:
-            return
-        try:
-            lock.check()
-        except (RunLocked, OSError) as error:
-            lines.drop()
-            log.error("%s", error)
-        else:
-            try:
-                lines.close()
-            except OSError as error:
-                raise self._unwritable(lines.path, error) from error
-        finally:
-            _unlock(lock)
-
-    @staticmethod
-    def _unwritable(path: Path, error: OSError) -> InvalidInput:
-        return InvalidInput(
-            f"The journal {path} cannot be written: {error}. Free some space, then run again; "
-            "nothing was started or told that is not written down."
-        )
-
-    def _add(self, event: str, /, **data: Any) -> None:
-        if not self.durable:
-            return
-        data = {"t": _now(), **data}
-        if self._journal is None:
-            self._early.append((event, data))
-            return
-        self._journal.add(event, **data)
-        if self._due is None:
-            self._due = time.monotonic() + SHOWN_WITHIN
-
-    # ---- events --------------------------------------------------------------------------------
+    def go_on(self, found: replay.ReplayedRun) -> None:
+        """Take up what a driver before this one has written."""
+        self._optimized = found.optimized
+        if found.place != (here := str(self.writer.run_dir)):
+            self.writer.add("place", place=here)
 
     def snapshot(self, name: str, *, fresh: bool = False) -> None:
         """From here on, this file of the optimizer's is what lines are replayed on.
 
         ``fresh``: it holds another experiment, with which no line before this has to do.
         """
-        if self._journal is not None:
-            lines.sync_names(self._journal.path.parent)  # no line without its file
-        self._add("snapshot", name=name, **({"fresh": True} if fresh else {}))
+        if (run_dir := self.writer.run_dir) is not None:
+            lines.sync_names(run_dir)  # no line without its file
+        self.writer.add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
     def objective(self, chosen: ObjectiveSpec) -> None:
         """What jobs evaluate from now on."""
-        self._add("objective", **chosen.to_plain())
+        self.writer.add("objective", **chosen.to_plain())
 
     def optimized(self, described: Mapping[str, Any]) -> None:
         """What is optimized (`Optimizer.describe`); written where it is not what was written."""
         if (written := plain.as_written(described)) != self._optimized:
             self._optimized = written
-            self._add("optimized", **written)
+            self.writer.add("optimized", **written)
 
-    def goes_on(self, found: replay.ReplayedRun) -> None:
-        """Take up what a driver before this one has written."""
-        self._optimized = found.optimized
-        assert self._journal is not None
-        here = str(self._journal.path.parent)
-        if found.place != here:
-            self._add("place", place=here)
-
-    def call(self, to_make: int, timeout: float | None = None) -> None:
-        """``run_optimization`` begins; ``timeout``: seconds that it may take."""
+    def call_begun(self, to_make: int, timeout: float | None = None) -> None:
+        """A call is to make so many trials; ``timeout``: seconds that it may take."""
         limit = {} if timeout is None else {"timeout": timeout}
-        self._add("call", to_make=to_make, host=socket.gethostname(), **limit)
+        self.writer.add("call", to_make=to_make, host=socket.gethostname(), **limit)
 
-    def ended(self) -> None:
+    def call_ended(self) -> None:
         """It has come to its end: there is nothing to be made up."""
-        self._add("ended")
+        self.writer.add("ended")
 
-    def trial(self, record: Record, origin: Any, *, counted: bool) -> None:
-        """A trial is there; ``counted``: towards the call's budget."""
+    def run_started(self, trials: int) -> None:
+        """Observers are to expect that so many trials come to an end."""
+        self._send(events.RunStarted(trials=trials))
+
+    def run_ended(self) -> None:
+        """A call that waits for trials is at its end."""
+        self._send(events.RunEnded())
+
+    def say(self, message: str) -> None:
+        """The user is to see this line."""
+        self._send(events.Message(message=message))
+
+    def anew(self) -> None:
+        """What has ended so far says nothing about the objective from here on."""
+        self.writer.add("anew")
+
+    # ---- a trial -------------------------------------------------------------------------------
+
+    def trial_made(self, record: Record, origin: Any, *, counted: bool) -> None:
+        """A trial is there.
+
+        Args:
+            record: the trial.
+            origin: what the optimizer needs to make it again; None: it was given.
+            counted: towards the call's budget; observers hear of these alone.
+        """
+        check_legal(record)
         data: dict[str, Any] = {"i": record.index}
         if counted:
             data["counted"] = True
         data["p"] = dict(record.parameters)
         if origin is not None:
             data["o"] = origin  # right behind "p", and last: `view` does not read it
-        self._add("trial", **data)
+        self.writer.add("trial", **data)
+        if counted:
+            parameters = dict(record.parameters)
+            self._send(events.TrialCreated(trial_index=record.index, parameters=parameters))
 
-    def key(self, record: Record) -> None:
-        """A job is about to be submitted."""
+    def notes_taken(self, record: Record) -> None:
+        """A result has brought notes; the journal has them with the outcome."""
+        check_legal(record)
+        self._marks[record.index] = self.mark(record)
+
+    def trial_decided(self, record: Record) -> None:
+        """It is known how a trial has ended; the optimizer is to hear it."""
+        check_legal(record)
+        cause = record.cause.value if record.cause else None
+        data: dict[str, Any] = {"state": record.state.value, "cause": cause}
+        if record.results is not None:
+            data["results"] = record.results
+        if record.notes is not None:
+            data["notes"] = record.notes
+        self.writer.add("outcome", i=record.index, message=record.message, **data)
+
+    def trial_reopened(self, record: Record) -> None:
+        """A trial has no job any more and stays open."""
+        check_legal(record)
+        self._marks[record.index] = {**self.mark(record), "interrupted": True}
+        self.writer.add("open", i=record.index)
+        self._send(events.TrialReopened(trial_index=record.index))
+
+    def trial_retired(self, record: Record) -> None:
+        """A trial is over, and the optimizer knows."""
+        check_legal(record)
+        self._send(
+            events.TrialEnded(
+                trial_index=record.index,
+                state=record.state,
+                cause=record.cause,
+                message=record.message,
+                results=record.results,
+                notes=record.notes,
+            )
+        )
+
+    # ---- a job ---------------------------------------------------------------------------------
+
+    def job_prepared(self, record: Record) -> None:
+        """A job is about to be submitted for the first time."""
+        check_legal(record)
         more: dict[str, Any] = {}
         if record.ended:
             more["ended"] = [one.cause for one in record.ended]
         if record.grown is not None:
             more["grown"] = [record.grown.memory_bytes, record.grown.time_limit]
-        key = record.job.request.key
-        self._add("key", i=record.index, n=record.job.request.attempt, key=key, **more)
+        self.writer.add("key", **_attempt(record), key=record.job.request.key, **more)
 
-    def handle(self, record: Record, handle: JobHandle) -> None:
-        """The backend has it."""
-        self._add("handle", i=record.index, id=handle.backend_id, data=dict(handle.data))
+    def job_accepted(self, record: Record) -> None:
+        """The backend has the job, and `Attempt.handle` is its handle."""
+        check_legal(record)
+        handle = record.job.handle
+        assert handle is not None
+        self.writer.add("handle", i=record.index, id=handle.backend_id, data=dict(handle.data))
+        self._marks[record.index] = self.mark(record)
+        self._send(events.JobSubmitted(**_about(record)))
 
-    def waiting(self, record: Record, status: JobStatus, now: float) -> None:
-        """Its job waits in the backend's queue: why, where that has changed.
+    def job_refused_for_now(self, record: Record, words: str, now: float) -> None:
+        """The backend has refused the job, which is submitted again later."""
+        self._waits(record, words, now)
+        self._send(events.JobWaiting(**_about(record), message=words))
+
+    def job_queued(self, record: Record, status: JobStatus, now: float) -> None:
+        """A poll says that the job waits in the backend's queue, and mostly why."""
+        self._waits(record, status.message, now)
+
+    def _waits(self, record: Record, words: str, now: float) -> None:
+        """Write down why a job waits, where that has changed.
 
         Some backends change their words at every poll (a place in the queue), so not each is
         written.
         """
+        check_legal(record)
         job = record.job
-        if status.message == job.waits_for:
+        if words == job.waits_for:
             return
         if job.waits_for is not None and now < job.next_reason:
             return
-        job.waits_for, job.reasons = status.message, job.reasons + 1
+        job.waits_for, job.reasons = words, job.reasons + 1
         job.next_reason = now + min(REASON_PAUSE, 2.0 ** min(job.reasons, 60))
-        self._add("waiting", **_attempt(record), message=status.message[:WORDS])
+        self.writer.add("waiting", **_attempt(record), message=words[:WORDS])
 
-    def running(self, record: Record, status: JobStatus) -> None:
-        """The backend says that its job runs."""
+    def job_started(self, record: Record, status: JobStatus) -> None:
+        """The backend says that the job runs."""
+        self._has_run(record, status)
+        self._send(events.JobStarted(**_about(record), message=status.message))
+
+    def job_has_run(self, record: Record, status: JobStatus) -> None:
+        """The job has ended well. Written down where nobody has seen it run."""
+        if record.job.waits_for is not None:
+            self._has_run(record, status)
+
+    def _has_run(self, record: Record, status: JobStatus) -> None:
+        check_legal(record)
         record.job.waits_for = None
         data = {"start": status.started_at, "host": status.host[:NAME]}
-        self._add("running", **_attempt(record), **_given(data))
+        self.writer.add("running", **_attempt(record), **_given(data))
 
-    def attempt(
+    def job_requeued(self, record: Record, status: JobStatus) -> None:
+        """The job ran, and waits in the backend's queue again; `job_queued` has written why."""
+        check_legal(record)
+        self._send(events.JobRequeued(**_about(record), message=status.message))
+
+    def job_stopping(self, record: Record) -> None:
+        """The job is about to be cancelled, while the trial stays open. Written once a job."""
+        check_legal(record)
+        if not record.job.stopping:
+            record.job.stopping = True
+            self.writer.add("stopping", i=record.index)
+
+    def attempt_ended(
         self,
         record: Record,
         state: JobState | TrialState,
@@ -274,19 +249,20 @@ class Recorder:
         *,
         again: bool = False,
     ) -> None:
-        """Its last job is over, and nothing more is to come of it. Written once a job.
+        """The last job is over, and nothing more is to come of it. Told once a job.
 
         Args:
             record: the trial.
             state: how the job has ended, once its result was looked at.
             cause: why.
             message: the same in words.
-            again: True: the trial is to have another job.
+            again: True: the attempt has failed, and the trial is to have another job.
         """
         job = record.latest
         if job is None or job.over:
             return
         job.over = True
+        check_legal(record)
         status = job.status
         data: dict[str, Any] = {
             "cause": cause.value if cause else None,
@@ -300,45 +276,59 @@ class Recorder:
             "rss": status.max_rss_bytes,
             "again": again or None,
         }
-        self._add("attempt", **_attempt(record), state=state.value, **_given(data))
+        self.writer.add("attempt", **_attempt(record), state=state.value, **_given(data))
+        if again:
+            self._send(events.JobRetried(**_about(record), cause=cause, message=message))
 
-    def outcome(self, record: Record) -> None:
-        """How a trial has ended."""
-        cause = record.cause.value if record.cause else None
-        data: dict[str, Any] = {"state": record.state.value, "cause": cause}
-        if record.results is not None:
-            data["results"] = record.results
-        if record.notes is not None:
-            data["notes"] = record.notes
-        self._add("outcome", i=record.index, message=record.message, **data)
+    # ---- the backend ---------------------------------------------------------------------------
 
-    def stopping(self, record: Record) -> None:
-        """Its job is about to be cancelled, while the trial stays open."""
-        self._add("stopping", i=record.index)
+    def backend_trouble(self, runner: str, hook: str, words: str) -> None:
+        """A call to a runner has failed, and is made again later."""
+        self._send(events.BackendTrouble(runner=runner, hook=hook, message=words))
 
-    def opened_again(self, record: Record) -> None:
-        """Its job was stopped, the trial stays open."""
-        self._add("open", i=record.index)
+    def backend_recovered(self, runner: str, hook: str) -> None:
+        """A hook that was in trouble works again."""
+        self._send(events.BackendRecovered(runner=runner, hook=hook))
 
-    def anew(self) -> None:
-        """What has ended so far says nothing about the objective from here on."""
-        self._add("anew")
+    # ---- the optimizer's trials ----------------------------------------------------------------
+
+    def mark(self, record: Record) -> dict[str, Any]:
+        """What the optimizer's trial is to know of its job."""
+        job = record.latest
+        notes = {} if record.notes is None else {NOTES: record.notes}
+        if job is None:
+            return {"runner": self._runner, **notes}
+        return {
+            **notes,
+            "key": job.request.key,
+            "runner": self._runner,
+            "backend_id": job.handle.backend_id if job.handle else "",
+            "folder": str(job.request.folder),
+        }
+
+    @property
+    def has_marks(self) -> bool:
+        """True while marks wait to be put onto the optimizer's trials."""
+        return bool(self._marks)
+
+    def take_marks(self) -> dict[int, dict[str, Any]]:
+        """What the optimizer's trials are to be marked with, by index; given out once."""
+        marks, self._marks = self._marks, {}
+        return marks
+
+    def take_mark(self, index: int) -> dict[str, Any] | None:
+        """The same for one trial; None where there is nothing new."""
+        return self._marks.pop(index, None)
 
 
 def _attempt(record: Record) -> dict[str, Any]:
     return {"i": record.index, "n": record.job.request.attempt}
 
 
+def _about(record: Record) -> dict[str, Any]:
+    return {"trial_index": record.index, "key": record.job.request.key}
+
+
 def _given(data: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is not known."""
     return {name: value for name, value in data.items() if value is not None and value != ""}
-
-
-def _now() -> float:
-    return round(time.time(), 3)
-
-
-def _unlock(lock: RunLock) -> None:
-    # A lock that cannot be removed is taken over from a dead driver, as soon as this one is.
-    with contextlib.suppress(OSError):
-        lock.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,18 @@ class Record:
         return self.latest is not None and self.latest.submission is Submission.IN_DOUBT
 
     @property
+    def may_have_a_job(self) -> bool:
+        """True while the backend may have its job, or the job's result is still to come."""
+        return self.stage in (Stage.SUBMITTED, Stage.FETCHING) or (
+            self.stage is Stage.WAITING and self.in_doubt
+        )
+
+    @property
+    def purpose(self) -> Purpose | None:
+        """Why its job is being cancelled; None where that is not so, or the job is over."""
+        return None if self.latest is None or self.latest.over else self.latest.purpose
+
+    @property
     def unsent(self) -> bool:
         """True where it waits for a job that the backend is certain not to have."""
         return self.stage is Stage.WAITING and not self.in_doubt
@@ -156,6 +168,35 @@ class Record:
             folder=self.folder,
             attempts=self.attempts,
         )
+
+
+_ENDED = (TrialState.SUCCEEDED, TrialState.FAILED, TrialState.CANCELLED, TrialState.CLOSED)
+_BY_HAND = (TrialState.SUCCEEDED, TrialState.CANCELLED, TrialState.CLOSED)
+"""What a trial is that the user has ended, here or in the optimizer."""
+_STOPPED = (Purpose.ABANDON, Purpose.FROM_SHELL, Purpose.TIMEOUT, Purpose.REOPEN)
+
+LEGAL: Mapping[tuple[Stage, TrialState], tuple[Purpose | None, ...]] = {
+    (Stage.IDLE, TrialState.CANDIDATE): (None,),
+    (Stage.WAITING, TrialState.QUEUED): (None, *_STOPPED),
+    (Stage.SUBMITTED, TrialState.QUEUED): (None, *_STOPPED, Purpose.TIME_LIMIT),
+    (Stage.SUBMITTED, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
+    (Stage.FETCHING, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
+    **{(Stage.WAITING, state): (None, Purpose.CLOSED) for state in _BY_HAND},
+    **{(Stage.SUBMITTED, state): (Purpose.CLOSED,) for state in _BY_HAND},
+    **{(Stage.FETCHING, state): (Purpose.CLOSED,) for state in _BY_HAND},
+    **{(stage, state): (None,) for stage in (Stage.TELLING, Stage.ENDED) for state in _ENDED},
+}
+"""All that a trial can be whenever something is recorded: its stage and state, and why its job is
+being cancelled (`Record.purpose`). docs/architecture.md shows this table."""
+
+
+def check_legal(record: Record) -> None:
+    """Raise AssertionError where a trial is what it cannot be."""
+    purposes = LEGAL.get((record.stage, record.state), ())
+    assert record.purpose in purposes, (
+        f"trial {record.index} is {record.stage.name}, {record.state.value}, "
+        f"cancelled for {record.purpose}"
+    )
 
 
 def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:

@@ -14,6 +14,7 @@ from axsched_core.errors import InvalidInput
 from axsched_core.journal import cancel_request, header, lines, replay
 from axsched_core.journal.replay import ReplayedRun, ReplayedTrial
 from axsched_core.journal.rundir import RunDirectory
+from axsched_core.journal.writer import Writer
 from axsched_core.objectives import fingerprint
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.optimizers import adapt, from_file
@@ -51,8 +52,8 @@ def resume(
     path = run_dir.expanduser().absolute()
     if not (path / lines.NAME).is_file():
         raise InvalidInput(f"{path} is no run directory: it holds no {lines.NAME}.")
-    memory = Recorder()
-    memory.open(path, None)
+    writer = Writer()
+    writer.open(path, None)
     try:
         for request in cancel_request.found(path):
             request.done()  # of a driver before this one
@@ -60,7 +61,6 @@ def resume(
         if any(trial.key and not trial.state for trial in found.trials.values()):
             replay.check_place(path, found)
         lines.repair(path / lines.NAME, found.length)
-        memory.goes_on(found)
         adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
             runner, runner_options = runner_of_before(path, found.run, runner_options)
@@ -70,10 +70,10 @@ def resume(
             _settings(found.run["config"], config),
             runner_options,
             plugins=plugins,
-            _run=(RunDirectory.existing(path, found.run["run_id"]), memory),
+            _run=(RunDirectory.existing(path, found.run["run_id"]), writer),
         )
     except BaseException:
-        memory.close()
+        writer.close()
         raise
     try:
         _restore(scheduler, found)
@@ -132,6 +132,7 @@ def _settings(
 def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
     """Bring the optimizer and the engine to where the last driver was."""
     engine, optimizer = scheduler._engine, scheduler._optimizer
+    engine.recorder.go_on(found)
     runner = scheduler._session.info.name
     if runner != found.run["runner"]:
         raise InvalidInput(
@@ -159,16 +160,16 @@ def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
     engine.dispatch.attempts.remember(found.numbers)
     for memory in found.trials.values():
         engine.records[memory.index] = remembered(memory, engine.dispatch)
-    engine.owner.call(lambda: _mark_again(optimizer, engine.dispatch, engine.records))
+    engine.owner.call(lambda: _mark_again(optimizer, engine.recorder, engine.records))
     if changed:
         scheduler._begin_anew()
     scheduler._left_to_make = found.to_make
     scheduler._saved.goes_on(optimizer)
 
 
-def _mark_again(optimizer: Optimizer, dispatch: Dispatch, records: Mapping[int, Record]) -> None:
+def _mark_again(optimizer: Optimizer, recorder: Recorder, records: Mapping[int, Record]) -> None:
     """What the snapshot does not know of the trials' jobs goes onto the optimizer's trials."""
-    marks = {index: dispatch.mark(record) for index, record in records.items() if record.latest}
+    marks = {index: recorder.mark(record) for index, record in records.items() if record.latest}
     views = optimizer.trials(list(marks))
     optimizer.annotate(
         {

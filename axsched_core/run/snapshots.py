@@ -24,14 +24,15 @@ class Snapshots:
 
     Args:
         call: has something done in the thread that owns the optimizer, and returns its answer.
-        memory: the run's; a snapshot's line in the journal waits there for the next flush.
+        recorder: the run's; a snapshot's line in the journal waits there for the next flush.
         rundir: the run directory.
     """
 
     def __init__(
-        self, call: Callable[[Callable[[], Any]], Any], memory: Recorder, rundir: RunDirectory
+        self, call: Callable[[Callable[[], Any]], Any], recorder: Recorder, rundir: RunDirectory
     ) -> None:
-        self._call, self._memory, self._rundir = call, memory, rundir
+        self._call, self._recorder, self._rundir = call, recorder, rundir
+        self._writer = recorder.writer
         self._held: Content | None = None
         """None: nobody knows what we have done to the optimizer, and what the user has."""
         self._due, self._fresh, self._made = True, False, 0
@@ -82,14 +83,14 @@ class Snapshots:
         changed = self._look(optimizer)
         if not self._due:
             return
-        self._memory.flush()  # who was taken over by another driver writes nothing
+        self._writer.flush()  # who was taken over by another driver writes nothing
         self.write(optimizer)
-        self._memory.flush()
+        self._writer.flush()
         if changed and optimizer.in_database:
             self._call(optimizer.store)
 
     def _follows(self, optimizer: Optimizer) -> bool:
-        return self._memory.opened or optimizer.in_database
+        return self._writer.opened or optimizer.in_database
 
     def _look(self, optimizer: Optimizer) -> bool:
         now: Content = self._call(optimizer.content)
@@ -104,12 +105,12 @@ class Snapshots:
 
     def write(self, optimizer: Optimizer) -> None:
         """Write one where it is due and there is a journal."""
-        if not (self._due and self._memory.opened):
+        if not (self._due and self._writer.opened):
             return
         name = f"snapshot-{self._made}.json"
         self._call(lambda: optimizer.save(self._rundir.path / name))
-        self._memory.snapshot(name, fresh=self._fresh)
-        self._memory.optimized(self._call(optimizer.describe))
+        self._recorder.snapshot(name, fresh=self._fresh)
+        self._recorder.optimized(self._call(optimizer.describe))
         self._due, self._fresh, self._made = False, False, self._made + 1
 
 

@@ -401,12 +401,12 @@ def test_a_job_that_was_never_sent_gets_the_new_objective(make):
     runner.on_submit = lambda request: sent.append(request.attempt)
     scheduler = make(ToyOptimizer(), runner)
     index = scheduler.get_next_trial()
-    flush = scheduler._memory.flush
+    flush = scheduler._writer.flush
     scheduler._write_down()
-    scheduler._memory.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
+    scheduler._writer.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
     with pytest.raises(InvalidInput, match="the disk is full"):
         scheduler.run_trial(index)
-    scheduler._memory.flush = flush
+    scheduler._writer.flush = flush
     scheduler.run_trial(index)
     assert sent == [1]
 

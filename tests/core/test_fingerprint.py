@@ -17,6 +17,7 @@ import pytest
 
 from axsched_core import plain
 from axsched_core.journal import lines, replay
+from axsched_core.journal.writer import Writer
 from axsched_core.objectives import build, fingerprint
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run.recorder import Recorder
@@ -196,10 +197,10 @@ def test_another_python_is_not_another_objective():
 
 def written(one: ObjectiveSpec, run_dir: Path) -> ObjectiveSpec:
     """As the next driver reads it."""
-    memory = Recorder()
-    memory.open(run_dir, {"run_id": "0123456789"})
-    memory.objective(one)
-    memory.close()
+    recorder = Recorder(Writer(), lambda event: None)
+    recorder.begin(run_dir, {"run_id": "0123456789"})
+    recorder.objective(one)
+    recorder.writer.close()
     found = replay.read(run_dir / lines.NAME).objective
     assert found is not None
     return ObjectiveSpec.from_plain(found, run_dir)

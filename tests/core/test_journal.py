@@ -29,9 +29,10 @@ from axsched_core.jobs import (
 from axsched_core.journal import lines, replay, salvage
 from axsched_core.journal.lines import Journal
 from axsched_core.journal.replay import ReplayedTrial
+from axsched_core.journal.writer import Writer
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Attempt, Record
+from axsched_core.run.records import Attempt, Record, Stage
 from axsched_core.run.retry import Ended
 from axsched_core.trials import TrialState
 
@@ -39,11 +40,15 @@ RUN = {"run_id": "0123456789", "runner": "toy"}
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Recorder]:
-    memory = Recorder()
-    memory.open(tmp_path, RUN)
-    yield memory
-    memory.close()
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    recorder = made_recorder()
+    recorder.begin(tmp_path, RUN)
+    yield recorder
+    recorder.writer.close()
+
+
+def made_recorder(*, durable: bool = True) -> Recorder:
+    return Recorder(Writer(durable=durable), lambda event: None)
 
 
 def record(index: int, **changes: Any) -> Record:
@@ -66,6 +71,11 @@ def with_job(made: Record, attempt: int, folder: Path) -> Record:
     return made
 
 
+def moved(record: Record, stage: Stage, state: TrialState) -> Record:
+    record.stage, record.state = stage, state
+    return record
+
+
 def write(path: Path, *events: dict[str, Any] | str) -> Path:
     texts = [e if isinstance(e, str) else json.dumps(e) for e in events]
     path.write_text("".join(text + "\n" for text in texts))
@@ -78,45 +88,46 @@ FIRST = {"k": "run", "format": lines.FORMAT, **RUN}
 # ---- round trips ---------------------------------------------------------------------------
 
 
-def test_every_kind_of_event_comes_back(memory: Recorder, tmp_path: Path):
+def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
     made = with_job(record(0), 1, tmp_path)
-    memory.flush()
-    memory.goes_on(replay.read(tmp_path / lines.NAME))
-    memory.snapshot("snapshot-0.json")
-    memory.objective(ObjectiveSpec(ContainerObjective("image:1")))
-    memory.call(5)
-    memory.trial(made, {"run": [1, None]}, counted=True)
-    memory.key(made)
-    memory.handle(made, JobHandle("0123456789-0-1", "id-7", {"pid": 12}))
-    memory.waiting(made, JobStatus(JobState.QUEUED, message="Priority"), 1.0)
-    memory.running(made, JobStatus(JobState.RUNNING, started_at=5.5, host="node-3"))
-    memory.attempt(made, JobState.SUCCEEDED, None, "")
-    memory.optimized({"objectives": [{"name": "loss", "minimize": True}]})
-    made.state, made.results = TrialState.SUCCEEDED, {"loss": (1 / 3, None), "time": (2.0, 0.5)}
-    memory.outcome(made)
+    recorder.writer.flush()
+    recorder.go_on(replay.read(tmp_path / lines.NAME))
+    recorder.snapshot("snapshot-0.json")
+    recorder.objective(ObjectiveSpec(ContainerObjective("image:1")))
+    recorder.call_begun(5)
+    recorder.trial_made(made, {"run": [1, None]}, counted=True)
+    recorder.job_prepared(moved(made, Stage.WAITING, TrialState.QUEUED))
+    made.job.handle = JobHandle("0123456789-0-1", "id-7", {"pid": 12})
+    recorder.job_accepted(moved(made, Stage.SUBMITTED, TrialState.QUEUED))
+    recorder.job_queued(made, JobStatus(JobState.QUEUED, message="Priority"), 1.0)
+    recorder.job_started(made, JobStatus(JobState.RUNNING, started_at=5.5, host="node-3"))
+    recorder.attempt_ended(made, JobState.SUCCEEDED, None, "")
+    recorder.optimized({"objectives": [{"name": "loss", "minimize": True}]})
+    made.results = {"loss": (1 / 3, None), "time": (2.0, 0.5)}
+    recorder.trial_decided(moved(made, Stage.TELLING, TrialState.SUCCEEDED))
 
     again = with_job(record(1, ended=[Ended(Cause.LOST), Ended(None)]), 2, tmp_path)
     again.grown = Resources(memory_bytes=2 << 30, time_limit=1.5)
-    memory.trial(again, None, counted=False)
-    memory.key(again)
-    memory.opened_again(again)
+    recorder.trial_made(again, None, counted=False)
+    recorder.job_prepared(moved(again, Stage.WAITING, TrialState.QUEUED))
+    recorder.trial_reopened(moved(again, Stage.IDLE, TrialState.CANDIDATE))
 
     failed = with_job(record(2), 1, tmp_path)
-    failed.state, failed.cause, failed.message = TrialState.FAILED, Cause.TIME_LIMIT, 'too "long"'
-    memory.trial(failed, {"a": 1}, counted=True)
-    memory.key(failed)
-    memory.outcome(failed)
-    memory.anew()
+    failed.cause, failed.message = Cause.TIME_LIMIT, 'too "long"'
+    recorder.trial_made(failed, {"a": 1}, counted=True)
+    recorder.job_prepared(moved(failed, Stage.WAITING, TrialState.QUEUED))
+    recorder.trial_decided(moved(failed, Stage.TELLING, TrialState.FAILED))
+    recorder.anew()
 
     orphan = with_job(record(3), 1, tmp_path)
-    memory.trial(orphan, {"a": 2}, counted=True)
-    memory.key(orphan)
+    recorder.trial_made(orphan, {"a": 2}, counted=True)
+    recorder.job_prepared(moved(orphan, Stage.WAITING, TrialState.QUEUED))
 
     stopped = with_job(record(4), 1, tmp_path)
-    memory.trial(stopped, None, counted=False)
-    memory.key(stopped)
-    memory.stopping(stopped)
-    memory.flush()
+    recorder.trial_made(stopped, None, counted=False)
+    recorder.job_prepared(moved(stopped, Stage.WAITING, TrialState.QUEUED))
+    recorder.job_stopping(moved(stopped, Stage.SUBMITTED, TrialState.QUEUED))
+    recorder.writer.flush()
 
     found = replay.read(tmp_path / lines.NAME)
     assert found.run == {"format": lines.FORMAT, **RUN}
@@ -168,8 +179,8 @@ def test_every_kind_of_event_comes_back(memory: Recorder, tmp_path: Path):
         4: ReplayedTrial(4, p, attempts=1, number=1, key="0123456789-4-1", stopping=True),
     }
     kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
-    memory.ended()
-    memory.flush()
+    recorder.call_ended()
+    recorder.writer.flush()
     assert replay.read(tmp_path / lines.NAME).to_make == 0
     assert kinds | {"ended"} == lines.KINDS
 
@@ -202,16 +213,16 @@ def test_trials_of_a_batch_are_of_no_call(tmp_path: Path):
         ObjectiveSpec(ContainerObjective("image:1")),
     ],
 )
-def test_objectives_come_back(memory: Recorder, tmp_path: Path, chosen: ObjectiveSpec):
+def test_objectives_come_back(recorder: Recorder, tmp_path: Path, chosen: ObjectiveSpec):
     if chosen.pickled is not None:
         (tmp_path / str(chosen.function_name)).write_bytes(chosen.pickled)
-    memory.objective(chosen)
-    memory.flush()
+    recorder.objective(chosen)
+    recorder.writer.flush()
     assert read_objective(tmp_path) == chosen
 
 
 def test_a_functions_modules_are_found_from_elsewhere(
-    memory: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """`axsched resume` has not the folder of the driver's script on its path."""
     before = sys.path[:]
@@ -219,8 +230,8 @@ def test_a_functions_modules_are_found_from_elsewhere(
     monkeypatch.setattr(sys, "path", ["", "/of/the/script", *before])
     chosen = ObjectiveSpec(FunctionObjective("f", True, (3, 11)), b"pickle")
     (tmp_path / str(chosen.function_name)).write_bytes(b"pickle")
-    memory.objective(chosen)
-    memory.flush()
+    recorder.objective(chosen)
+    recorder.writer.flush()
     # In the driver's order, for a module of the same name may be here too.
     monkeypatch.setattr(sys, "path", ["/of/another/script", *before, "/of/the/script"])
     for _ in range(2):
@@ -246,14 +257,14 @@ def test_a_functions_modules_are_found_from_elsewhere(
     ],
 )
 def test_of_secrets_only_the_names_are_written(
-    memory: Recorder,
+    recorder: Recorder,
     tmp_path: Path,
     objective: Objective,
     left: Objective,
     missing: tuple[str, ...],
 ):
-    memory.objective(ObjectiveSpec(objective))
-    memory.flush()
+    recorder.objective(ObjectiveSpec(objective))
+    recorder.writer.flush()
     assert "s3cret" not in (tmp_path / lines.NAME).read_text() + repr(objective)
     found = read_objective(tmp_path)
     assert (found.objective, found.missing) == (left, missing)
@@ -282,21 +293,21 @@ def test_what_json_does_not_know_does_not_end_a_run(tmp_path: Path):
 
 
 def test_events_before_it_is_open_wait_and_without_durable_there_are_none(tmp_path: Path):
-    memory = Recorder()
-    memory.objective(ObjectiveSpec(ContainerObjective("image:1")))
-    memory.flush()
-    memory.open(tmp_path, RUN)
-    memory.flush()
+    recorder = made_recorder()
+    recorder.objective(ObjectiveSpec(ContainerObjective("image:1")))
+    recorder.writer.flush()
+    recorder.begin(tmp_path, RUN)
+    recorder.writer.flush()
     assert [line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)] == [
         "run",
         "objective",
     ]
-    memory.close()
-    nothing = Recorder(durable=False)
-    nothing.call(3)
-    nothing.flush()
-    nothing.close()
-    assert not nothing.opened
+    recorder.writer.close()
+    nothing = made_recorder(durable=False)
+    nothing.call_begun(3)
+    nothing.writer.flush()
+    nothing.writer.close()
+    assert not nothing.writer.opened
 
 
 # ---- torn, damaged, newer ------------------------------------------------------------------
@@ -361,15 +372,16 @@ def test_damage_in_the_middle_is_said_with_its_line_and_the_command(
     assert "2 lines before it are whole" in str(caught.value)
 
 
-def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(memory: Recorder, tmp_path: Path):
+def test_any_byte_that_changes_is_noticed_or_changes_only_a_value(
+    recorder: Recorder, tmp_path: Path
+):
     """Whatever is hit, reading ends in words, never in an error that is none of ours."""
     made = with_job(record(0), 1, tmp_path)
-    memory.call(5)
-    memory.trial(made, {"run": [1]}, counted=True)
-    memory.key(made)
-    made.state = TrialState.SUCCEEDED
-    memory.outcome(made)
-    memory.flush()
+    recorder.call_begun(5)
+    recorder.trial_made(made, {"run": [1]}, counted=True)
+    recorder.job_prepared(moved(made, Stage.WAITING, TrialState.QUEUED))
+    recorder.trial_decided(moved(made, Stage.TELLING, TrialState.SUCCEEDED))
+    recorder.writer.flush()
     path, copy = tmp_path / lines.NAME, tmp_path / "copy"
     whole = path.read_bytes()
     noticed = 0
@@ -504,54 +516,54 @@ def test_a_sync_that_fails_is_as_if_nothing_was_written(
     assert replay.read(tmp_path / "j").run == {"format": 1}
 
 
-def test_memory_says_it_in_words_and_goes_on(memory: Recorder, tmp_path: Path):
+def test_memory_says_it_in_words_and_goes_on(recorder: Recorder, tmp_path: Path):
     with (
         no_file_larger_than(20),
         pytest.raises(InvalidInput, match=r"journal\.jsonl cannot be written: .*Free some space"),
     ):
-        memory.flush()
-    memory.flush()
+        recorder.writer.flush()
+    recorder.writer.flush()
     assert replay.read(tmp_path / lines.NAME).run == {"format": 1, **RUN}
 
 
 def test_one_that_was_taken_over_writes_no_more_not_even_at_its_end(
-    memory: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    memory.flush()
+    recorder.writer.flush()
     before = (tmp_path / lines.NAME).read_bytes()
     lock = tmp_path / "lock.json"
     lock.write_text(json.dumps({**json.loads(lock.read_text()), "token": "somebody else's"}))
     taken = lock.read_bytes()
-    memory.ended()
+    recorder.call_ended()
     with pytest.raises(RunLocked, match="taken over"):
-        memory.flush()
-    memory.close()
+        recorder.writer.flush()
+    recorder.writer.close()
     assert (tmp_path / lines.NAME).read_bytes() == before
     assert lock.read_bytes() == taken
     assert "taken over" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named_and_can_be_tried_again(tmp_path: Path):
-    memory = Recorder()
+    recorder = made_recorder()
     below = tmp_path / "file" / "run"
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match=f"{below} cannot be written"):
-        memory.open(below, RUN)
+        recorder.begin(below, RUN)
     (tmp_path / lines.NAME).mkdir()  # the lock can be had, the journal cannot
     with pytest.raises(InvalidInput, match="cannot be written"):
-        memory.open(tmp_path, RUN)
+        recorder.begin(tmp_path, RUN)
     assert not (tmp_path / "lock.json").exists()
     (tmp_path / lines.NAME).rmdir()
-    memory.open(tmp_path, RUN)
-    memory.close()
+    recorder.begin(tmp_path, RUN)
+    recorder.writer.close()
 
 
-def test_closing_on_a_full_disk_unlocks(memory: Recorder, tmp_path: Path):
-    memory.ended()
+def test_closing_on_a_full_disk_unlocks(recorder: Recorder, tmp_path: Path):
+    recorder.call_ended()
     with no_file_larger_than(20), pytest.raises(InvalidInput, match="cannot be written"):
-        memory.close()
+        recorder.writer.close()
     assert not (tmp_path / "lock.json").exists()
-    assert not memory.opened
+    assert not recorder.writer.opened
 
 
 # ---- salvage -------------------------------------------------------------------------------

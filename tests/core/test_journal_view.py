@@ -209,7 +209,7 @@ def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pyt
     wait_until(lambda: scheduler.monitor_trials() and job.waits_for == "Resources")
     says(JobStatus(JobState.RUNNING, started_at=9.0, host="n1"))
     says(JobStatus(JobState.QUEUED))  # it was put back
-    scheduler._memory.flush()
+    scheduler._writer.flush()
     assert lines_of(scheduler.run_directory, "waiting", "running")[-4:] == [
         {"k": "waiting", "i": 0, "n": 1, "message": "Priority"},
         {"k": "waiting", "i": 0, "n": 1, "message": "Resources"},
@@ -222,11 +222,11 @@ def test_a_backend_that_changes_its_words_all_the_time_does_not_fill_the_disk(ma
     runner = ToyRunner(lambda request: None)
     scheduler = make(runner=runner)
     scheduler.run_trial(scheduler.get_next_trial())
-    record, memory = scheduler._engine.records[0], scheduler._memory
+    record, recorder = scheduler._engine.records[0], scheduler._recorder
     for second in range(86_400):
         status = JobStatus(JobState.QUEUED, message=f"place {86_400 - second}")
-        memory.waiting(record, status, 1e6 + second)
-    memory.flush()
+        recorder.job_queued(record, status, 1e6 + second)
+    scheduler._writer.flush()
     written = lines_of(scheduler.run_directory, "waiting")
     assert written[0]["message"] == "place 86400"
     assert 100 < len(written) < 200
@@ -306,7 +306,7 @@ def test_a_line_is_on_disk_soon_although_nothing_depends_on_it(make: Make, in_th
 
 
 def test_a_turn_flushes_twice_at_most(make: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("axsched_core.run.recorder.SHOWN_WITHIN", 0.0)
+    monkeypatch.setattr("axsched_core.journal.writer.SHOWN_WITHIN", 0.0)
     turns, real_turn, real_flush = [0], Engine._turn, lines.Journal.flush
 
     def turn(engine: Engine) -> None:
@@ -331,9 +331,9 @@ def test_a_removed_run_directory_does_not_keep_the_engine_busy(make: Make, in_th
     runner.submitted.acquire()
     shutil.rmtree(scheduler.run_directory)
     runner.context.wake(runner.key_of(0))  # a line waits
-    memory = scheduler._memory
-    wait_until(lambda: not memory.durable)
-    assert memory.due is None
+    writer = scheduler._writer
+    wait_until(lambda: not writer.durable)
+    assert writer.due is None
     runner.end(runner.key_of(0), {"loss": 1.0})
     call.result()
 
@@ -656,7 +656,7 @@ def test_a_look_writes_nothing_and_takes_nothing(make: Make):
     run = looked(scheduler.run_directory)
     assert files(scheduler.run_directory) == before
     assert run.state == "running"
-    scheduler._memory.flush()  # it has its lock
+    scheduler._writer.flush()  # it has its lock
     scheduler.close()
     os.chmod(scheduler.run_directory, 0o500)
     try:
@@ -668,7 +668,7 @@ def test_a_look_writes_nothing_and_takes_nothing(make: Make):
 def test_a_copy_is_read_where_no_driver_is(make: Make, tmp_path: Path):
     scheduler = make(runner=ToyRunner(lambda request: None))
     scheduler.run_trial(scheduler.get_next_trial())
-    scheduler._memory.flush()
+    scheduler._writer.flush()
     copy = tmp_path / "copy"
     shutil.copytree(scheduler.run_directory, copy)
     holder = json.loads((copy / lock.NAME).read_text())

@@ -229,10 +229,10 @@ class FaultyBackend:
     def die(self) -> NoReturn:
         """From here on nothing of this driver reaches the disk or the backend."""
         assert self.scheduler is not None
-        memory, self.scheduler, self.death = self.scheduler._memory, None, None
-        if (lines := memory._journal) is not None and (lock := memory._lock) is not None:
+        writer, self.scheduler, self.death = self.scheduler._writer, None, None
+        if (lines := writer._journal) is not None and (lock := writer._lock) is not None:
             grave = _Grave()
-            memory._journal, memory._lock = grave, grave  # type: ignore[assignment]
+            writer._journal, writer._lock = grave, grave  # type: ignore[assignment]
             lines.drop()
             lock._over.set()
             holder = json.loads(lock._path.read_text())

@@ -20,6 +20,7 @@ from axsched_core.folders import Folder
 from axsched_core.journal import lines, replay
 from axsched_core.journal.lines import Journal
 from axsched_core.journal.lock import RunLock
+from axsched_core.journal.writer import Writer
 from axsched_core.run import resume
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.recorder import Recorder
@@ -65,32 +66,32 @@ FIRST = {
     "snapshot flushed": Point(Journal, "flush", _writes("snapshot")),
     "call flushed": Point(Journal, "flush", _writes("call")),
     "candidate made": Point(ToyOptimizer, "ask", nth=2),
-    "candidate taken": Point(Recorder, "trial", nth=3),
+    "candidate taken": Point(Recorder, "trial_made", nth=3),
     "folder filled": Point(Folder, "copy_in", nth=3),
     "folder made": Point(jobfolder, "prepare", nth=2),
-    "key taken": Point(Recorder, "key", nth=2),
+    "key taken": Point(Recorder, "job_prepared", nth=2),
     "key flushed": Point(Journal, "flush", _writes("key"), nth=2),
     "line written": Point(os, "write", _is_of_the_journal, nth=3, torn=True),
     "line synced": Point(os, "fdatasync", nth=3),
     "submitted": Point(RunnerSession, "submit", nth=2),
-    "handle taken": Point(Recorder, "handle", nth=2),
+    "handle taken": Point(Recorder, "job_accepted", nth=2),
     "handle flushed": Point(Journal, "flush", _writes("handle"), nth=2),
     "polled": Point(RunnerSession, "poll", nth=2),
     "fetched": Point(RunnerSession, "fetch_results", nth=2),
-    "outcome taken": Point(Recorder, "outcome", nth=2),
+    "outcome taken": Point(Recorder, "trial_decided", nth=2),
     "outcome flushed": Point(Journal, "flush", _writes("outcome"), nth=2),
     "told": Point(ToyOptimizer, "tell", _has_something, nth=2),
     "annotated": Point(ToyOptimizer, "annotate", _has_something, nth=2),
     "retired": Point(Dispatch, "retire", nth=2),
     "end flushed": Point(Journal, "flush", _writes("ended")),
-    "closed": Point(Recorder, "close"),
+    "closed": Point(Writer, "close"),
     "lock given back": Point(RunLock, "release"),
 }
 """Of the first driver, in the order of its life."""
 
 INTERRUPTED = {
     "cancelled": Point(RunnerSession, "cancel"),
-    "trial opened": Point(Recorder, "opened_again"),
+    "trial opened": Point(Recorder, "trial_reopened"),
     "open flushed": Point(Journal, "flush", _writes("open")),
     "experiment saved": Point(ToyOptimizer, "save", nth=2),
 }

@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_journal_says_what_the_scheduler_knows(self) -> None:
-        lines = self.scheduler._memory._journal
+        lines = self.scheduler._writer._journal
         if lines is None:
             return
         copy = self.folder / "copy.jsonl"
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         self.the_optimizer_knows_what_the_scheduler_says()
         assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
         self.scheduler.close()
-        assert self.scheduler._memory._journal is None
+        assert self.scheduler._writer._journal is None
         self.backend.go_on([k for k, job in self.backend.jobs.items() if job.state == "queued"])
         self.the_book_is_in_order()
 
