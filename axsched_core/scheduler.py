@@ -218,7 +218,7 @@ class AxScheduler:
             self._set_objective(ObjectiveSpec(objective))
 
     def _set_objective(self, chosen: ObjectiveSpec) -> None:
-        waiting = [r for r in self._engine.dispatch.at(Stage.WAITING) if not r.orphaned]
+        waiting = [r for r in self._engine.active.at(Stage.WAITING) if not r.orphaned]
         if self._engine.to_make or waiting:
             raise InvalidInput(
                 "Trials are waiting to be run with the objective that was set before: "
@@ -303,7 +303,7 @@ class AxScheduler:
 
         def begin() -> None:
             # What a batch that did not wait has still to make is made too.
-            on_the_way = len(engine.dispatch.active)
+            on_the_way = len(engine.active)
             engine.want(max_trials, again, timeout)
             trials = engine.to_make + len(again) + on_the_way
             engine.recorder.run_started(trials)
@@ -319,7 +319,7 @@ class AxScheduler:
         ran = [engine.records[index] for index in engine.made] + list(again)
         if (error := all_failed(ran)) is not None:
             raise error
-        halted = engine.dispatch.halted
+        halted = engine.active.halted
         if halted and not any(r.state is TrialState.SUCCEEDED for r in engine.records.values()):
             lost = sum(record.state is TrialState.CANCELLED for record in ran)
             raise OptimizerError(
@@ -517,10 +517,10 @@ class AxScheduler:
 
             def begin() -> None:
                 engine.dispatch.synchronous = bool(self.config.synchronous)
-                engine.dispatch.want([record])
+                engine.active.want([record])
 
             if self.config.synchronous:
-                self._long(begin, lambda: record.index not in engine.dispatch.active)
+                self._long(begin, lambda: record.index not in engine.active)
             else:
                 self._perform(begin)
             return record.snapshot()
@@ -540,7 +540,7 @@ class AxScheduler:
         with self._call("complete_trial"):
             self._ready(objective=False)
             if raw_data is None:
-                if trial_index in self._engine.dispatch.active:
+                if trial_index in self._engine.active:
                     self._perform(lambda: None)
                 return self._completed_by_its_job(trial_index)
             record = self._open_record(trial_index, on_the_way=True)
@@ -574,7 +574,7 @@ class AxScheduler:
         files in the jobs' folders are noticed at every look.
         """
         with self._call("monitor_trials"):
-            if self._engine.dispatch.active or self._engine.to_make:
+            if self._engine.active or self._engine.to_make:
                 self._perform(lambda: None)
             return self._snapshots()
 
@@ -584,7 +584,7 @@ class AxScheduler:
             engine = self._engine
 
             def begin() -> None:
-                trials = len(engine.dispatch.active) + engine.to_make
+                trials = len(engine.active) + engine.to_make
                 engine.recorder.run_started(trials)
 
             if not engine.idle:
@@ -602,7 +602,7 @@ class AxScheduler:
                 engine = self._engine
                 self._interrupted_before()
                 if engine.perform(
-                    lambda: engine.halt(Purpose.ABANDON), lambda: not engine.dispatch.busy
+                    lambda: engine.halt(Purpose.ABANDON), lambda: not engine.active.busy
                 ):
                     raise self._interrupted()
         except SchedulerBusy:
@@ -633,7 +633,7 @@ class AxScheduler:
                     self._recorder.call_ended()
                 dispatch.cancel(chosen, Purpose.FROM_SHELL)
 
-            if engine.perform(begin, lambda: not dispatch.busy):
+            if engine.perform(begin, lambda: not engine.active.busy):
                 raise self._interrupted()
             ended = [r.snapshot() for r in chosen if r.state.ended]
             return ended, [r.snapshot() for r in chosen if not r.state.ended]
@@ -809,7 +809,7 @@ class AxScheduler:
                 self._engine.cancel_wanted = False
                 yield
         finally:
-            if self._engine.dispatch.halted is Purpose.ABANDON:
+            if self._engine.active.halted is Purpose.ABANDON:
                 self._left_to_make = 0
             self._lock.release()
 
@@ -868,9 +868,9 @@ class AxScheduler:
 
     def _interrupted(self) -> OptimizationInterrupted | OptimizationTerminated:
         """Save the experiment, and say how to go on after Ctrl-C or a signal, in what is raised."""
-        everything, records = self._engine.records, self._engine.records.values()
+        records = self._engine.records.values()
         # One whose result is there, and is only still to be told, has no job any more.
-        running = sum(not everything[i].state.ended for i in self._engine.dispatch.active)
+        running = sum(not record.state.ended for record in self._engine.active)
         done = sum(record.state is TrialState.SUCCEEDED for record in records)
         opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
         words = (
@@ -932,7 +932,7 @@ class AxScheduler:
             raise InvalidInput(f"The experiment has no trial {trial_index}.")
         if not view.open:
             raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
-        record = self._engine.dispatch.active.get(trial_index)
+        record = self._engine.active.get(trial_index)
         if record is not None and not on_the_way:
             raise InvalidInput(f"Trial {trial_index} is on the way already: {record.state.value}.")
         return view
@@ -945,7 +945,7 @@ class AxScheduler:
         if (mark := self._recorder.take_mark(record.index)) is not None:
             marks = {record.index: {"axsched": mark}}
             self._engine.owner.call(lambda: self._optimizer.annotate(marks))
-        if record.index in dispatch.active:
+        if record.index in self._engine.active:
             self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))
 
     def _completed_by_its_job(self, trial_index: int) -> Trial:

@@ -43,6 +43,7 @@ from axsched_core.objectives.results import (
     warn_of_dropped,
 )
 from axsched_core.run import retry, timing
+from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Purpose, Record, Stage, Submission
@@ -65,6 +66,7 @@ class Dispatch:
         rundir: where the jobs' folders are made.
         wake: given to the runner as ``context.wake``.
         recorder: takes what has happened.
+        active: the trials that are on the way.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Dispatch:
         rundir: RunDirectory,
         wake: Callable[[str], None],
         recorder: Recorder,
+        active: Active,
     ) -> None:
         self.objective_names: tuple[str, ...] = ()
         self.required_metrics: frozenset[str] = frozenset()
@@ -81,19 +84,12 @@ class Dispatch:
         """True: one job at a time."""
         self._dropped: set[str] = set()
         """Names in results of which was said that they are no metrics."""
-        self.halted: Purpose | None = None
-        """Set while nothing may start."""
-        self.active: dict[int, Record] = {}
-        """The trials that are on the way, by index."""
-        self.departed = 0
-        """How many trials have left `active`, ever."""
 
         self.attempts = Attempts(config, rundir, recorder)
         self._session, self._config, self._rundir = session, config, rundir
-        self._wake, self._recorder = wake, recorder
+        self._wake, self._recorder, self._active = wake, recorder, active
         self._writer = recorder.writer
         self._opened = False
-        self._left: set[int] = set()
         self._woken: set[str] = set()
         self._next_look = 0.0
         self._last_submission = -math.inf
@@ -104,29 +100,6 @@ class Dispatch:
             on_recovery=functools.partial(recorder.backend_recovered, session.info.name),
         )
 
-    @property
-    def busy(self) -> bool:
-        """True while a trial is on the way (those that could not be stopped do not count)."""
-        return any(index not in self._left for index in self.active)
-
-    def at(self, stage: Stage) -> list[Record]:
-        """The trials at this stage."""
-        return [record for record in self.active.values() if record.stage is stage]
-
-    def undecided(self) -> list[Record]:
-        """The trials whose outcome is not decided yet."""
-        return [r for r in self.active.values() if r.stage is not Stage.TELLING]
-
-    def want(self, records: Iterable[Record]) -> None:
-        """Have jobs submitted for these trials, none of which may be on the way."""
-        for record in records:
-            if record.stage is Stage.TELLING:
-                continue  # it was cancelled while the call was being prepared
-            assert record.index not in self.active, f"trial {record.index} is on the way"
-            record.stage, record.state = Stage.WAITING, TrialState.QUEUED
-            record.refusals, record.not_before = 0, 0.0
-            self.active[record.index] = record
-
     def woken(self, key: str) -> None:
         """The runner says that there is something to see."""
         self._woken.add(key)
@@ -134,10 +107,10 @@ class Dispatch:
     def due(self, now: float) -> float | None:
         """The moment when something is to be done without a message; None: never."""
         next_look = now + self._pause_between_looks(now)
-        moments = [next_look] if self.active else []
-        if self.at(Stage.SUBMITTED):
+        moments = [next_look] if self._active else []
+        if self._active.at(Stage.SUBMITTED):
             moments.append(self._backend.ready_at("axsched_poll", next_look))
-        for record in self.active.values():
+        for record in self._active:
             if record.stage is Stage.WAITING:
                 hook = "axsched_reattach" if record.orphaned else "axsched_submit"
                 ready = self._backend.ready_at(hook, now)
@@ -159,8 +132,8 @@ class Dispatch:
         self._submit(now)
         self._poll(now)
         self._fetch(now)
-        if self.halted is not None:
-            self.start_nothing_more(self.halted)  # some may have come back meanwhile
+        if self._active.halted is not None:
+            self.start_nothing_more(self._active.halted)  # some may have come back meanwhile
 
     def close(self, wait: bool) -> None:
         """Let the runner go."""
@@ -171,7 +144,7 @@ class Dispatch:
 
     def abandon(self) -> None:
         """Nobody waits any more: ask the backend to stop what runs, and let the runner go."""
-        submitted = self.at(Stage.SUBMITTED)
+        submitted = self._active.at(Stage.SUBMITTED)
         try:
             if submitted and self._config.on_exit == "cancel":
                 self._about_to_stop(submitted)
@@ -188,9 +161,9 @@ class Dispatch:
 
     def begin(self) -> None:
         """A new call: nothing is halted, and jobs that could not be stopped count again."""
-        self.halted = None
-        self._left.clear()
-        for record in self.undecided():
+        self._active.halted = None
+        self._active.wait_for_all()
+        for record in self._active.undecided():
             job = record.latest
             if job is not None and job.purpose is Purpose.REOPEN:
                 job.purpose, job.cancel_sent, job.cancel_since = None, False, None
@@ -198,8 +171,8 @@ class Dispatch:
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
         self.start_nothing_more(purpose)
-        for record in self.undecided():
-            self._stop(record, self.halted or purpose)
+        for record in self._active.undecided():
+            self._stop(record, self._active.halted or purpose)
 
     def _stop(self, record: Record, purpose: Purpose) -> None:
         """Have a trial's job cancelled."""
@@ -212,18 +185,18 @@ class Dispatch:
 
     def start_nothing_more(self, purpose: Purpose) -> None:
         """Settle the trials whose jobs were not submitted yet; what runs goes on."""
-        if self.halted is None:
-            self.halted = purpose
-        for record in self.undecided():
+        if self._active.halted is None:
+            self._active.halted = purpose
+        for record in self._active.undecided():
             if record.unsent:
                 self.stopped_before_start(record)
 
     def stopped_before_start(self, record: Record) -> None:
         """Settle a trial whose job was not submitted before everything was halted."""
-        if self.halted is Purpose.REOPEN:
+        if self._active.halted is Purpose.REOPEN:
             self.park(record)
-        elif self.halted is not None:
-            self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, self.halted.value)
+        elif self._active.halted is not None:
+            self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, self._active.halted.value)
 
     def leave(self) -> None:
         """Do not wait for what runs any longer.
@@ -231,15 +204,14 @@ class Dispatch:
         Nothing is written down: the journal knows these jobs, so whoever goes on looks for them,
         and no second job stands beside one that may still run.
         """
-        self._left.update(record.index for record in self.undecided())
+        self._active.leave(self._active.undecided())
 
     def cancel(self, records: Iterable[Record], purpose: Purpose = Purpose.ABANDON) -> None:
         """Have these trials given up, and their jobs, where they have any, cancelled."""
         for record in records:
             if record.state.ended or record.stage is Stage.TELLING:
                 continue
-            self.active[record.index] = record  # one without a job too: the optimizer is to hear it
-            self._left.discard(record.index)
+            self._active.add(record)  # one without a job too: the optimizer is to hear it
             if record.stage is Stage.IDLE or record.unsent:
                 self._decide(record, TrialState.CANCELLED, Cause.CANCELLED, purpose.value)
             else:
@@ -265,7 +237,7 @@ class Dispatch:
 
     def _cancel_jobs(self, now: float) -> None:
         by_purpose: dict[Purpose, list[Record]] = {}
-        for record in self.undecided():
+        for record in self._active.undecided():
             if record.unsent:
                 continue
             job = record.job
@@ -278,7 +250,7 @@ class Dispatch:
                 and now - job.running_since > limit + timing.TIME_LIMIT_SLACK
             ):
                 job.purpose = Purpose.TIME_LIMIT
-            if job.purpose is None or (record.index in self._left and job.cancel_sent):
+            if job.purpose is None or (self._active.is_left(record) and job.cancel_sent):
                 continue  # one that is not waited for is to be told to stop all the same
             if job.cancel_since is None:
                 job.cancel_since = now
@@ -308,7 +280,7 @@ class Dispatch:
 
     def _grace(self, job: Attempt) -> float:
         """Seconds that a cancelled job may take to end."""
-        patient = job.purpose is Purpose.TIME_LIMIT and self.halted is None
+        patient = job.purpose is Purpose.TIME_LIMIT and self._active.halted is None
         return timing.LIMIT_GRACE if patient else timing.CANCEL_GRACE
 
     def _cannot_stop(self, record: Record) -> None:
@@ -325,7 +297,7 @@ class Dispatch:
         if job.purpose in (Purpose.REOPEN, Purpose.FROM_SHELL):
             # It may yet have a result, and a second job beside it must not be.
             job.purpose, job.cancel_sent, job.cancel_since = None, False, None
-            self._left.add(record.index)
+            self._active.leave([record])
         else:
             self._cancelled(record, message, gone=False)
 
@@ -341,10 +313,10 @@ class Dispatch:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
             self._recorder.attempt_ended(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
-            if self.halted is None:
+            if self._active.halted is None:
                 # It has ended in a later call than the one that was interrupted: go on with it.
-                self._forget(record)
-                self.want([record])
+                self._active.remove(record)
+                self._active.want([record])
             else:
                 self.park(record)
         elif purpose is Purpose.TIME_LIMIT:
@@ -362,8 +334,8 @@ class Dispatch:
         can = self._session.has("axsched_reattach")
         orphans = [
             r
-            for r in self.at(Stage.WAITING)
-            if (r.orphaned and r.index not in self._left)
+            for r in self._active.at(Stage.WAITING)
+            if (r.orphaned and not self._active.is_left(r))
             or (can and r.in_doubt and r.job.purpose is not None)
         ]
         if not orphans or self._backend.resting("axsched_reattach", now):
@@ -403,14 +375,14 @@ class Dispatch:
                 self._decide(record, TrialState.FAILED, Cause.LOST, words)
 
     def _submit(self, now: float) -> None:
-        waiting = self.at(Stage.WAITING)
+        waiting = self._active.at(Stage.WAITING)
         ready = [r for r in waiting if r.not_before <= now and not r.orphaned]
         if not ready or self._backend.resting("axsched_submit", now):
             return
         # What was submitted with an unknown outcome is submitted again, under the same key: it
         # may well be what fills the places, and when all is halted, it is to be cancelled.
         doubtful = [r for r in ready if r.in_doubt]
-        fresh = [] if self.halted else [r for r in ready if not r.in_doubt]
+        fresh = [] if self._active.halted else [r for r in ready if not r.in_doubt]
         fresh.sort(key=lambda r: r.index)
         ready = doubtful + fresh[: self.free_slots() if fresh else 0]
         if not ready:
@@ -514,15 +486,15 @@ class Dispatch:
             return 0
         if limit is None and capacity is None:
             limit = DEFAULT_PARALLELISM
-        submitted = len(self.at(Stage.SUBMITTED))
+        submitted = len(self._active.at(Stage.SUBMITTED))
         if self.synchronous:  # the next is made with the result of the one before
-            submitted += len(self.at(Stage.FETCHING))
+            submitted += len(self._active.at(Stage.FETCHING))
         ours = None if limit is None else limit - submitted
         return max(0, min(n for n in (capacity, ours) if n is not None))
 
     def _poll(self, now: float) -> None:
         self._look(now)
-        submitted = {r.job.request.key: r for r in self.at(Stage.SUBMITTED)}
+        submitted = {r.job.request.key: r for r in self._active.at(Stage.SUBMITTED)}
         due = not self._backend.resting("axsched_poll", now)
         keys = submitted.keys() if due else self._woken & submitted.keys()
         handles = _handles(submitted[key] for key in keys)
@@ -542,7 +514,7 @@ class Dispatch:
         if now < self._next_look:
             return
         self._next_look = now + self._pause_between_looks(now)
-        for record in self.at(Stage.SUBMITTED):
+        for record in self._active.at(Stage.SUBMITTED):
             job = record.job
             if job.request.objective is None:
                 continue
@@ -553,7 +525,7 @@ class Dispatch:
                 self._status(record, seen, now)
 
     def _pause_between_looks(self, now: float) -> float:
-        return timing.pause_between_looks(now - self._last_submission, len(self.active))
+        return timing.pause_between_looks(now - self._last_submission, len(self._active))
 
     def _status(self, record: Record, status: JobStatus, now: float) -> None:
         """Take in what the backend says of a submitted job."""
@@ -642,7 +614,9 @@ class Dispatch:
         log.warning("Trial %d: %s; it is tried again.", record.index, words)
 
     def _fetch(self, now: float) -> None:
-        waiting = {r.job.request.key: r for r in self.at(Stage.FETCHING) if r.job.next_fetch <= now}
+        waiting = {
+            r.job.request.key: r for r in self._active.at(Stage.FETCHING) if r.job.next_fetch <= now
+        }
         handles = _handles(waiting.values())
         if not handles:
             return
@@ -723,7 +697,7 @@ class Dispatch:
         """The trial is over, and the optimizer knows."""
         record.stage = Stage.ENDED
         self._end_unheard(record)
-        self._forget(record)
+        self._active.remove(record)
         self._recorder.trial_retired(record)
         if record.folder is None:
             return
@@ -746,13 +720,9 @@ class Dispatch:
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next run takes it up."""
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
-        self._forget(record)
+        self._active.remove(record)
         record.reopened = True
         self._recorder.trial_reopened(record)
-
-    def _forget(self, record: Record) -> None:
-        self.departed += self.active.pop(record.index, None) is not None
-        self._left.discard(record.index)
 
 
 def _handles(records: Iterable[Record]) -> list[JobHandle]:

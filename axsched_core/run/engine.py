@@ -27,6 +27,7 @@ from axsched_core.journal.writer import Writer
 from axsched_core.observers.manager import Observers
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
 from axsched_core.run import failures, signals, stopping, timing
+from axsched_core.run.active import Active
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.outcomes import kind_of
@@ -75,7 +76,8 @@ class Engine:
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append, session.info.name)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.dispatch = Dispatch(session, config, rundir, self.wake, self.recorder)
+        self.active = Active()
+        self.dispatch = Dispatch(session, config, rundir, self.wake, self.recorder, self.active)
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._next_look = 0.0
@@ -113,7 +115,7 @@ class Engine:
             self.left_behind, self.unmade = False, 0
             self._said_interrupted = False
             self._one_turn, self.stops_at_failures = until is None, self.to_make > 0
-            self._look_outside, self._starved_at = bool(self.dispatch.active), None
+            self._look_outside, self._starved_at = bool(self.active), None
             self._failure, self._fatal = None, False
             self._requests.clear()
             self.dispatch.begin()
@@ -193,9 +195,9 @@ class Engine:
         if self._over or self._dismissed:
             return
         self._say_how_to_go_on()
-        if self.dispatch.active and not self._leaves_jobs:
+        if self.active and not self._leaves_jobs:
             try:
-                self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.dispatch.busy)
+                self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.active.busy)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
         self._close(wait=not self._leaves_jobs and not signals.name())
@@ -275,12 +277,12 @@ class Engine:
     @property
     def has_jobs(self) -> bool:
         """True while trials are on the way."""
-        return bool(self.dispatch.active) and not self._over
+        return bool(self.active) and not self._over
 
     @property
     def idle(self) -> bool:
         """True when nothing is on the way and nothing more is to be made."""
-        return not self.to_make and not self.dispatch.busy
+        return not self.to_make and not self.active.busy
 
     def record(
         self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
@@ -298,7 +300,7 @@ class Engine:
             self.stops_at_failures = True
             self.recorder.call_begun(self.to_make, timeout)
             self._writer.flush()
-        self.dispatch.want(records)
+        self.active.want(records)
 
     def halt(self, purpose: Purpose) -> None:
         """Start nothing more, and cancel what runs."""
@@ -359,13 +361,13 @@ class Engine:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
-        if signals.name() and self.dispatch.halted is None:
+        if signals.name() and self.active.halted is None:
             # Before a look: the jobs may have been sent the same signal, and are to stay open.
             self._say_interrupted()
             self._interrupt(hurry=False)
         try:
             self._look_for_requests(now)
-            if self.to_make or self.dispatch.undecided():
+            if self.to_make or self.active.undecided():
                 self.dispatch.open()
             self.dispatch.advance(now)
             self._judge_failures()
@@ -380,11 +382,11 @@ class Engine:
 
     def _judge_failures(self) -> None:
         """Stop, as Ctrl-C does, where too many trials have failed; only a new failure can do it."""
-        if not self.stops_at_failures or self._one_turn or self._failure or self.dispatch.halted:
+        if not self.stops_at_failures or self._one_turn or self._failure or self.active.halted:
             return
-        if all(r.state is not TrialState.FAILED for r in self.dispatch.at(Stage.TELLING)):
+        if all(r.state is not TrialState.FAILED for r in self.active.at(Stage.TELLING)):
             return
-        if not (self.to_make or self.dispatch.undecided()):
+        if not (self.to_make or self.active.undecided()):
             return  # there is nothing left to stop
         found = stopping.verdict(
             self.records.values(),
@@ -416,7 +418,7 @@ class Engine:
         """Let those know who have asked, once what has become of their trials is on disk."""
         if not self._requests:
             return
-        undecided = {record.index for record in self.dispatch.undecided()}
+        undecided = {record.index for record in self.active.undecided()}
         for request in list(self._requests):
             asked = undecided if request.trials is None else undecided.intersection(request.trials)
             if not asked:
@@ -444,9 +446,9 @@ class Engine:
             return True
         if self._failure is not None and self._one_turn:
             return True
-        if self._failure is not None or self.dispatch.halted is not None:
-            return not self.dispatch.busy
-        return self._until() and not self._look_outside and not self.dispatch.at(Stage.TELLING)
+        if self._failure is not None or self.active.halted is not None:
+            return not self.active.busy
+        return self._until() and not self._look_outside and not self.active.at(Stage.TELLING)
 
     def _fail(self, error: BaseException, *, fatal: bool = False) -> None:
         """End the call with this error: at once, or when what is on the way has come home."""
@@ -454,10 +456,10 @@ class Engine:
             self._failure = error
         self._fatal = self._fatal or fatal
         self.unmade, self.to_make = self.unmade + self.to_make, 0  # the call's timeout stays
-        for record in self.dispatch.undecided():
+        for record in self.active.undecided():
             if record.unsent:
                 self.dispatch.park(record)
-        if not fatal and self.dispatch.busy:
+        if not fatal and self.active.busy:
             log.error("%s (Waiting for the jobs that still run.)", error)
 
     def _interrupt(self, hurry: bool) -> None:
@@ -486,7 +488,7 @@ class Engine:
 
     def _consult(self) -> None:
         """Send the owner everything that is to be told, and ask for what is free."""
-        telling = self.dispatch.at(Stage.TELLING)
+        telling = self.active.at(Stage.TELLING)
         outcomes = []
         for r in telling:
             kind = kind_of(r.state, r.cause, self._config.failed_points)
@@ -498,10 +500,10 @@ class Engine:
         annotations = {i: {"axsched": mark} for i, mark in self.recorder.take_marks().items()}
         if outcomes or self.optimizer.in_database:
             self._writer.flush()  # they are on disk before they are told, trials before stored
-        watched = list(self.dispatch.active)
-        alone = not self.dispatch.undecided()
+        watched = [record.index for record in self.active]
+        alone = not self.active.undecided()
         self._look_outside, self._owner_busy = False, True
-        held, departed = self.optimizer, self.dispatch.departed + len(outcomes)
+        held, departed = self.optimizer, self.active.departed + len(outcomes)
 
         def work() -> Consultation:
             return consult(
@@ -521,11 +523,11 @@ class Engine:
         self.owner.post(work).add_done_callback(answer)
 
     def _how_many(self) -> int:
-        if not self.to_make or self.dispatch.halted or self._failure:
+        if not self.to_make or self.active.halted or self._failure:
             return 0
-        if self._starved_at == self.dispatch.departed:
+        if self._starved_at == self.active.departed:
             return 0
-        waiting = len(self.dispatch.at(Stage.WAITING))
+        waiting = len(self.active.at(Stage.WAITING))
         return min(self.to_make, max(0, self.dispatch.free_slots() - waiting))
 
     def _consulted(
@@ -534,7 +536,7 @@ class Engine:
         self._owner_busy = False
         found = future.result()
         for index, word in found.closed.items():
-            record = self.dispatch.active.get(index)
+            record = self.active.get(index)
             # A result that comes later than the user's word stays in its folder, untold.
             if record and (record.stage is Stage.TELLING or not record.state.ended):
                 self.changed_outside = True
@@ -543,7 +545,7 @@ class Engine:
                 )
         if found.told:
             for index in told:
-                if (record := self.dispatch.active.get(index)) and record.stage is Stage.TELLING:
+                if (record := self.active.get(index)) and record.stage is Stage.TELLING:
                     self.dispatch.retire(record)
         if found.error is not None:
             what = "could not generate a candidate" if found.told else "could not take the results"
@@ -563,7 +565,7 @@ class Engine:
             self.recorder.call_ended()
         elif len(asked.candidates) < n:
             self._starved_at = departed
-            if alone and not asked.candidates and not self.dispatch.halted:
+            if alone and not asked.candidates and not self.active.halted:
                 self._stuck(asked.reason or "it gave no reason", found.held_open)
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
@@ -573,8 +575,8 @@ class Engine:
         else:  # everything was halted while the optimizer made it
             self.unmade = max(0, self.unmade - 1)
         self.made.append(record.index)
-        self.dispatch.want([record])
-        if self.dispatch.halted is not None:
+        self.active.want([record])
+        if self.active.halted is not None:
             self.dispatch.stopped_before_start(record)
         elif self._failure is not None:
             self.dispatch.park(record)

@@ -20,7 +20,8 @@ from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.run import signals
-from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.active import Active
+from axsched_core.run.attempts import Attempts
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Record, Stage, Submission
@@ -158,8 +159,8 @@ def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
         engine.dispatch.attempts.take_objective(chosen, written=True)
     scheduler._learn_metrics()
     engine.dispatch.attempts.remember(found.numbers)
-    for memory in found.trials.values():
-        engine.records[memory.index] = remembered(memory, engine.dispatch)
+    for trial in found.trials.values():
+        engine.records[trial.index] = remembered(trial, engine.dispatch.attempts, engine.active)
     engine.owner.call(lambda: _mark_again(optimizer, engine.recorder, engine.records))
     if changed:
         scheduler._begin_anew()
@@ -222,34 +223,32 @@ def _replayed(trial: ReplayedTrial, failed_points: str) -> OutcomeKind | None:
     return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
 
-def remembered(memory: ReplayedTrial, dispatch: Dispatch) -> Record:
-    """The record of a trial of the last driver; what is on the way goes to ``dispatch``."""
+def remembered(trial: ReplayedTrial, attempts: Attempts, active: Active) -> Record:
+    """The record of a trial of the last driver; what is on the way goes to ``active``."""
     record = Record(
-        memory.index,
-        memory.parameters,
-        attempts=memory.attempts,
-        ended=[Ended(cause) for cause in memory.ended],
-        grown=memory.grown,
+        trial.index,
+        trial.parameters,
+        attempts=trial.attempts,
+        ended=[Ended(cause) for cause in trial.ended],
+        grown=trial.grown,
     )
-    if memory.key is not None:
-        request = dispatch.attempts.request(
-            memory.index, memory.number, memory.parameters, memory.grown
-        )
-        known = Submission.IN_DOUBT if memory.handle is None else Submission.ACCEPTED
+    if trial.key is not None:
+        request = attempts.request(trial.index, trial.number, trial.parameters, trial.grown)
+        known = Submission.IN_DOUBT if trial.handle is None else Submission.ACCEPTED
         record.latest = Attempt(
-            request, memory.handle, known, inherited=True, stopping=memory.stopping
+            request, trial.handle, known, inherited=True, stopping=trial.stopping
         )
-    if memory.state is not None:
-        record.stage, record.state = Stage.ENDED, TrialState(memory.state)
-        record.cause, record.message = memory.cause, memory.message
-        record.results, record.notes = memory.results, memory.notes
-        record.past = memory.past
-    elif memory.key is None:
+    if trial.state is not None:
+        record.stage, record.state = Stage.ENDED, TrialState(trial.state)
+        record.cause, record.message = trial.cause, trial.message
+        record.results, record.notes = trial.results, trial.notes
+        record.past = trial.past
+    elif trial.key is None:
         # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
         record.reopened = True
     else:
-        record.orphaned = memory.handle is None
+        record.orphaned = trial.handle is None
         record.state = TrialState.QUEUED
         record.stage = Stage.WAITING if record.orphaned else Stage.SUBMITTED
-        dispatch.active[record.index] = record
+        active.add(record)
     return record

@@ -103,7 +103,7 @@ def test_a_candidate_that_comes_after_ctrl_c_counts_as_made(make: Make):
     def slowly(n: int) -> None:
         asking.set()
         deadline = time.monotonic() + 30
-        while scheduler._engine.dispatch.halted is None and len(optimizer.asks) == 1:
+        while scheduler._engine.active.halted is None and len(optimizer.asks) == 1:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 

@@ -1,0 +1,82 @@
+"""The trials that are on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.trials import TrialState
+
+
+class Active:
+    """The trials that are on the way: from the moment a job is wanted for them until the optimizer
+    knows how they ended, or until they have no job any more and stay open.
+
+    Some may be *left*: nobody waits for them any longer, and their jobs may run on.
+    """
+
+    def __init__(self) -> None:
+        self.halted: Purpose | None = None
+        """Set while nothing may start."""
+        self.departed = 0
+        """How many trials have left, ever."""
+        self._records: dict[int, Record] = {}
+        self._left: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._records
+
+    def get(self, index: int) -> Record | None:
+        """The trial with this index, if it is on the way."""
+        return self._records.get(index)
+
+    def at(self, stage: Stage) -> list[Record]:
+        """The trials at this stage."""
+        return [record for record in self._records.values() if record.stage is stage]
+
+    def undecided(self) -> list[Record]:
+        """The trials whose outcome is not decided yet."""
+        return [r for r in self._records.values() if r.stage is not Stage.TELLING]
+
+    @property
+    def busy(self) -> bool:
+        """True while a trial is on the way that is waited for."""
+        return any(index not in self._left for index in self._records)
+
+    def want(self, records: Iterable[Record]) -> None:
+        """Have jobs submitted for these trials, none of which may be on the way."""
+        for record in records:
+            if record.stage is Stage.TELLING:
+                continue  # it was cancelled while the call was being prepared
+            assert record.index not in self, f"trial {record.index} is on the way"
+            record.stage, record.state = Stage.WAITING, TrialState.QUEUED
+            record.refusals, record.not_before = 0, 0.0
+            self.add(record)
+
+    def add(self, record: Record) -> None:
+        """Take in a trial as it is; it is waited for."""
+        self._records[record.index] = record
+        self._left.discard(record.index)
+
+    def remove(self, record: Record) -> None:
+        """The trial is on the way no longer."""
+        self.departed += self._records.pop(record.index, None) is not None
+        self._left.discard(record.index)
+
+    def leave(self, records: Iterable[Record]) -> None:
+        """Do not wait for these any longer."""
+        self._left.update(record.index for record in records)
+
+    def is_left(self, record: Record) -> bool:
+        """True where the trial is on the way and nobody waits for it."""
+        return record.index in self._left
+
+    def wait_for_all(self) -> None:
+        """A new call waits also for those that were left."""
+        self._left.clear()
