@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 
 import axsched_core
-from axsched_core import errors, hookspecs, jobs
+from axsched_core import errors, events, hookspecs, jobs
 
 PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(axsched_core.__file__).parent
@@ -210,6 +210,11 @@ def summary(module: str) -> str:
 def value_types() -> list[type]:
     """The classes of jobs.py, in its order."""
     return [one for one in vars(jobs).values() if _is_from(one, jobs)]
+
+
+def event_types() -> list[type]:
+    """The classes of `axsched_core.events`."""
+    return [one for one in vars(events).values() if attrs.has(one) and _is_from(one, events)]
 
 
 def error_types() -> list[type]:
