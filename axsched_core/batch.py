@@ -120,7 +120,7 @@ class Batch:
                 engine.recorder.run_started(len(records) + generated)
                 engine.made = []
                 engine.want(generated, records)
-                engine.dispatch.synchronous = bool(scheduler.config.synchronous)
+                engine.dispatch.one_at_a_time(bool(scheduler.config.synchronous))
 
             try:
                 if self._wait:

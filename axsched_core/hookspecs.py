@@ -260,8 +260,9 @@ class RunnerSpec:
     def axsched_capacity(self) -> int | None:
         """Optional. How many more jobs could start now; None where the backend cannot say.
 
-        Called: whenever a job is about to be submitted or a candidate asked for, so it must be
-            cheap.
+        Called: at every turn of the engine in which a job may be submitted or a candidate asked
+            for, at most once a turn, so it must be cheap. Within the turn the engine counts itself:
+            a job that it submits takes a place, a job that ends gives its place back.
         Thread: the engine's.
         Raises: as `axsched_poll`; nothing is submitted meanwhile.
 

@@ -309,8 +309,8 @@ class AxScheduler:
             engine.recorder.run_started(trials)
             engine.made, self._left_to_make, engine.stops_at_failures = [], 0, True
             engine.deadline = None if timeout is None else time.monotonic() + timeout
-            engine.dispatch.synchronous = bool(
-                self.config.synchronous if synchronous is None else synchronous
+            engine.dispatch.one_at_a_time(
+                bool(self.config.synchronous if synchronous is None else synchronous)
             )
 
         self._long(begin, lambda: engine.idle)
@@ -516,7 +516,7 @@ class AxScheduler:
             engine = self._engine
 
             def begin() -> None:
-                engine.dispatch.synchronous = bool(self.config.synchronous)
+                engine.dispatch.one_at_a_time(bool(self.config.synchronous))
                 engine.active.want([record])
 
             if self.config.synchronous:
@@ -553,7 +553,7 @@ class AxScheduler:
                 )
             except InvalidResult as error:
                 raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
-            self._engine.dispatch.take_notes(record, found)
+            self._engine.dispatch.settler.take_notes(record, found)
             outcome = Outcome(record.index, OutcomeKind.COMPLETED, found.metrics)
             self._settle_by_hand(record, outcome, TrialState.SUCCEEDED)
             return record.snapshot()
@@ -834,8 +834,8 @@ class AxScheduler:
 
     def _learn_metrics(self) -> None:
         """Tell the engine what a result must hold."""
-        self._engine.dispatch.objective_names = self._optimizer.objective_names
-        self._engine.dispatch.required_metrics = self._optimizer.required_metrics
+        optimizer = self._optimizer
+        self._engine.dispatch.expect(optimizer.objective_names, optimizer.required_metrics)
 
     def _perform(self, begin: Callable[[], None]) -> None:
         if self._engine.perform(begin):
@@ -938,15 +938,15 @@ class AxScheduler:
         return view
 
     def _settle_by_hand(self, record: Record, outcome: Outcome, state: TrialState) -> None:
-        dispatch = self._engine.dispatch
-        dispatch.end_by_hand(record, state, outcome.reason, outcome.metrics or None)
+        settler = self._engine.dispatch.settler
+        settler.end_by_hand(record, state, outcome.reason, outcome.metrics or None)
         self._writer.flush()
         self._engine.owner.call(lambda: self._optimizer.tell([outcome]))
         if (mark := self._recorder.take_mark(record.index)) is not None:
             marks = {record.index: {"axsched": mark}}
             self._engine.owner.call(lambda: self._optimizer.annotate(marks))
         if record.index in self._engine.active:
-            self._perform(lambda: dispatch.close_trial(record, state, outcome.reason))
+            self._perform(lambda: settler.close_trial(record, state, outcome.reason))
 
     def _completed_by_its_job(self, trial_index: int) -> Trial:
         record = self._engine.records.get(trial_index)

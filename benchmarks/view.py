@@ -20,6 +20,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from axsched_core.jobs import JobHandle, JobRequest, JobState, JobStatus
 from axsched_core.journal import lines
@@ -30,6 +32,7 @@ from axsched_core.run.records import Attempt, Record, Stage
 from axsched_core.trials import TrialState
 
 SECONDS_FOR_10_000, OF_LOADS, MILLISECONDS = 0.5, 1.0, 10.0
+LANE: Any = SimpleNamespace(name="joblib")
 HEADER = {"run_id": "0123456789", "runner": "joblib"}
 OPTIMIZED = {"objectives": [{"name": "loss", "minimize": True, "weights": {"loss": 1.0}}]}
 ORIGIN = {
@@ -46,7 +49,7 @@ def write(recorder: Recorder, folder: Path, indices: range) -> None:
         recorder.trial_made(record, ORIGIN, counted=True)
         key = f"0123456789-{i}-1"
         request = JobRequest(key, i, 1, record.parameters, folder, None)
-        record.latest = Attempt(request)
+        record.latest = Attempt(request, LANE)
         record.stage, record.state = Stage.WAITING, TrialState.QUEUED
         recorder.job_prepared(record)
         record.stage = Stage.SUBMITTED

@@ -14,7 +14,8 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
                which host; ``ended`` when it ends
 ``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
                ``o``, whether it is ``counted``
-``key``        a job is about to be submitted under this key, the ``n``-th attempt
+``key``        a job is about to be submitted under this key, the ``n``-th attempt, to the runner
+               of this name (``lane``; where it is missing, the run had one runner)
 ``handle``     the backend has it
 ``waiting``    why the job is queued, in the backend's words (not every one of many changes)
 ``running``    it runs, or has run: ``start``, ``host``

@@ -41,6 +41,9 @@ class ReplayedTrial:
     """As `Record.grown`, for the last attempt."""
     key: str | None = None
     """Of the last job; None if there was none."""
+    lane: str | None = None
+    """The name of the runner that has it; None: the line is of an early version, or there was no
+    job."""
     handle: JobHandle | None = None
     """None with a key: it is not known whether the backend took the job."""
     state: str | None = None
@@ -137,6 +140,7 @@ class _Reader:
         key: str,
         ended: Sequence[str | None] = (),
         grown: tuple[int | None, float | None] | None = None,
+        lane: str | None = None,
     ) -> None:
         trial = self.trials[i]
         trial.ended = [Cause(cause) if cause else None for cause in ended]
@@ -144,7 +148,7 @@ class _Reader:
             trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])
         if n != trial.number:  # if equal, it was prepared, not sent, and prepared again
             trial.attempts += 1
-        trial.number, trial.key, trial.handle = n, key, None
+        trial.number, trial.key, trial.lane, trial.handle = n, key, lane, None
         self.numbers[i] = max(n, self.numbers.get(i, 0))
         trial.stopping = False
 

@@ -21,6 +21,8 @@ class Attempt:
     """1, 2, ...; a number may be missing if a driver died."""
     key: str
     """The job's key; its folder is ``jobs/<trial, five digits>-<number>``."""
+    runner: str = ""
+    """The name of the runner that has it, or is about to get it."""
     state: str = "QUEUED"
     """A word of `JobState`: QUEUED from the moment before it is submitted."""
     cause: str = ""

@@ -278,7 +278,8 @@ class Run:
         trial, number = self.trials[line["i"]], line["n"]
         if trial.attempts and trial.attempts[-1].number == number:
             trial.attempts.pop()  # it was prepared, not sent, and prepared again
-        trial.attempts.append(Attempt(number, line["key"]))
+        runner = line.get("lane", self.runner)  # an early version had one runner a run
+        trial.attempts.append(Attempt(number, line["key"], runner))
         self._is(trial, "QUEUED")
 
     def _handle(self, line: Line) -> None:

@@ -18,6 +18,7 @@ from axsched_core.jobs import JobRequest, Resources, ScriptObjective
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run import retry
+from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Record, Submission
 
@@ -62,7 +63,7 @@ class Attempts:
         try:
             jobfolder.write_atomically(path, self._chosen.pickled or b"")
         except OSError as error:
-            raise self.unwritable(error) from error
+            raise unwritable(self._rundir, error) from error
         self._function_written = True
 
     @property
@@ -74,8 +75,8 @@ class Attempts:
         """The last attempts of an earlier driver, by trial: they are not to be named again."""
         self._numbers |= numbers
 
-    def next(self, record: Record) -> JobRequest:
-        """The next attempt of a trial, its folder made and its key taken by the journal.
+    def next(self, record: Record, lane: Lane) -> JobRequest:
+        """The next attempt of a trial, for this lane, its folder made and its key in the journal.
 
         The same again where the outcome of its submission is unknown, or was a refusal for now.
 
@@ -105,9 +106,9 @@ class Attempts:
                 max_result_bytes=self._config.max_result_bytes,
             )
         except OSError as error:
-            raise self.unwritable(error) from error
+            raise unwritable(self._rundir, error) from error
         self._numbers[record.index] = number
-        record.attempts, record.latest = record.attempts + 1, Attempt(request)
+        record.attempts, record.latest = record.attempts + 1, Attempt(request, lane)
         self._recorder.job_prepared(record)
         return request
 
@@ -146,11 +147,12 @@ class Attempts:
             ),
         )
 
-    def unwritable(self, error: OSError) -> InvalidInput:
-        """What is to be said where the run directory cannot be written."""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "Free some space" if full else "Put the folder right"
-        return InvalidInput(
-            f"The run directory {self._rundir.path} cannot be written: {error}. {remedy}, or "
-            "choose another job_output_dir, then run again; what was told to the optimizer is kept."
-        )
+
+def unwritable(rundir: RunDirectory, error: OSError) -> InvalidInput:
+    """What is to be said where the run directory cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Free some space" if full else "Put the folder right"
+    return InvalidInput(
+        f"The run directory {rundir.path} cannot be written: {error}. {remedy}, or "
+        "choose another job_output_dir, then run again; what was told to the optimizer is kept."
+    )

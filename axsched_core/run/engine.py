@@ -30,6 +30,7 @@ from axsched_core.run import failures, signals, stopping, timing
 from axsched_core.run.active import Active
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.lane import Lane
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage
@@ -74,10 +75,16 @@ class Engine:
         """Trials that were asked for since the caller last emptied this list."""
 
         self._observers, self._events, self._writer = observers, list[Event](), writer
-        self.recorder = Recorder(writer, self._events.append, session.info.name)
+        self.recorder = Recorder(writer, self._events.append)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.active = Active()
-        self.dispatch = Dispatch(session, config, rundir, self.wake, self.recorder, self.active)
+        lane = Lane(
+            session,
+            config.monitoring_interval,
+            on_trouble=self.recorder.backend_trouble,
+            on_recovery=self.recorder.backend_recovered,
+        )
+        self.dispatch = Dispatch([lane], config, rundir, self.wake, self.recorder, self.active)
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._next_look = 0.0
@@ -369,7 +376,7 @@ class Engine:
             self._look_for_requests(now)
             if self.to_make or self.active.undecided():
                 self.dispatch.open()
-            self.dispatch.advance(now)
+            self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
             self._answer_requests()
             if not self._owner_busy:
@@ -458,7 +465,7 @@ class Engine:
         self.unmade, self.to_make = self.unmade + self.to_make, 0  # the call's timeout stays
         for record in self.active.undecided():
             if record.unsent:
-                self.dispatch.park(record)
+                self.dispatch.settler.park(record)
         if not fatal and self.active.busy:
             log.error("%s (Waiting for the jobs that still run.)", error)
 
@@ -522,8 +529,11 @@ class Engine:
 
         self.owner.post(work).add_done_callback(answer)
 
+    def _may_ask(self) -> bool:
+        return bool(self.to_make) and self.active.halted is None and self._failure is None
+
     def _how_many(self) -> int:
-        if not self.to_make or self.active.halted or self._failure:
+        if not self._may_ask():
             return 0
         if self._starved_at == self.active.departed:
             return 0
@@ -540,13 +550,13 @@ class Engine:
             # A result that comes later than the user's word stays in its folder, untold.
             if record and (record.stage is Stage.TELLING or not record.state.ended):
                 self.changed_outside = True
-                self.dispatch.close_trial(
+                self.dispatch.settler.close_trial(
                     record, TrialState.CLOSED, f"ended in the optimizer: {word}"
                 )
         if found.told:
             for index in told:
                 if (record := self.active.get(index)) and record.stage is Stage.TELLING:
-                    self.dispatch.retire(record)
+                    self.dispatch.settler.retire(record)
         if found.error is not None:
             what = "could not generate a candidate" if found.told else "could not take the results"
             error = OptimizerError(
@@ -577,9 +587,9 @@ class Engine:
         self.made.append(record.index)
         self.active.want([record])
         if self.active.halted is not None:
-            self.dispatch.stopped_before_start(record)
+            self.dispatch.settler.stopped_before_start(record)
         elif self._failure is not None:
-            self.dispatch.park(record)
+            self.dispatch.settler.park(record)
 
     def _stuck(self, reason: str, held_open: tuple[int, ...]) -> None:
         if held_open:

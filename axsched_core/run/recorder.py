@@ -35,12 +35,11 @@ class Recorder:
         writer: takes the lines of the journal. When they are on disk is the caller's decision
             (`Writer.flush`).
         send: takes the events for observers.
-        runner: the runner's name.
     """
 
-    def __init__(self, writer: Writer, send: Callable[[Event], None], runner: str = "") -> None:
+    def __init__(self, writer: Writer, send: Callable[[Event], None]) -> None:
         self.writer = writer
-        self._send, self._runner = send, runner
+        self._send = send
         self._optimized: Any = None
         """What the journal says is optimized."""
         self._marks: dict[int, dict[str, Any]] = {}
@@ -176,7 +175,9 @@ class Recorder:
             more["ended"] = [one.cause for one in record.ended]
         if record.grown is not None:
             more["grown"] = [record.grown.memory_bytes, record.grown.time_limit]
-        self.writer.add("key", **_attempt(record), key=record.job.request.key, **more)
+        job = record.job
+        key, lane = job.request.key, job.lane.name
+        self.writer.add("key", **_attempt(record), key=key, lane=lane, **more)
 
     def job_accepted(self, record: Record) -> None:
         """The backend has the job, and `Attempt.handle` is its handle."""
@@ -297,11 +298,11 @@ class Recorder:
         job = record.latest
         notes = {} if record.notes is None else {NOTES: record.notes}
         if job is None:
-            return {"runner": self._runner, **notes}
+            return notes
         return {
             **notes,
             "key": job.request.key,
-            "runner": self._runner,
+            "runner": job.lane.name,
             "backend_id": job.handle.backend_id if job.handle else "",
             "folder": str(job.request.folder),
         }

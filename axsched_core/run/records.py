@@ -20,6 +20,7 @@ from axsched_core.jobs import (
     Parameters,
     Resources,
 )
+from axsched_core.run.lane import Lane
 from axsched_core.run.retry import Ended
 from axsched_core.trials import Trial, TrialState
 
@@ -60,6 +61,8 @@ class Attempt:
     """One attempt, with what the engine knows of it. Times are `time.monotonic` seconds."""
 
     request: JobRequest
+    lane: Lane
+    """Where it was, or is to be, submitted."""
     handle: JobHandle | None = None
     """The runner's, once the job is `Submission.ACCEPTED`."""
     submission: Submission = Submission.UNSENT
@@ -197,6 +200,11 @@ def check_legal(record: Record) -> None:
         f"trial {record.index} is {record.stage.name}, {record.state.value}, "
         f"cancelled for {record.purpose}"
     )
+
+
+def handles_of(records: Iterable[Record]) -> list[JobHandle]:
+    """The handles of their jobs, where they have one."""
+    return [handle for record in records if (handle := record.job.handle) is not None]
 
 
 def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:

@@ -21,7 +21,7 @@ from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.run import signals
 from axsched_core.run.active import Active
-from axsched_core.run.attempts import Attempts
+from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Record, Stage, Submission
@@ -160,7 +160,7 @@ def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
     scheduler._learn_metrics()
     engine.dispatch.attempts.remember(found.numbers)
     for trial in found.trials.values():
-        engine.records[trial.index] = remembered(trial, engine.dispatch.attempts, engine.active)
+        engine.records[trial.index] = remembered(trial, engine.dispatch, engine.active)
     engine.owner.call(lambda: _mark_again(optimizer, engine.recorder, engine.records))
     if changed:
         scheduler._begin_anew()
@@ -223,7 +223,7 @@ def _replayed(trial: ReplayedTrial, failed_points: str) -> OutcomeKind | None:
     return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
 
-def remembered(trial: ReplayedTrial, attempts: Attempts, active: Active) -> Record:
+def remembered(trial: ReplayedTrial, dispatch: Dispatch, active: Active) -> Record:
     """The record of a trial of the last driver; what is on the way goes to ``active``."""
     record = Record(
         trial.index,
@@ -233,10 +233,17 @@ def remembered(trial: ReplayedTrial, attempts: Attempts, active: Active) -> Reco
         grown=trial.grown,
     )
     if trial.key is not None:
-        request = attempts.request(trial.index, trial.number, trial.parameters, trial.grown)
+        request = dispatch.attempts.request(
+            trial.index, trial.number, trial.parameters, trial.grown
+        )
         known = Submission.IN_DOUBT if trial.handle is None else Submission.ACCEPTED
         record.latest = Attempt(
-            request, trial.handle, known, inherited=True, stopping=trial.stopping
+            request,
+            dispatch.lane_called(trial.lane),
+            trial.handle,
+            known,
+            inherited=True,
+            stopping=trial.stopping,
         )
     if trial.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(trial.state)

@@ -17,7 +17,7 @@ FAULTS_BEFORE_GIVING_UP = 5
 T = TypeVar("T")
 
 
-class Backend:
+class Calls:
     """Counts the troubles of each hook, and spaces the calls to it.
 
     Args:

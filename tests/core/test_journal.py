@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,9 @@ from axsched_core.trials import TrialState
 RUN = {"run_id": "0123456789", "runner": "toy"}
 
 
+LANE: Any = SimpleNamespace(name="toy")
+
+
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     recorder = made_recorder()
@@ -67,7 +71,8 @@ def read_objective(run_dir: Path) -> ObjectiveSpec:
 def with_job(made: Record, attempt: int, folder: Path) -> Record:
     key = f"0123456789-{made.index}-{attempt}"
     made.attempts = attempt
-    made.latest = Attempt(JobRequest(key, made.index, attempt, made.parameters, folder, None))
+    request = JobRequest(key, made.index, attempt, made.parameters, folder, None)
+    made.latest = Attempt(request, LANE)
     return made
 
 
@@ -149,6 +154,7 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
             attempts=1,
             number=1,
             key="0123456789-0-1",
+            lane="toy",
             handle=JobHandle("0123456789-0-1", "id-7", {"pid": 12}),
             state="SUCCEEDED",
             results={"loss": (1 / 3, None), "time": (2.0, 0.5)},
@@ -162,6 +168,7 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
             number=2,
             ended=[Cause.LOST, None],
             grown=Resources(memory_bytes=2 << 30, time_limit=1.5),
+            lane="toy",
         ),
         2: ReplayedTrial(
             2,
@@ -170,13 +177,16 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
             attempts=1,
             number=1,
             key="0123456789-2-1",
+            lane="toy",
             state="FAILED",
             cause=Cause.TIME_LIMIT,
             message='too "long"',
             past=True,
         ),
-        3: ReplayedTrial(3, p, {"a": 2}, attempts=1, number=1, key="0123456789-3-1"),
-        4: ReplayedTrial(4, p, attempts=1, number=1, key="0123456789-4-1", stopping=True),
+        3: ReplayedTrial(3, p, {"a": 2}, attempts=1, number=1, key="0123456789-3-1", lane="toy"),
+        4: ReplayedTrial(
+            4, p, attempts=1, number=1, key="0123456789-4-1", lane="toy", stopping=True
+        ),
     }
     kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
     recorder.call_ended()

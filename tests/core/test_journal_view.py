@@ -194,6 +194,7 @@ def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pyt
     scheduler = make(runner=runner)
     scheduler.run_trial(scheduler.get_next_trial())
     key, job = runner.key_of(0), scheduler._engine.records[0].latest
+    watcher = scheduler._engine.dispatch._watcher
     assert job is not None
 
     def says(status: JobStatus) -> None:
@@ -205,7 +206,7 @@ def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pyt
     for words in ("Priority", "Resources"):
         runner.statuses[key] = JobStatus(JobState.QUEUED, message=words)
         runner.context.wake(key)
-        wait_until(lambda: scheduler.monitor_trials() and not scheduler._engine.dispatch._woken)
+        wait_until(lambda: scheduler.monitor_trials() and not watcher._woken)
     wait_until(lambda: scheduler.monitor_trials() and job.waits_for == "Resources")
     says(JobStatus(JobState.RUNNING, started_at=9.0, host="n1"))
     says(JobStatus(JobState.QUEUED))  # it was put back

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -25,8 +27,9 @@ ALL = list(itertools.product(Stage, TrialState, PURPOSES))
 
 
 def a_record(stage: Stage, state: TrialState, purpose: Purpose | None = None) -> Record:
+    lane: Any = SimpleNamespace(name="toy")
     request = JobRequest("r-0-1", 0, 1, {}, Path("/nowhere"), None)
-    made = Record(0, {}, stage, Attempt(request, JobHandle("r-0-1", "7"), purpose=purpose))
+    made = Record(0, {}, stage, Attempt(request, lane, JobHandle("r-0-1", "7"), purpose=purpose))
     made.state = state
     return made
 

@@ -22,8 +22,8 @@ from axsched_core.journal.lines import Journal
 from axsched_core.journal.lock import RunLock
 from axsched_core.journal.writer import Writer
 from axsched_core.run import resume
-from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.recorder import Recorder
+from axsched_core.run.settling import Settler
 from axsched_core.runners.session import RunnerSession
 from support.toy import ToyOptimizer
 
@@ -82,7 +82,7 @@ FIRST = {
     "outcome flushed": Point(Journal, "flush", _writes("outcome"), nth=2),
     "told": Point(ToyOptimizer, "tell", _has_something, nth=2),
     "annotated": Point(ToyOptimizer, "annotate", _has_something, nth=2),
-    "retired": Point(Dispatch, "retire", nth=2),
+    "retired": Point(Settler, "retire", nth=2),
     "end flushed": Point(Journal, "flush", _writes("ended")),
     "closed": Point(Writer, "close"),
     "lock given back": Point(RunLock, "release"),

@@ -1,0 +1,110 @@
+"""Stopping jobs: which, what for, and how long the backend has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from axsched_core.jobs import CancelOutcome
+from axsched_core.run import timing
+from axsched_core.run.active import Active
+from axsched_core.run.lane import Lane
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Attempt, Purpose, Record, Stage, handles_of
+from axsched_core.run.settling import Settler
+
+
+class Canceller:
+    """Has jobs cancelled that are to be, and gives up those that do not end.
+
+    Args:
+        interval: seconds; the usual pause between two polls.
+        lanes: the run's runners.
+        recorder: takes what has happened.
+        active: the trials that are on the way.
+        settler: settles those whose jobs do not end.
+    """
+
+    def __init__(
+        self,
+        interval: float,
+        lanes: Sequence[Lane],
+        recorder: Recorder,
+        active: Active,
+        settler: Settler,
+    ) -> None:
+        self._interval, self._lanes, self._recorder = interval, lanes, recorder
+        self._active, self._settler = active, settler
+
+    def stop(self, record: Record, purpose: Purpose) -> None:
+        """Have a trial's job cancelled, at the next `advance`."""
+        if record.job.purpose is not None:
+            return
+        record.job.purpose, record.job.next_fetch = purpose, 0.0
+        if record.in_doubt:  # it is asked for once more, at once, to be cancelled
+            calls = record.job.lane.calls
+            calls.rest_until("axsched_submit", 0.0)
+            calls.rest_until("axsched_reattach", 0.0)
+
+    def advance(self, now: float) -> None:
+        """Cancel what is to be cancelled and was not yet.
+
+        Raises:
+            InvalidInput, RunLocked: as `Writer.flush_before_stopping`; nothing was cancelled.
+            RunnerError: a runner is broken.
+        """
+        to_cancel: dict[tuple[Lane, Purpose], list[Record]] = {}
+        for record in self._active.undecided():
+            if not record.unsent and self._is_to_be_cancelled(record, now):
+                assert record.job.purpose is not None
+                to_cancel.setdefault((record.job.lane, record.job.purpose), []).append(record)
+        self.about_to_stop(
+            record
+            for (_, purpose), records in to_cancel.items()
+            if purpose is Purpose.REOPEN
+            for record in records
+        )
+        if to_cancel:
+            self._recorder.writer.flush_before_stopping()  # who was taken over cancels nothing
+        for (lane, purpose), records in to_cancel.items():
+            self._cancel(lane, purpose, records, now)
+
+    def _is_to_be_cancelled(self, record: Record, now: float) -> bool:
+        """True where the backend is to be told now. A job whose time is over is given up."""
+        job = record.job
+        limit = job.request.resources.time_limit
+        if (
+            record.stage is Stage.SUBMITTED
+            and job.purpose is None
+            and limit is not None
+            and job.running_since is not None
+            and now - job.running_since > limit + timing.TIME_LIMIT_SLACK
+        ):
+            job.purpose = Purpose.TIME_LIMIT
+        if job.purpose is None or (self._active.is_left(record) and job.cancel_sent):
+            return False  # one that is not waited for is to be told to stop all the same
+        if job.cancel_since is None:
+            job.cancel_since = now
+        if now >= job.cancel_since + self._grace(job):
+            self._settler.cannot_be_stopped(record)
+            return False
+        return not job.cancel_sent and record.stage is Stage.SUBMITTED
+
+    def _cancel(self, lane: Lane, purpose: Purpose, records: list[Record], now: float) -> None:
+        outcomes = lane.cancel(handles_of(records), purpose.value)
+        if outcomes is None:
+            return
+        for record in records:
+            record.job.cancel_sent = True
+            if outcomes.get(record.job.request.key) is CancelOutcome.NOT_POSSIBLE:
+                self._settler.cannot_be_stopped(record)
+        lane.calls.hasten("axsched_poll", now + min(1.0, self._interval))
+
+    def about_to_stop(self, records: Iterable[Record]) -> None:
+        """Write down that these jobs are stopped for the driver's sake."""
+        for record in records:
+            self._recorder.job_stopping(record)
+
+    def _grace(self, job: Attempt) -> float:
+        """Seconds that a cancelled job may take to end."""
+        patient = job.purpose is Purpose.TIME_LIMIT and self._active.halted is None
+        return timing.LIMIT_GRACE if patient else timing.CANCEL_GRACE

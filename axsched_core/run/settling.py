@@ -1,0 +1,222 @@
+"""What becomes of a trial: another attempt, an outcome, or it stays open."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+from axsched_core import jobfolder, jobs
+from axsched_core.config import SchedulerConfig
+from axsched_core.folders import remove_tree
+from axsched_core.jobs import Cause, JobState, Metrics
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.objectives.results import Result, warn_of_dropped
+from axsched_core.run import retry
+from axsched_core.run.active import Active
+from axsched_core.run.attempts import unwritable
+from axsched_core.run.recorder import Recorder
+from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.trials import TrialState
+
+log = logging.getLogger("axsched")
+
+
+class Settler:
+    """Settles trials whose jobs have ended, or never began.
+
+    Args:
+        config: the scheduler's settings.
+        rundir: the run directory.
+        recorder: takes what has happened.
+        active: the trials that are on the way.
+    """
+
+    def __init__(
+        self, config: SchedulerConfig, rundir: RunDirectory, recorder: Recorder, active: Active
+    ) -> None:
+        self._config, self._rundir = config, rundir
+        self._recorder, self._active = recorder, active
+        self._dropped: set[str] = set()
+        """Names in results of which was said that they are no metrics."""
+
+    # ---- an attempt is over --------------------------------------------------------------------
+
+    def failed(
+        self, record: Record, cause: Cause | None, words: str, *, again: bool = True
+    ) -> None:
+        """An attempt has failed: the trial gets another one, or fails too.
+
+        ``again``: another one may begin; False: this one may still run.
+        """
+        request = record.job.request
+        never_began = (
+            record.job.inherited
+            and cause in jobs.FAULTS_OF_THE_MACHINES
+            and request.objective is not None
+            and jobfolder.never_ran(request.folder)
+        )
+        verdict: retry.Again | retry.Stop = retry.Stop()
+        if never_began:  # because its driver died: that is no attempt
+            verdict = retry.Again(0.0, request.resources)
+        else:
+            record.ended.append(retry.Ended(cause, request.resources))
+            if again:
+                verdict = retry.verdict(
+                    self._config.retry,
+                    record.ended,
+                    resizable=record.job.lane.can_resize,
+                    jitter=random.random(),
+                )
+        if isinstance(verdict, retry.Stop):
+            why = f" (not tried again: {verdict.reason})" if verdict.reason else ""
+            self.decide(record, TrialState.FAILED, cause, words + why)
+            return
+        seen = record.job.status.state
+        state = seen if seen in (JobState.FAILED, JobState.LOST) else JobState.FAILED
+        self._recorder.attempt_ended(record, state, cause, words, again=True)
+        record.stage, record.state, record.message = Stage.WAITING, TrialState.QUEUED, words
+        record.not_before = time.monotonic() + verdict.pause
+        if verdict.resources != request.resources:
+            record.grown = verdict.resources
+        log.warning("Trial %d: %s; it is tried again.", record.index, words)
+
+    def cancelled(self, record: Record, message: str, *, gone: bool = True) -> None:
+        """The job is over because it was cancelled: what that means depends on by whom.
+
+        ``gone``: it is certain to have ended, so that another one may follow.
+        """
+        job = record.job
+        # It may have been stopped in an earlier call, or by a driver that has died since.
+        purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
+        if purpose is Purpose.CLOSED:
+            self.retire(record)
+        elif purpose is Purpose.REOPEN:
+            self._recorder.attempt_ended(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
+            if self._active.halted is None:
+                # It has ended in a later call than the one that was interrupted: go on with it.
+                self._active.remove(record)
+                self._active.want([record])
+            else:
+                self.park(record)
+        elif purpose is Purpose.TIME_LIMIT:
+            limit = job.request.resources.time_limit
+            words = f"ran longer than its limit of {limit:g} s"
+            self.failed(record, Cause.TIME_LIMIT, words, again=gone)
+        else:
+            words = purpose.value if purpose else (message or "cancelled on the backend")
+            self.decide(record, TrialState.CANCELLED, Cause.CANCELLED, words)
+
+    def cannot_be_stopped(self, record: Record) -> None:
+        """The backend does not end the job: leave it alone."""
+        key = record.job.request.key
+        log.warning(
+            "Trial %d: its job %s could not be stopped and may still run.", record.index, key
+        )
+        self.settle_without(record, "could not be stopped")
+
+    def settle_without(self, record: Record, message: str) -> None:
+        """Settle a trial that is to be cancelled without knowing its job's end."""
+        job = record.job
+        if job.purpose in (Purpose.REOPEN, Purpose.FROM_SHELL):
+            # It may yet have a result, and a second job beside it must not be.
+            job.purpose, job.cancel_sent, job.cancel_since = None, False, None
+            self._active.leave([record])
+        else:
+            self.cancelled(record, message, gone=False)
+
+    def claim(self, record: Record, why: str) -> bool:
+        """Keep a job that has not begun from ever beginning; True where that is certain.
+
+        Raises:
+            InvalidInput: the run directory cannot be written.
+        """
+        if record.job.request.objective is None:
+            return False
+        try:
+            return jobfolder.keep_from_running(record.job.request.folder, f"driver: {why}")
+        except OSError as error:
+            raise unwritable(self._rundir, error) from error
+
+    # ---- a trial -------------------------------------------------------------------------------
+
+    def take_notes(self, record: Record, found: Result) -> None:
+        """What a valid result holds beside metrics goes to the trial, here and in the optimizer."""
+        warn_of_dropped(found, record.index, self._dropped)
+        record.notes = found.notes
+        if found.notes is not None:
+            self._recorder.notes_taken(record)
+
+    def decide(self, record: Record, state: TrialState, cause: Cause | None, message: str) -> None:
+        """The trial's outcome is known; the optimizer hears it next."""
+        record.stage, record.state, record.cause, record.message = (
+            Stage.TELLING,
+            state,
+            cause,
+            message,
+        )
+        self._recorder.attempt_ended(record, state, cause, message)
+        self._recorder.trial_decided(record)
+        if state is TrialState.FAILED:
+            folder = f" (see {record.folder})" if record.folder else ""
+            word = cause.value if cause else "FAILED"
+            log.warning("Trial %d failed: %s: %s%s", record.index, word, message, folder)
+
+    def stopped_before_start(self, record: Record) -> None:
+        """Settle a trial whose job was not submitted before everything was halted."""
+        halted = self._active.halted
+        if halted is Purpose.REOPEN:
+            self.park(record)
+        elif halted is not None:
+            self.decide(record, TrialState.CANCELLED, Cause.CANCELLED, halted.value)
+
+    def park(self, record: Record) -> None:
+        """The trial has no job any more but stays open; the next run takes it up."""
+        record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
+        self._active.remove(record)
+        record.reopened = True
+        self._recorder.trial_reopened(record)
+
+    def retire(self, record: Record) -> None:
+        """The trial is over, and the optimizer knows."""
+        record.stage = Stage.ENDED
+        self._end_unheard(record)
+        self._active.remove(record)
+        self._recorder.trial_retired(record)
+        if record.folder is None:
+            return
+        done = record.state is TrialState.SUCCEEDED
+        tidy = done and self._config.cleanup_after_completion
+        try:
+            (remove_tree if tidy else jobfolder.drop_copies)(record.folder)
+        except OSError as error:
+            log.warning("%s cannot be tidied: %s", record.folder, error)
+
+    def _end_unheard(self, record: Record) -> None:
+        """Write down the end of a job whose trial was ended by hand, or in the optimizer."""
+        if (job := record.latest) is not None:
+            ended = job.status.state.ended
+            state = job.status.state if ended else JobState.CANCELLED
+            cause = job.status.cause if ended else Cause.CANCELLED
+            words = job.status.message or record.message or Purpose.CLOSED.value
+            self._recorder.attempt_ended(record, state, cause, words)
+
+    # ---- ended by the user ---------------------------------------------------------------------
+
+    def end_by_hand(
+        self, record: Record, state: TrialState, message: str, results: Metrics | None
+    ) -> None:
+        """Write down how the user has ended a trial; `close_trial` then stops its job."""
+        record.state, record.message, record.results = state, message, results
+        if record.may_have_a_job:
+            record.job.purpose = Purpose.CLOSED
+        elif record.stage is Stage.IDLE:
+            record.stage = Stage.ENDED
+        self._recorder.trial_decided(record)
+
+    def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
+        """The trial was ended by the user, and the optimizer knows: its job, if any, is to stop."""
+        if record.state is not state:  # else it is written down already
+            self.end_by_hand(record, state, message, record.results)
+        if record.stage is Stage.FETCHING or not record.may_have_a_job:
+            self.retire(record)
