@@ -54,8 +54,8 @@ class RetryPolicy:
     attempts: Mapping[Cause, int] = field(factory=dict, converter=_attempts)
     """Cause -> how many attempts of a trial may end with it. Causes that are not named keep the
     default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. These three, the
-    faults of the machines, together may not be more than the largest of their numbers. CANCELLED
-    and SUBMIT_REFUSED are final."""
+    faults of the machines, together allow no more attempts than the largest of their numbers.
+    CANCELLED and SUBMIT_REFUSED are final."""
     pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
     """Seconds before the first new attempt, or after the first refusal for now; doubled each
     time. The real pause is between half of it and all of it, at random."""
