@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
-import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,6 @@ from axsched_core.errors import (
     OptimizationTerminated,
     OptimizerError,
     SchedulerBusy,
-    SchedulerClosed,
     TrialNotFinished,
     UnsupportedObjective,
 )
@@ -46,8 +41,9 @@ from axsched_core.observers.manager import Observers, split_plugins
 from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
-from axsched_core.run import failures, from_database, resume, signals, threads
+from axsched_core.run import failures, from_database, resume, signals
 from axsched_core.run.engine import Engine
+from axsched_core.run.guard import Guard
 from axsched_core.run.records import Purpose, Record, Stage, all_failed
 from axsched_core.run.snapshots import Snapshots
 from axsched_core.runners.discovery import check, installed, load
@@ -125,11 +121,9 @@ class AxScheduler:
         self._left_to_make = 0
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._chosen: ObjectiveSpec | None = None
-        self._lock = _lock_for(self._optimizer if optimizer is None else self._optimizer.native)
+        native = self._optimizer if optimizer is None else self._optimizer.native
+        self._guard = Guard(native, self._engine)
         self._taken_up = False
-        _open_engines.add(self._engine)
-        self._finalizer = weakref.finalize(self, Engine.dismiss, self._engine)
-        self._finalizer.atexit = False  # at the end of the program `_close_all` does more
 
     # ---- what is evaluated -----------------------------------------------------------------
 
@@ -458,12 +452,12 @@ class AxScheduler:
         self._saved.write(self._optimizer)
         self._writer.flush()
 
-    def _notice_changes(self, name: str) -> None:
+    def _notice_changes(self, name: str, *, must: bool) -> None:
         """Write down and store what the user has done to the optimizer since the last call."""
         try:
             self._saved.notice(self._optimizer)
         except Exception as error:
-            if name not in _EVEN_IF_UNWRITTEN:
+            if must:
                 raise
             log.error("%s: what has changed since the last call is not written: %s", name, error)
 
@@ -598,7 +592,7 @@ class AxScheduler:
         May be called from any thread: a call that is on the stack then ends in good order.
         """
         try:
-            with self._call("cancel"):
+            with self._call("cancel", must_be_written=False):
                 engine = self._engine
                 self._interrupted_before()
                 if engine.perform(
@@ -618,7 +612,7 @@ class AxScheduler:
         Returns:
             Those that have ended, and those whose jobs could not be stopped: they are as before.
         """
-        with self._call("cancel"):
+        with self._call("cancel", must_be_written=False):
             self._ready(objective=False)
             engine, dispatch = self._engine, self._engine.dispatch
             self._interrupted_before()
@@ -688,7 +682,7 @@ class AxScheduler:
             parameters: the trial's; None: those of the oldest trial without a job, or else
                 place holders.
         """
-        with self._call("preview"):
+        with self._call("preview", must_be_written=False):
             self._ready(write=False)
             records = self._engine.records.values()
             index, attempt = max(self._engine.records, default=-1) + 1, 1
@@ -710,7 +704,7 @@ class AxScheduler:
 
         Ax's own ``load_from_json_file`` reads it, where a client was used.
         """
-        with self._call("save_experiment"):
+        with self._call("save_experiment", must_be_written=False):
             self._engine.owner.call(lambda: self._optimizer.save(Path(path)))
 
     def load_experiment(self, path: str | Path) -> AxScheduler:
@@ -721,7 +715,7 @@ class AxScheduler:
         Raises:
             InvalidInput: the file is missing, torn or of another kind; jobs are on the way.
         """
-        with self._call("load_experiment"):
+        with self._call("load_experiment", must_be_written=False):
             if not self._engine.idle:
                 raise InvalidInput(
                     "load_experiment: jobs are on the way; wait_for_completed_trials() or "
@@ -738,8 +732,7 @@ class AxScheduler:
 
     def _let_go(self) -> None:
         """Give up a scheduler that could not be restored; touch nothing of its run."""
-        self._finalizer.detach()
-        _open_engines.discard(self._engine)
+        self._guard.retire()
         self._engine.let_go()
 
     def close(self) -> None:
@@ -747,14 +740,13 @@ class AxScheduler:
 
         With the setting ``on_exit="leave"`` the jobs go on, and `resume` finds them again.
         """
-        if not self._finalizer.alive:
+        if not self._guard.open:
             return
-        with self._alone("close"):
+        with self._guard.alone("close"):
             try:
-                self._notice_changes("close")
+                self._notice_changes("close", must=False)
             finally:
-                self._finalizer.detach()
-                _open_engines.discard(self._engine)
+                self._guard.retire()
                 self._engine.shut_down()
 
     def __enter__(self) -> AxScheduler:
@@ -779,43 +771,29 @@ class AxScheduler:
     # ---- small things ----------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _call(self, name: str) -> Iterator[None]:
-        """One call: what the user has changed before it is seen, and what it changes is known."""
-        with self._alone(name, self._interrupted):
-            self._alive()
-            self._notice_changes(name)
+    def _call(self, name: str, *, must_be_written: bool = True) -> Iterator[None]:
+        """One call: what the user has changed before it is seen, and what it changes is known.
+
+        ``must_be_written``: it is not made where what the user has changed cannot be written.
+        """
+        with self._guard.alone(name, self._interrupted):
+            self._guard.check_open()
+            self._notice_changes(name, must=must_be_written)
             try:
                 yield
                 if self._optimizer.in_database:
                     self._writer.flush()  # the database knows no more than the journal
                     self._engine.owner.call(self._optimizer.store)
             except BaseException as error:
-                self._remember_content(error)
+                self._leave(error)
                 raise
-            self._remember_content()
+            self._leave()
 
-    @contextlib.contextmanager
-    def _alone(
-        self, name: str, in_order: Callable[[], BaseException] | None = None
-    ) -> Iterator[None]:
-        """Keep other calls out, and signals that end the program waiting (see `signals.watch`)."""
-        if not self._lock.acquire(blocking=False):
-            raise SchedulerBusy(
-                f"{name}: another call to this scheduler is on the stack (in another thread, or "
-                "this is called by an observer). Only cancel() may be called meanwhile."
-            )
-        try:
-            with signals.watch(in_order):
-                self._engine.cancel_wanted = False
-                yield
-        finally:
-            if self._engine.active.halted is Purpose.ABANDON:
-                self._left_to_make = 0
-            self._lock.release()
-
-    def _alive(self) -> None:
-        if not self._finalizer.alive:
-            raise SchedulerClosed("This scheduler has been closed; make another.")
+    def _leave(self, error: BaseException | None = None) -> None:
+        """A call is over; ``error``: what it ended with."""
+        if self._engine.active.halted is Purpose.ABANDON:
+            self._left_to_make = 0
+        self._remember_content(error)
 
     def _ready(self, *, objective: bool = True, write: bool = True) -> None:
         self._optimizer.check()
@@ -968,50 +946,11 @@ class AxScheduler:
         return {index: records[index].snapshot() for index in sorted(records)}
 
 
-# Calls that do what they are for although what the user has changed cannot be written.
-_EVEN_IF_UNWRITTEN = frozenset({"cancel", "close", "preview", "save_experiment", "load_experiment"})
-
-_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    # A forked child has none of the threads: it is not to wait for them when it ends.
-    os.register_at_fork(after_in_child=_open_engines.clear)
-signals.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
-
-
-class _CallLock:
-    """Held while a call to a scheduler is on the stack; schedulers of one optimizer share it."""
-
-    def __init__(self) -> None:
-        lock = threading.Lock()
-        self.acquire, self.release = lock.acquire, lock.release
-
-
-_locks: weakref.WeakValueDictionary[int, _CallLock] = weakref.WeakValueDictionary()
-
-
-def _lock_for(native: object) -> _CallLock:
-    # A scheduler holds both, so that the id is the native object's as long as the lock is there.
-    return _locks.setdefault(id(native), _CallLock())
-
-
 _WHERE = {
     Capability.CONTAINER: "To run containers: pip install axsched-docker",
     Capability.FUNCTION: "To run functions: pip install axsched-joblib",
     Capability.SCRIPT: "To run scripts: pip install axsched-joblib",
 }
-
-
-@atexit.register
-def _close_all() -> None:
-    """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
-    hard = False
-    try:
-        with signals.watch():
-            for engine in list(_open_engines):
-                engine.shut_down()
-    except OptimizationTerminated:  # it came only now, or the time is over
-        hard = True
-    signals.at_exit(hard or threads.any_alive())
 
 
 def _runner(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:

@@ -81,7 +81,9 @@ def other_names(model, rate=0.1, l2=0.0): ...
 @pytest.mark.parametrize("function", [other_names, too_few])
 def test_a_function_that_names_only_some_parameters_is_given_no_mapping(function):
     first = next(iter(inspect.signature(function).parameters))
-    with pytest.raises(InvalidInput, match=rf"does not take 'lr', .* also has, with '{first}'.*\*\*others"):
+    with pytest.raises(
+        InvalidInput, match=rf"does not take 'lr', .* also has, with '{first}'.*\*\*others"
+    ):
         build.bind_function(function, [first, "lr"])
 
 

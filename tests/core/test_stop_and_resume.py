@@ -349,7 +349,7 @@ def test_no_job_is_submitted_without_its_secrets(make: Make, tmp_path):
 
 def dropped(scheduler: AxScheduler) -> None:
     engine = scheduler._engine
-    scheduler._finalizer()  # what the garbage collector calls
+    scheduler._guard._forgotten()  # what the garbage collector calls
     engine._thread.join(30)
     assert not engine._thread.is_alive()
 

@@ -1,0 +1,103 @@
+"""One call to a run at a time; and what becomes of the runs that are open when the program ends."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+from axsched_core.errors import OptimizationTerminated, SchedulerBusy, SchedulerClosed
+from axsched_core.run import signals, threads
+from axsched_core.run.engine import Engine
+
+
+class Guard:
+    """Stands before the methods of one run, for as long as somebody holds the run.
+
+    When nobody does, its engine is dismissed; when the program ends, it is shut down.
+
+    Args:
+        native: what is optimized. Runs of one and the same object let in one call in all.
+        engine: the run's.
+    """
+
+    def __init__(self, native: object, engine: Engine) -> None:
+        self._native = native  # held, so that its id is not another object's
+        self._lock = _locks.setdefault(id(native), _CallLock())
+        self._engine = engine
+        _open_engines.add(engine)
+        self._forgotten = weakref.finalize(self, Engine.dismiss, engine)
+        self._forgotten.atexit = False  # at the end of the program `_close_all` does more
+
+    @property
+    def open(self) -> bool:
+        """False once the run was closed or given up."""
+        return self._forgotten.alive
+
+    def check_open(self) -> None:
+        """Raise `SchedulerClosed` where the run is not open any more."""
+        if not self.open:
+            raise SchedulerClosed("This scheduler has been closed; make another.")
+
+    @contextlib.contextmanager
+    def alone(
+        self, name: str, in_order: Callable[[], BaseException] | None = None
+    ) -> Iterator[None]:
+        """Keep other calls out, and signals that end the program waiting (see `signals.watch`).
+
+        Raises:
+            SchedulerBusy: another call is on the stack.
+        """
+        self._enter(name)
+        try:
+            with signals.watch(in_order):
+                yield
+        finally:
+            self._lock.release()
+
+    def _enter(self, name: str) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise SchedulerBusy(
+                f"{name}: another call to this scheduler is on the stack (in another thread, or "
+                "this is called by an observer). Only cancel() may be called meanwhile."
+            )
+        self._engine.cancel_wanted = False  # one that came before was for another call
+
+    def retire(self) -> None:
+        """From here on nothing happens to the engine by itself: somebody ends it now."""
+        self._forgotten.detach()
+        _open_engines.discard(self._engine)
+
+
+class _CallLock:
+    """Held while a call is on the stack."""
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self.acquire, self.release = lock.acquire, lock.release
+
+
+_locks: weakref.WeakValueDictionary[int, _CallLock] = weakref.WeakValueDictionary()
+"""By the id of what is optimized, while a guard holds it."""
+
+_open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of the threads: it is not to wait for them when it ends.
+    os.register_at_fork(after_in_child=_open_engines.clear)
+signals.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
+
+
+@atexit.register
+def _close_all() -> None:
+    """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
+    hard = False
+    try:
+        with signals.watch():
+            for engine in list(_open_engines):
+                engine.shut_down()
+    except OptimizationTerminated:  # it came only now, or the time is over
+        hard = True
+    signals.at_exit(hard or threads.any_alive())
