@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import field, frozen
 
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
-from axsched_core.optimizers.base import TrialView
+from axsched_core.optimizers.base import Optimizer, TrialView
+from axsched_core.run.by_hand import check_whole, open_record, open_view
 from axsched_core.run.records import Record
+from axsched_core.run.run import Run
 from axsched_core.trials import Trial, TrialState
-
-if TYPE_CHECKING:
-    from axsched_core.scheduler import AxScheduler
 
 
 @frozen
@@ -30,7 +29,7 @@ class Entry:
 class Batch:
     """What ``scheduler.batch_trial_context()`` gives; made by the scheduler alone."""
 
-    _scheduler: AxScheduler
+    _run: Run
     _wait: bool
     _entries: list[Entry] = field(factory=list, init=False)
     _generated: list[int] = field(factory=list, init=False)
@@ -51,16 +50,14 @@ class Batch:
         given = [entry.index for entry in self._entries if entry.index is not None]
         if trial_index in given:
             raise InvalidInput(f"Trial {trial_index} is in this batch already.")
-        scheduler = self._scheduler
-        with scheduler._call("add_trial"):
-            scheduler._ready(objective=False, write=False)
+        with self._run.call("add_trial"):
+            self._run.ready(objective=False, write=False)
             self._entries.append(self._entry(parameters, trial_index))
 
     def add_generated(self, n: int) -> None:
         """Add ``n`` trials that the optimizer makes: as many as it allows now, the rest later."""
         self._not_run_yet("add_generated")
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InvalidInput(f"add_generated: n must be a whole number of at least 1, got {n!r}.")
+        check_whole(n, "add_generated: n")
         self._generated.append(n)
 
     def run(self) -> None:
@@ -70,14 +67,19 @@ class Batch:
         ``synchronous=False``.
         """
         self._not_run_yet("run")
-        if self._entries or self._generated:
-            self._run()
+        if not self.empty:
+            self._go()
+
+    @property
+    def empty(self) -> bool:
+        """True where nothing was added that is still to be run."""
+        return not (self._entries or self._generated)
 
     @property
     def trials(self) -> list[Trial]:
         """The batch's trials as they are now (generated ones that slots had to wait for: not
         in a batch that does not wait)."""
-        known = self._scheduler.trials
+        known = self._run.trials()
         return [known[index] for index in self._indices]
 
     def _not_run_yet(self, what: str) -> None:
@@ -89,10 +91,10 @@ class Batch:
             raise InvalidInput(
                 f"add_trial: parameters must be a mapping, got {type(parameters).__name__}."
             )
-        self._scheduler._optimizer.validate(parameters)
+        self._run.optimizer.validate(parameters)
         if trial_index is not None:
             # No record: what loading an experiment wipes out must not be written down before it.
-            view = self._scheduler._open_view(trial_index)
+            view = open_view(self._run, trial_index)
             if dict(view.parameters) != dict(parameters):
                 raise InvalidInput(
                     f"Trial {trial_index} has the parameters {dict(view.parameters)}, not "
@@ -100,39 +102,38 @@ class Batch:
                 )
         return Entry(dict(parameters), trial_index)
 
-    def _run(self) -> None:
-        scheduler = self._scheduler
-        with scheduler._call("batch.run"):
-            scheduler._ready()
-            engine = scheduler._engine
+    def _go(self) -> None:
+        run, engine = self._run, self._run.engine
+        with run.call("batch.run"):
+            run.ready()
             entries, generated = list(self._entries), sum(self._generated)
             for entry in entries:
                 if entry.index is not None:  # much may have happened since it was added
-                    scheduler._open_record(entry.index)
+                    open_record(run, entry.index)
             self._entries.clear()
             self._generated.clear()
             records: list[Record] = []
-            with scheduler._parking(records):
-                engine.owner.call(lambda: self._adopt_or_attach(entries, records))
+            with run.parking(records):
+                run.with_optimizer(lambda it: self._adopt_or_attach(it, entries, records))
             self._indices.extend(record.index for record in records)
 
             def begin() -> None:
                 engine.recorder.run_started(len(records) + generated)
                 engine.made = []
                 engine.want(generated, records)
-                engine.dispatch.one_at_a_time(bool(scheduler.config.synchronous))
 
             try:
                 if self._wait:
-                    scheduler._long(begin, lambda: engine.idle)
+                    run.wait(begin, lambda: engine.idle)
                 else:
-                    scheduler._perform(begin)
+                    run.perform(begin)
             finally:
                 self._indices.extend(engine.made)
 
-    def _adopt_or_attach(self, entries: Sequence[Entry], records: list[Record]) -> None:
-        """Find or make the trials of a batch; in the owner's thread."""
-        optimizer, engine = self._scheduler._optimizer, self._scheduler._engine
+    def _adopt_or_attach(
+        self, optimizer: Optimizer, entries: Sequence[Entry], records: list[Record]
+    ) -> None:
+        """Find or make the trials of a batch; in the thread that touches the optimizer."""
         taken = {entry.index for entry in entries if entry.index is not None}
         views = optimizer.trials()
         for entry in entries:
@@ -153,9 +154,9 @@ class Batch:
             taken.add(index)
             # As the optimizer holds them: numbers of the right type, fixed ones filled in.
             parameters = optimizer.trials([index])[index].parameters
-            records.append(engine.record(index, parameters))
+            records.append(self._run.engine.record(index, parameters))
 
     def _is_free(self, view: TrialView) -> bool:
-        record = self._scheduler._engine.records.get(view.index)
+        record = self._run.engine.records.get(view.index)
         unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
         return view.open and not view.has_data and unused

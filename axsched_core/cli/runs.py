@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrup
 from axsched_core.journal import cancel_request, lines, replay
 from axsched_core.journal import salvage as salvaging
 from axsched_core.journal.lock import RunLock, holder
+from axsched_core.run import driving
+from axsched_core.run import resume as resuming
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import TrialState
 
@@ -100,11 +102,10 @@ def cancel(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> N
 
 
 def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
-    # The jobs of other trials are not touched: they run on.
-    with AxScheduler.resume(
-        run_dir, runner_options=options or None, config={"on_exit": "leave"}
-    ) as scheduler:
-        ended, running = scheduler._cancel_from_shell(set(trials) or None)
+    # Other trials' jobs are none of our business: they run on.
+    run = resuming.resume(run_dir, runner_options=options or None, config={"on_exit": "leave"})
+    with closing(run):
+        ended, running = driving.cancel_from_shell(run, set(trials) or None)
     for trial in ended:
         if trial.state is not TrialState.CANCELLED:
             click.echo(f"Trial {trial.index} has ended by itself: {trial.state}.")

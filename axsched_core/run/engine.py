@@ -28,6 +28,7 @@ from axsched_core.observers.manager import Observers
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
 from axsched_core.run import failures, signals, stopping, timing
 from axsched_core.run.active import Active
+from axsched_core.run.attempts import Attempts
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
@@ -287,9 +288,25 @@ class Engine:
         return bool(self.active) and not self._over
 
     @property
+    def attempts(self) -> Attempts:
+        """What makes the jobs' requests."""
+        return self.dispatch.attempts
+
+    @property
+    def has_waiting(self) -> bool:
+        """True while trials wait for a job, or are still to be made."""
+        waiting = self.active.at(Stage.WAITING)
+        return bool(self.to_make) or not all(record.orphaned for record in waiting)
+
+    @property
+    def at_rest(self) -> bool:
+        """True while nothing is on the way (what could not be stopped does not count)."""
+        return not self.active.busy
+
+    @property
     def idle(self) -> bool:
         """True when nothing is on the way and nothing more is to be made."""
-        return not self.to_make and not self.active.busy
+        return not self.to_make and self.at_rest
 
     def record(
         self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
@@ -300,8 +317,35 @@ class Engine:
             self.recorder.trial_made(self.records[index], origin, counted=counted)
         return self.records[index]
 
-    def want(self, to_make: int, records: Iterable[Record], timeout: float | None = None) -> None:
-        """Have so many more trials made, and these run; ``timeout`` is for the journal."""
+    def expect(self, objectives: tuple[str, ...], required: frozenset[str]) -> None:
+        """Say what a result must hold: the metrics of the objectives, and all that are required."""
+        self.dispatch.expect(objectives, required)
+
+    def take_up(self, records: Iterable[Record]) -> None:
+        """Go on with the trials of a driver before this one."""
+        for record in records:
+            self.records[record.index] = record
+            if record.stage in (Stage.WAITING, Stage.SUBMITTED):
+                self.active.add(record)
+
+    def want(
+        self,
+        to_make: int,
+        records: Iterable[Record],
+        timeout: float | None = None,
+        *,
+        synchronous: bool | None = None,
+    ) -> None:
+        """Have more trials made, and some run.
+
+        Args:
+            to_make: how many the optimizer is to make.
+            records: trials that are there and are to be run.
+            timeout: seconds that the call may take; for the journal.
+            synchronous: True: one job at a time; None: as the settings say.
+        """
+        chosen = self._config.synchronous if synchronous is None else synchronous
+        self.dispatch.one_at_a_time(bool(chosen))
         self.to_make += to_make
         if to_make:
             self.stops_at_failures = True
@@ -318,6 +362,12 @@ class Engine:
         self.dispatch.halt(purpose)
         if purpose is Purpose.ABANDON:  # nothing is left that a later call would take up
             self.dispatch.cancel(r for r in list(self.records.values()) if r.reopened)
+
+    def cancel_only(self, records: Iterable[Record]) -> None:
+        """Cancel these for ``axsched cancel``; start nothing, and do not wait for the others."""
+        self.dispatch.start_nothing_more(Purpose.REOPEN)
+        self.dispatch.leave()
+        self.dispatch.cancel(records, Purpose.FROM_SHELL)
 
     def _make_no_more(self) -> None:
         self.unmade += self.to_make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
@@ -15,17 +15,14 @@ from axsched_core.optimizers import LastRun, Optimizer, from_database
 from axsched_core.run import resume
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Record, Stage
+from axsched_core.run.run import Run
 from axsched_core.runners.session import RunnerSession
 from axsched_core.trials import TrialState
-
-if TYPE_CHECKING:
-    from axsched_core.scheduler import AxScheduler
 
 log = logging.getLogger("axsched")
 
 
-def from_stored_experiment(
-    cls: type[AxScheduler],
+def from_stored(
     name: str,
     *,
     db_settings: Any,
@@ -33,8 +30,8 @@ def from_stored_experiment(
     runner_options: Mapping[str, Any] | None,
     config: SchedulerConfig | Mapping[str, Any] | None,
     plugins: Sequence[object],
-) -> AxScheduler:
-    """`AxScheduler.from_stored_experiment`, which see."""
+) -> Run:
+    """Go on with a stored experiment; see `AxScheduler.from_stored_experiment`."""
     adapter, last = from_database(name, db_settings)
     left = 0
     if (found := _journal_of(last)) is not None:
@@ -42,7 +39,6 @@ def from_stored_experiment(
         if _name_of(runner) == first["runner"]:
             by_name = isinstance(runner, str) and first["runner_options"] is not None
             return resume.resume(
-                cls,
                 run_dir,
                 optimizer=None,
                 runner=None if by_name else runner,
@@ -53,9 +49,9 @@ def from_stored_experiment(
             )
         left = _take_results(adapter, run_dir, _name_of(runner))
     _interrupt_open(adapter)
-    scheduler = cls(adapter, runner, config, runner_options, plugins=plugins)
-    scheduler._left_to_make = left
-    return scheduler
+    run = Run(adapter, runner, config, runner_options, plugins=plugins)
+    run.left_to_make = left
+    return run
 
 
 def _name_of(runner: str | object) -> str:

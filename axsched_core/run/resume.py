@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
@@ -15,38 +15,30 @@ from axsched_core.journal import cancel_request, header, lines, replay
 from axsched_core.journal.replay import ReplayedRun, ReplayedTrial
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
-from axsched_core.objectives import fingerprint
-from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
-from axsched_core.run import signals
-from axsched_core.run.active import Active
+from axsched_core.run import objective, signals
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.outcomes import kind_of
-from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Record, Stage, Submission
 from axsched_core.run.retry import Ended
+from axsched_core.run.run import Run
 from axsched_core.trials import TrialState
-
-if TYPE_CHECKING:
-    from axsched_core.scheduler import AxScheduler
-
 
 log = logging.getLogger("axsched")
 
 
 def resume(
-    cls: type[AxScheduler],
     run_dir: Path,
     *,
-    optimizer: Any,
-    runner: str | object | None,
-    runner_options: Mapping[str, Any] | None,
-    config: SchedulerConfig | Mapping[str, Any] | None,
-    plugins: Sequence[object],
+    optimizer: Any = None,
+    runner: str | object | None = None,
+    runner_options: Mapping[str, Any] | None = None,
+    config: SchedulerConfig | Mapping[str, Any] | None = None,
+    plugins: Sequence[object] = (),
     stored: Optimizer | None = None,
-) -> AxScheduler:
-    """`AxScheduler.resume`, which see.
+) -> Run:
+    """Go on with the run of a driver that has ended; see `AxScheduler.resume`.
 
     ``stored`` is the optimizer as a database has it, and takes the place of the snapshot.
     """
@@ -65,26 +57,26 @@ def resume(
         adapter = stored or _optimizer_of_before(path, found, optimizer)
         if runner is None:
             runner, runner_options = runner_of_before(path, found.run, runner_options)
-        scheduler = cls(
+        run = Run(
             adapter,
             runner,
             _settings(found.run["config"], config),
             runner_options,
             plugins=plugins,
-            _run=(RunDirectory.existing(path, found.run["run_id"]), writer),
+            found=(RunDirectory.existing(path, found.run["run_id"]), writer),
         )
     except BaseException:
         writer.close()
         raise
     try:
-        _restore(scheduler, found)
+        _restore(run, found)
         if stored is not None:
-            scheduler._saved.due()  # the last one may be of an earlier state
+            run.snapshots.due()  # the last one may be of an earlier state
     except BaseException:
-        scheduler._let_go()
+        run.let_go()
         raise
     signals.settle()  # jobs may be on the way already
-    return scheduler
+    return run
 
 
 def _optimizer_of_before(path: Path, found: ReplayedRun, given: Any) -> Any:
@@ -130,47 +122,34 @@ def _settings(
     return given
 
 
-def _restore(scheduler: AxScheduler, found: ReplayedRun) -> None:
+def _restore(run: Run, found: ReplayedRun) -> None:
     """Bring the optimizer and the engine to where the last driver was."""
-    engine, optimizer = scheduler._engine, scheduler._optimizer
-    engine.recorder.go_on(found)
-    runner = scheduler._session.info.name
+    engine, runner = run.engine, run.session.info.name
+    run.recorder.go_on(found)
     if runner != found.run["runner"]:
         raise InvalidInput(
-            f"The jobs of {scheduler.run_directory} were submitted by the runner "
+            f"The jobs of {run.rundir.path} were submitted by the runner "
             f"{found.run['runner']!r}; {runner!r} cannot find them. Pass the same kind of runner."
         )
-    told = scheduler.config.failed_points
-    engine.owner.call(lambda: bring_up_to_date(optimizer, found.trials.values(), told))
+    told = run.config.failed_points
+    run.with_optimizer(lambda optimizer: bring_up_to_date(optimizer, found.trials.values(), told))
     if (then := found.run["versions"]) != (here := header.versions()):
         log.warning("This run was begun with %s; it goes on with %s.", then, here)
-    changed = False
-    if found.objective is not None:
-        chosen = ObjectiveSpec.from_plain(found.objective, scheduler.run_directory)
-        script = getattr(chosen.objective, "script", None)
-        changed = bool(script) and fingerprint.of_file(script) != chosen.source
-        if changed:
-            log.warning(
-                "The script %s has changed since it was set: what follows is evaluated with it as "
-                "it is now. A new experiment would not mix the results.",
-                script,
-            )
-        scheduler._chosen = chosen
-        engine.dispatch.attempts.take_objective(chosen, written=True)
-    scheduler._learn_metrics()
-    engine.dispatch.attempts.remember(found.numbers)
-    for trial in found.trials.values():
-        engine.records[trial.index] = remembered(trial, engine.dispatch, engine.active)
-    engine.owner.call(lambda: _mark_again(optimizer, engine.recorder, engine.records))
+    changed = found.objective is not None and objective.take_up(run, found.objective)
+    run.learn_metrics()
+    engine.attempts.remember(found.numbers)
+    engine.take_up(remembered(trial, engine.dispatch) for trial in found.trials.values())
+    with_jobs = [record for record in engine.records.values() if record.latest]
+    marks = {record.index: run.recorder.mark(record) for record in with_jobs}
+    run.with_optimizer(lambda optimizer: _mark_again(optimizer, marks))
     if changed:
-        scheduler._begin_anew()
-    scheduler._left_to_make = found.to_make
-    scheduler._saved.goes_on(optimizer)
+        run.begin_anew()
+    run.left_to_make = found.to_make
+    run.snapshots.goes_on(run.optimizer)
 
 
-def _mark_again(optimizer: Optimizer, recorder: Recorder, records: Mapping[int, Record]) -> None:
+def _mark_again(optimizer: Optimizer, marks: Mapping[int, Mapping[str, Any]]) -> None:
     """What the snapshot does not know of the trials' jobs goes onto the optimizer's trials."""
-    marks = {index: recorder.mark(record) for index, record in records.items() if record.latest}
     views = optimizer.trials(list(marks))
     optimizer.annotate(
         {
@@ -223,8 +202,8 @@ def _replayed(trial: ReplayedTrial, failed_points: str) -> OutcomeKind | None:
     return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
 
-def remembered(trial: ReplayedTrial, dispatch: Dispatch, active: Active) -> Record:
-    """The record of a trial of the last driver; what is on the way goes to ``active``."""
+def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
+    """The record of a trial of the last driver."""
     record = Record(
         trial.index,
         trial.parameters,
@@ -257,5 +236,4 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch, active: Active) -> Reco
         record.orphaned = trial.handle is None
         record.state = TrialState.QUEUED
         record.stage = Stage.WAITING if record.orphaned else Stage.SUBMITTED
-        active.add(record)
     return record

@@ -58,9 +58,9 @@ def make(tmp_path: Path) -> Iterator[Callable[..., AxScheduler]]:
 
     yield make
     for scheduler in made:
-        alone = scheduler._guard.open  # else another driver may have gone on
+        alone = scheduler._run.guard.open  # else another driver may have gone on
         scheduler.close()
-        if alone and scheduler._writer.durable and scheduler.run_directory.exists():
+        if alone and scheduler._run.writer.durable and scheduler.run_directory.exists():
             assert journalled(scheduler.run_directory) == known(scheduler.trials)
 
 

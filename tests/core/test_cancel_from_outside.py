@@ -29,6 +29,8 @@ from axsched_core.errors import (
 )
 from axsched_core.jobs import JobHandle, JobState, JobStatus, NotSubmitted
 from axsched_core.journal import cancel_request, lines, replay
+from axsched_core.run import resume as resuming
+from axsched_core.run.run import Run
 from axsched_core.trials import TrialState
 from support.ctrl_c import press_ctrl_c
 from support.resuming import died, next_runner, resume
@@ -128,7 +130,7 @@ def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make
     (scheduler.run_directory / "lock.json").unlink()  # as if it had slept for long
     with resume(scheduler.run_directory, runner, config={"on_exit": "leave"}):
         request = cancel_request.ask(scheduler.run_directory, None)
-        scheduler._engine._next_look = 0.0  # it looks at once
+        scheduler._run.engine._next_look = 0.0  # it looks at once
         with pytest.raises(RunLocked, match="taken over"):
             scheduler.monitor_trials()
         assert request.path.exists()
@@ -186,13 +188,12 @@ def test_what_is_no_request_cancels_nothing(tmp_path: Path, caplog, content: str
 
 def in_the_shell(monkeypatch: pytest.MonkeyPatch, runner: ToyRunner) -> None:
     """What the command line cannot say: these toys."""
-    real = AxScheduler.resume
 
-    def resume(run_dir: Path, **more: Any) -> AxScheduler:
+    def resumed(run_dir: Path, **more: Any) -> Run:
         settings = {**more, "runner_options": None, "optimizer": ToyOptimizer(), "runner": runner}
-        return real(run_dir, **settings)
+        return resuming.resume(run_dir, **settings)
 
-    monkeypatch.setattr(runs, "AxScheduler", SimpleNamespace(resume=resume))
+    monkeypatch.setattr(runs, "resuming", SimpleNamespace(resume=resumed))
 
 
 def states(run_dir: Path) -> dict[int, str | None]:
@@ -313,7 +314,7 @@ def test_trials_that_were_left_open_are_abandoned(make: Make, monkeypatch, named
     in_the_shell(monkeypatch, next_runner(runner))
     assert cancel(scheduler.run_directory, *named).exit_code == 0
     with resume(scheduler.run_directory, runner) as again:
-        again._session._runner.finish = lambda request: {"loss": 1.0}
+        again._run.session._runner.finish = lambda request: {"loss": 1.0}
         assert again.client.rows[0]["status"] == "ABANDONED"
         if named:
             again.finish()
@@ -354,7 +355,7 @@ def test_cancel_while_a_call_is_prepared_that_runs_an_open_trial(make: Make):
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=5)
     presser.join()
-    engine = scheduler._engine
+    engine = scheduler._run.engine
     opened = engine.records[0]  # what a call looks up before it begins
     engine.cancel()
     engine.perform(lambda: engine.want(4, [opened]), lambda: engine.idle)

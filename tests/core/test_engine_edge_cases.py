@@ -255,7 +255,7 @@ def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, mon
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=1)
     assert leaving.is_set()
-    assert not scheduler._engine.left_behind
+    assert not scheduler._run.engine.left_behind
 
 
 def test_jobs_are_cancelled_at_close_whatever_the_optimizer_says(make, caplog):
@@ -401,12 +401,12 @@ def test_a_job_that_was_never_sent_gets_the_new_objective(make):
     runner.on_submit = lambda request: sent.append(request.attempt)
     scheduler = make(ToyOptimizer(), runner)
     index = scheduler.get_next_trial()
-    flush = scheduler._writer.flush
-    scheduler._write_down()
-    scheduler._writer.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
+    flush = scheduler._run.writer.flush
+    scheduler._run.write_down()
+    scheduler._run.writer.flush = lambda: (_ for _ in ()).throw(InvalidInput("the disk is full"))
     with pytest.raises(InvalidInput, match="the disk is full"):
         scheduler.run_trial(index)
-    scheduler._writer.flush = flush
+    scheduler._run.writer.flush = flush
     scheduler.run_trial(index)
     assert sent == [1]
 
@@ -431,7 +431,7 @@ def test_a_dropped_scheduler_leaves_no_thread(make):
     before = threading.active_count()
     scheduler = AxScheduler(ToyOptimizer(), ToyRunner(), {"progress": False})
     scheduler.preview()
-    dropped, engine = weakref.ref(scheduler), scheduler._engine._thread
+    dropped, engine = weakref.ref(scheduler), scheduler._run.engine._thread
     del scheduler
     gc.collect()
     assert dropped() is None

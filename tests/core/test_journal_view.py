@@ -193,8 +193,8 @@ def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pyt
     runner = ToyRunner(lambda request: None)
     scheduler = make(runner=runner)
     scheduler.run_trial(scheduler.get_next_trial())
-    key, job = runner.key_of(0), scheduler._engine.records[0].latest
-    watcher = scheduler._engine.dispatch._watcher
+    key, job = runner.key_of(0), scheduler._run.engine.records[0].latest
+    watcher = scheduler._run.engine.dispatch._watcher
     assert job is not None
 
     def says(status: JobStatus) -> None:
@@ -210,7 +210,7 @@ def test_why_a_job_waits_is_written_when_it_changes(make: Make, monkeypatch: pyt
     wait_until(lambda: scheduler.monitor_trials() and job.waits_for == "Resources")
     says(JobStatus(JobState.RUNNING, started_at=9.0, host="n1"))
     says(JobStatus(JobState.QUEUED))  # it was put back
-    scheduler._writer.flush()
+    scheduler._run.writer.flush()
     assert lines_of(scheduler.run_directory, "waiting", "running")[-4:] == [
         {"k": "waiting", "i": 0, "n": 1, "message": "Priority"},
         {"k": "waiting", "i": 0, "n": 1, "message": "Resources"},
@@ -223,11 +223,11 @@ def test_a_backend_that_changes_its_words_all_the_time_does_not_fill_the_disk(ma
     runner = ToyRunner(lambda request: None)
     scheduler = make(runner=runner)
     scheduler.run_trial(scheduler.get_next_trial())
-    record, recorder = scheduler._engine.records[0], scheduler._recorder
+    record, recorder = scheduler._run.engine.records[0], scheduler._run.recorder
     for second in range(86_400):
         status = JobStatus(JobState.QUEUED, message=f"place {86_400 - second}")
         recorder.job_queued(record, status, 1e6 + second)
-    scheduler._writer.flush()
+    scheduler._run.writer.flush()
     written = lines_of(scheduler.run_directory, "waiting")
     assert written[0]["message"] == "place 86400"
     assert 100 < len(written) < 200
@@ -332,7 +332,7 @@ def test_a_removed_run_directory_does_not_keep_the_engine_busy(make: Make, in_th
     runner.submitted.acquire()
     shutil.rmtree(scheduler.run_directory)
     runner.context.wake(runner.key_of(0))  # a line waits
-    writer = scheduler._writer
+    writer = scheduler._run.writer
     wait_until(lambda: not writer.durable)
     assert writer.due is None
     runner.end(runner.key_of(0), {"loss": 1.0})
@@ -657,7 +657,7 @@ def test_a_look_writes_nothing_and_takes_nothing(make: Make):
     run = looked(scheduler.run_directory)
     assert files(scheduler.run_directory) == before
     assert run.state == "running"
-    scheduler._writer.flush()  # it has its lock
+    scheduler._run.writer.flush()  # it has its lock
     scheduler.close()
     os.chmod(scheduler.run_directory, 0o500)
     try:
@@ -669,7 +669,7 @@ def test_a_look_writes_nothing_and_takes_nothing(make: Make):
 def test_a_copy_is_read_where_no_driver_is(make: Make, tmp_path: Path):
     scheduler = make(runner=ToyRunner(lambda request: None))
     scheduler.run_trial(scheduler.get_next_trial())
-    scheduler._writer.flush()
+    scheduler._run.writer.flush()
     copy = tmp_path / "copy"
     shutil.copytree(scheduler.run_directory, copy)
     holder = json.loads((copy / lock.NAME).read_text())

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy import ToyRunner
 
 from axsched_core import SchedulerConfig, TrialState, events, hookimpl
 from axsched_core.errors import BackendUnavailable, InvalidInput
@@ -22,6 +21,7 @@ from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage
 from axsched_core.run.resume import remembered
 from axsched_core.runners.session import RunnerSession
+from support.toy import ToyRunner
 
 
 class Named(ToyRunner):

@@ -6,7 +6,6 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +13,13 @@ from attrs import field, frozen
 from click.testing import CliRunner
 
 from axsched_core import AxScheduler, hookimpl, options
-from axsched_core.cli import runs
 from axsched_core.cli.main import main
 from axsched_core.errors import AxschedError, InvalidInput
 from axsched_core.events import Event
 from axsched_core.journal import lines
 from axsched_core.objectives import build
+from axsched_core.run import resume
+from axsched_core.run.run import Run
 from support.toy import ToyOptimizer, ToyRunner
 
 WITH_SECRETS = """
@@ -94,7 +94,7 @@ def test_secret_runner_options(distribution, tmp_path, caplog, secret):
     )
     with again:
         again.run_optimization(max_trials=1)
-        assert again._session._runner.token == secret
+        assert again._run.session._runner.token == secret
     assert holds(run_dir, secret) == []
     assert secret not in caplog.text
 
@@ -107,16 +107,16 @@ def test_what_was_not_written_down_is_given_in_the_shell(
     both = {"token": secret, "env": {}}
     with AxScheduler(ToyOptimizer(), "lab", config, both) as scheduler:
         scheduler.run_optimization(max_trials=1)
-    runner = scheduler._session._runner
+    runner = scheduler._run.session._runner
     with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
         by_instance.run_optimization(max_trials=1)
-    real, made = AxScheduler.resume, []
+    real, made = resume.resume, []
 
-    def resume(run_dir: Path, **more: Any) -> AxScheduler:  # the shell cannot load a toy
-        made.append(real(run_dir, optimizer=ToyOptimizer(), **more))
+    def resumed(run_dir: Path, **more: Any) -> Run:  # the shell cannot load a toy
+        made.append(real(run_dir, **{**more, "optimizer": ToyOptimizer()}))
         return made[-1]
 
-    monkeypatch.setattr(runs, "AxScheduler", SimpleNamespace(resume=resume))
+    monkeypatch.setattr(resume, "resume", resumed)
     given = ["--option", f"token={secret}", "--option", 'env={"KEY": "x"}']
     for run_dir in (scheduler.run_directory, by_instance.run_directory):
         for command in ("resume", "cancel"):
@@ -125,7 +125,7 @@ def test_what_was_not_written_down_is_given_in_the_shell(
             assert "in the shell --option " in refused.stderr
             done = CliRunner().invoke(main, [command, str(run_dir), *given])
             assert done.exit_code == 0, done.stderr
-            assert made[-1]._session._runner.token == secret
+            assert made[-1].session._runner.token == secret
         assert holds(run_dir, secret) == []
 
 

@@ -103,7 +103,7 @@ def test_a_candidate_that_comes_after_ctrl_c_counts_as_made(make: Make):
     def slowly(n: int) -> None:
         asking.set()
         deadline = time.monotonic() + 30
-        while scheduler._engine.active.halted is None and len(optimizer.asks) == 1:
+        while scheduler._run.engine.active.halted is None and len(optimizer.asks) == 1:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -342,14 +342,14 @@ def test_no_job_is_submitted_without_its_secrets(make: Make, tmp_path):
             again.wait_for_completed_trials()
         assert len(runner.requests) == 1
         again.set_script_objective(script, {"env": {"TOKEN": "abc"}})
-        again._session._runner.finish = lambda request: 1.0
+        again._run.session._runner.finish = lambda request: 1.0
         again.finish()
     assert [dict(r.objective.env) for r in runner.requests.values()] == [{"TOKEN": "abc"}] * 2
 
 
 def dropped(scheduler: AxScheduler) -> None:
-    engine = scheduler._engine
-    scheduler._guard._forgotten()  # what the garbage collector calls
+    engine = scheduler._run.engine
+    scheduler._run.guard._forgotten()  # what the garbage collector calls
     engine._thread.join(30)
     assert not engine._thread.is_alive()
 
@@ -421,14 +421,14 @@ def test_a_trial_of_a_loaded_experiment_in_a_batch(make: Make, tmp_path):
     scheduler.close()
     with resume(scheduler.run_directory, ToyRunner()) as again:
         assert again.client.count("COMPLETED") == 1
-        dispatch = again._engine.dispatch
+        dispatch = again._run.engine.dispatch
         request = dispatch.attempts.next(Record(0, {}), dispatch.lane_called("toy"))
         assert request.attempt == 3  # a number is never used again
 
 
 def test_a_batch_that_could_not_be_run_keeps_its_trials(make: Make):
     scheduler = make(runner=ToyRunner(capabilities=("function",)))
-    batch = Batch(scheduler, True)
+    batch = Batch(scheduler._run, True)
     batch.add_generated(2)
     with pytest.raises(InvalidInput, match="No objective is set"):
         batch.run()
@@ -511,7 +511,7 @@ def test_numbers_that_were_passed_over_are_no_attempts(make: Make, tmp_path):
     assert list(runner.requests)[-1].endswith("-0-4")
     runner.statuses[runner.key_of(0)] = JobStatus(JobState.LOST)
     with resume(killed, runner) as again:
-        again._session._runner.finish = lambda request: 1.0
+        again._run.session._runner.finish = lambda request: 1.0
         again.finish()
         assert again.trials[0].state is TrialState.SUCCEEDED
         assert again.trials[0].attempts == 3

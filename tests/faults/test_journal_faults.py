@@ -418,7 +418,7 @@ def test_killed_before_the_first_submit(tmp_path: Path):
 
 def test_killed_between_a_jobs_folder_and_its_key(tmp_path: Path):
     made = with_function(tmp_path)
-    killed = killed_when(made, made._recorder, "job_prepared", tmp_path / "copies")
+    killed = killed_when(made, made._run.recorder, "job_prepared", tmp_path / "copies")
     with resume(killed, runner=None) as again:
         again.finish()
         assert again.client.count("COMPLETED") == 2

@@ -28,7 +28,7 @@ def make(kind: str) -> tuple[Any, Any]:
 
 
 def strategy_of(scheduler: Any) -> Any:
-    return scheduler._optimizer.strategy
+    return scheduler._run.optimizer.strategy
 
 
 def _direction(scheduler: Any) -> None:

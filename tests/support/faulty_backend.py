@@ -229,7 +229,7 @@ class FaultyBackend:
     def die(self) -> NoReturn:
         """From here on nothing of this driver reaches the disk or the backend."""
         assert self.scheduler is not None
-        writer, self.scheduler, self.death = self.scheduler._writer, None, None
+        writer, self.scheduler, self.death = self.scheduler._run.writer, None, None
         if (lines := writer._journal) is not None and (lock := writer._lock) is not None:
             grave = _Grave()
             writer._journal, writer._lock = grave, grave  # type: ignore[assignment]

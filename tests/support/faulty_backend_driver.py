@@ -28,7 +28,7 @@ from axsched_core.jobs import (
 )
 from axsched_core.journal import lines, replay
 from axsched_core.optimizers.base import Asked, Outcome
-from axsched_core.run import timing
+from axsched_core.run import driving, timing
 from axsched_core.run.engine import Engine
 from axsched_core.runners import calls
 from support.faulty_backend import FaultyBackend, Killed, Trouble
@@ -217,6 +217,8 @@ class Driver:
         """Call the scheduler; where that is its death, have it followed, and raise `Killed`."""
         try:
             with self.backend.in_trouble(trouble), _limited(method):
+                if method == "cancel_from_shell":
+                    return driving.cancel_from_shell(self.scheduler._run, *args, **more)
                 return getattr(self.scheduler, method)(*args, **more)
         except (Killed, RunLocked) as error:
             if self.backend.scheduler is not None:
@@ -228,7 +230,7 @@ class Driver:
 
     def bury(self) -> None:
         """Let go of what is left of a dead driver's threads."""
-        self.scheduler._let_go()
+        self.scheduler._run.let_go()
 
     def resume(self, **config: Any) -> None:
         """Have another driver take up the run, and live.

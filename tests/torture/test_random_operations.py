@@ -158,7 +158,7 @@ class Machine(RuleBasedStateMachine):
             request.done()  # who asks takes it back
         elif self.call("close"):
             self.driver.resume(on_exit="leave")
-            if self.call("_cancel_from_shell", chosen, trouble=trouble):
+            if self.call("cancel_from_shell", chosen, trouble=trouble):
                 self.call("close")
                 self.driver.resume(**self.driver.config)
 
@@ -193,20 +193,20 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def the_optimizer_knows_what_the_scheduler_says(self) -> None:
-        for index, record in self.scheduler._engine.records.items():
+        for index, record in self.scheduler._run.engine.records.items():
             told = kind_of(record.state, record.cause, "avoid", past=record.past)
             assert self.rows[index]["status"] == (told.value if told else "RUNNING")
 
     @invariant()
     def the_journal_says_what_the_scheduler_knows(self) -> None:
-        lines = self.scheduler._writer._journal
+        lines = self.scheduler._run.writer._journal
         if lines is None:
             return
         copy = self.folder / "copy.jsonl"
         copy.write_bytes(lines.path.read_bytes() + b"".join(lines._waiting))
         written = replay.read(copy).trials
         seen = self.view(copy)
-        for index, record in self.scheduler._engine.records.items():
+        for index, record in self.scheduler._run.engine.records.items():
             read = written[index]
             assert read.parameters == record.parameters
             assert (read.state or "") == (record.state.value if record.state.ended else "")
@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         self.the_optimizer_knows_what_the_scheduler_says()
         assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
         self.scheduler.close()
-        assert self.scheduler._writer._journal is None
+        assert self.scheduler._run.writer._journal is None
         self.backend.go_on([k for k, job in self.backend.jobs.items() if job.state == "queued"])
         self.the_book_is_in_order()
 

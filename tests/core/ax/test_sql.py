@@ -442,7 +442,7 @@ def test_a_database_that_fails_loses_nothing(
         other.rollback()
         other.close()
         assert rows(url, "select count(*) from trial_v2") == [(0,)]
-        scheduler._optimizer._database._not_before = 0.0  # the pause would be a second
+        scheduler._run.optimizer._database._not_before = 0.0  # the pause would be a second
         scheduler.monitor_trials()
     assert "all is stored again" in caplog.text
     assert rows(url, "select count(*) from trial_v2 where status = 3") == [(3,)]

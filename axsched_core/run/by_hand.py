@@ -1,0 +1,138 @@
+"""Calls about one trial that the user leads by hand: make it, give its result, give it up."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from axsched_core.errors import InvalidInput, TrialNotFinished
+from axsched_core.jobs import JobResult
+from axsched_core.objectives.results import InvalidResult, read_result
+from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
+from axsched_core.run import signals
+from axsched_core.run.records import Record
+from axsched_core.run.run import Run
+from axsched_core.trials import Trial, TrialState
+
+log = logging.getLogger("axsched")
+
+
+def next_trial(run: Run) -> int | None:
+    """See `AxScheduler.get_next_trial`."""
+    with run.call("get_next_trial"):
+        run.optimizer.check()
+        signals.go_on()
+        run.write_down()
+        made: list[Record] = []
+
+        def ask(optimizer: Optimizer) -> str:
+            asked = optimizer.ask(1)
+            for one in asked.candidates:
+                origin = optimizer.origins([one.index]).get(one.index)
+                made.append(run.engine.record(one.index, one.parameters, origin))
+            return asked.reason
+
+        with run.parking(made):
+            reason = run.with_optimizer(ask)
+        if not made:
+            log.info("Nothing to propose now: %s", reason)
+            return None
+        run.writer.flush()  # the user may evaluate it by hand, for hours
+        return made[0].index
+
+
+def complete(run: Run, trial_index: int, raw_data: Any) -> Trial:
+    """See `AxScheduler.complete_trial`."""
+    with run.call("complete_trial"):
+        run.ready(objective=False)
+        if raw_data is None:
+            if trial_index in run.engine.active:
+                run.perform(lambda: None)
+            return _completed_by_its_job(run, trial_index)
+        record = open_record(run, trial_index, on_the_way=True)
+        try:
+            found = read_result(
+                JobResult(metrics=raw_data),
+                objectives=run.optimizer.objective_names,
+                required=run.optimizer.required_metrics,
+                limit=run.config.max_result_bytes,
+            )
+        except InvalidResult as error:
+            raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
+        run.engine.dispatch.settler.take_notes(record, found)
+        outcome = Outcome(record.index, OutcomeKind.COMPLETED, found.metrics)
+        _settle(run, record, outcome, TrialState.SUCCEEDED)
+        return record.snapshot()
+
+
+def abandon(run: Run, trial_index: int, reason: str) -> Trial:
+    """See `AxScheduler.abandon_trial`."""
+    with run.call("abandon_trial"):
+        run.ready(objective=False)
+        record = open_record(run, trial_index, on_the_way=True)
+        outcome = Outcome(record.index, OutcomeKind.ABANDONED, reason=reason)
+        _settle(run, record, outcome, TrialState.CANCELLED)
+        return record.snapshot()
+
+
+def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Record:
+    """The record of a trial that may still be completed; made where there is none.
+
+    Args:
+        run: the run.
+        trial_index: the trial.
+        on_the_way: it may have a job.
+
+    Raises:
+        InvalidInput: there is no such trial, or it is not open, or it has a job.
+    """
+    view = open_view(run, trial_index, on_the_way=on_the_way)
+    return run.engine.record(trial_index, view.parameters)
+
+
+def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialView:
+    """The same trial as the optimizer sees it; no record is made."""
+    check_whole(trial_index, "trial_index", least=0)
+    view = run.with_optimizer(lambda optimizer: optimizer.trials([trial_index])).get(trial_index)
+    if view is None:
+        raise InvalidInput(f"The experiment has no trial {trial_index}.")
+    if not view.open:
+        raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
+    record = run.engine.active.get(trial_index)
+    if record is not None and not on_the_way:
+        raise InvalidInput(f"Trial {trial_index} is on the way already: {record.state.value}.")
+    return view
+
+
+def check_whole(value: Any, name: str, least: int = 1) -> None:
+    """Raise `InvalidInput` where ``value`` is no whole number, or less than ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}.")
+
+
+def _settle(run: Run, record: Record, outcome: Outcome, state: TrialState) -> None:
+    settler = run.engine.dispatch.settler
+    settler.end_by_hand(record, state, outcome.reason, outcome.metrics or None)
+    run.writer.flush()
+    run.with_optimizer(lambda optimizer: optimizer.tell([outcome]))
+    if (mark := run.recorder.take_mark(record.index)) is not None:
+        marks = {record.index: {"axsched": mark}}
+        run.with_optimizer(lambda optimizer: optimizer.annotate(marks))
+    if record.index in run.engine.active:
+        run.perform(lambda: settler.close_trial(record, state, outcome.reason))
+
+
+def _completed_by_its_job(run: Run, trial_index: int) -> Trial:
+    record = run.engine.records.get(trial_index)
+    if record is None:
+        raise InvalidInput(
+            f"Trial {trial_index} has had no job of this scheduler: run_trial({trial_index}) "
+            "first, or give raw_data."
+        )
+    if record.state is TrialState.SUCCEEDED:
+        return record.snapshot()
+    if record.state.ended:
+        why = f"it is {record.state.value}: {record.message}"
+    else:
+        why = f"its job is {record.state.value}: wait_for_completed_trials(), or give raw_data"
+    raise TrialNotFinished(f"Trial {trial_index} has no result; {why}.")

@@ -1,0 +1,167 @@
+"""The calls that move trials on: have them made, run, watched, cancelled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+
+from axsched_core.best import Best
+from axsched_core.errors import InvalidInput, OptimizerError, SchedulerBusy
+from axsched_core.run.by_hand import check_whole, open_record
+from axsched_core.run.records import Purpose, Record, all_failed
+from axsched_core.run.run import Run
+from axsched_core.trials import Trial, TrialState
+
+log = logging.getLogger("axsched")
+
+
+def run_optimization(
+    run: Run, max_trials: int, timeout: float | None, synchronous: bool | None
+) -> Best:
+    """See `AxScheduler.run_optimization`."""
+    check_whole(max_trials, "max_trials")
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
+    with run.call("run_optimization"):
+        run.ready()
+        _warn_of_small_budget(run, max_trials)
+        return _make(run, max_trials, run.stopped_before(), timeout, synchronous)
+
+
+def finish(run: Run) -> Best:
+    """See `AxScheduler.finish`."""
+    with run.call("finish"):
+        run.ready()
+        return _make(run, run.left_to_make, run.stopped_before())
+
+
+def _make(
+    run: Run,
+    to_make: int,
+    again: Sequence[Record],
+    timeout: float | None = None,
+    synchronous: bool | None = None,
+) -> Best:
+    engine = run.engine
+
+    def begin() -> None:
+        # What a batch that did not wait has still to make is made too.
+        on_the_way = len(engine.active)
+        engine.want(to_make, again, timeout, synchronous=synchronous)
+        run.recorder.run_started(engine.to_make + len(again) + on_the_way)
+        engine.made, run.left_to_make, engine.stops_at_failures = [], 0, True
+        engine.deadline = None if timeout is None else time.monotonic() + timeout
+
+    run.wait(begin, lambda: engine.idle)
+    run.recorder.call_ended()
+    run.writer.flush()
+    return _best(run, [engine.records[index] for index in engine.made] + list(again))
+
+
+def _best(run: Run, ran: Sequence[Record]) -> Best:
+    """The best trial after all of these have ended.
+
+    Raises:
+        AllTrialsFailed, OptimizerError: there is none.
+    """
+    if (error := all_failed(ran)) is not None:
+        raise error
+    halted, records = run.engine.active.halted, run.engine.records.values()
+    if halted and not any(r.state is TrialState.SUCCEEDED for r in records):
+        lost = sum(record.state is TrialState.CANCELLED for record in ran)
+        raise OptimizerError(
+            f"Everything was cancelled ({halted.value}) before any trial had a result, so "
+            f"there are no best parameters; {lost} trials were abandoned."
+        )
+    best = run.with_optimizer(lambda optimizer: optimizer.best())
+    if best.why_not_observed:
+        log.warning("There is no best trial: %s", best.why_not_observed)
+    return best
+
+
+def _warn_of_small_budget(run: Run, max_trials: int) -> None:
+    left = run.with_optimizer(lambda optimizer: optimizer.initial_trials_left())
+    if max_trials <= left:
+        log.warning(
+            "max_trials=%d leaves the optimizer no model-based trial: its initial phase takes "
+            "%d more. Ask for more trials to get more than a space-filling design.",
+            max_trials,
+            left,
+        )
+
+
+def run_trial(run: Run, trial_index: int) -> Trial:
+    """See `AxScheduler.run_trial`."""
+    with run.call("run_trial"):
+        run.ready()
+        record = open_record(run, trial_index)
+
+        def begin() -> None:
+            run.engine.want(0, [record])
+
+        if run.config.synchronous:
+            run.wait(begin, lambda: record.index not in run.engine.active)
+        else:
+            run.perform(begin)
+        return record.snapshot()
+
+
+def look(run: Run) -> dict[int, Trial]:
+    """See `AxScheduler.monitor_trials`."""
+    with run.call("monitor_trials"):
+        if run.engine.active or run.engine.to_make:
+            run.perform(lambda: None)
+        return run.trials()
+
+
+def wait_for_all(run: Run) -> dict[int, Trial]:
+    """See `AxScheduler.wait_for_completed_trials`."""
+    with run.call("wait_for_completed_trials"):
+        engine = run.engine
+
+        def begin() -> None:
+            run.recorder.run_started(len(engine.active) + engine.to_make)
+
+        if not engine.idle:
+            run.wait(begin, lambda: engine.idle)
+        return run.trials()
+
+
+def cancel(run: Run) -> None:
+    """See `AxScheduler.cancel`."""
+    try:
+        with run.call("cancel", must_be_written=False):
+            run.stopped_before()
+            run.perform(lambda: run.engine.halt(Purpose.ABANDON), lambda: run.engine.at_rest)
+    except SchedulerBusy:
+        run.engine.cancel()
+
+
+def cancel_from_shell(run: Run, trials: Collection[int] | None) -> tuple[list[Trial], list[Trial]]:
+    """What ``axsched cancel`` does where no driver lives: nothing is started, and the jobs of
+    other trials run on.
+
+    Args:
+        run: the run.
+        trials: their indices; None: all, and nothing is left to `finish`.
+
+    Returns:
+        Those that have ended, and those whose jobs could not be stopped: they are as before.
+    """
+    with run.call("cancel", must_be_written=False):
+        run.ready(objective=False)
+        run.stopped_before()
+        known = run.engine.records
+        records = known.values() if trials is None else map(known.get, trials)
+        chosen = [r for r in records if r is not None and not r.state.ended]
+
+        def begin() -> None:
+            if trials is None:
+                run.left_to_make = 0
+                run.recorder.call_ended()
+            run.engine.cancel_only(chosen)
+
+        run.perform(begin, lambda: run.engine.at_rest)
+        ended = [r.snapshot() for r in chosen if r.state.ended]
+        return ended, [r.snapshot() for r in chosen if not r.state.ended]

@@ -1,0 +1,389 @@
+"""`Run`: one optimization on one runner, wired; what everything that works on a run shares."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from axsched_core import options
+from axsched_core.config import SchedulerConfig
+from axsched_core.errors import (
+    FailureRateExceeded,
+    InvalidInput,
+    OptimizationInterrupted,
+    OptimizationTerminated,
+)
+from axsched_core.jobs import Capability, Parameters
+from axsched_core.journal import header
+from axsched_core.journal.rundir import RunDirectory
+from axsched_core.journal.writer import Writer
+from axsched_core.objectives.spec import ObjectiveSpec
+from axsched_core.observers.manager import Observers, split_plugins
+from axsched_core.observers.progress import Progress
+from axsched_core.optimizers import adapt, keep_in_database
+from axsched_core.optimizers.base import Optimizer
+from axsched_core.run import failures, signals
+from axsched_core.run.engine import Engine
+from axsched_core.run.guard import Guard
+from axsched_core.run.records import Purpose, Record
+from axsched_core.run.snapshots import Snapshots
+from axsched_core.runners.discovery import load
+from axsched_core.runners.session import RunnerSession
+from axsched_core.trials import Trial, TrialState
+
+log = logging.getLogger("axsched")
+T = TypeVar("T")
+
+
+class Run:
+    """One run: an optimizer, a runner, a run directory, and the engine between them.
+
+    What users do with it is in `driving` (trials that jobs evaluate), `by_hand` (one trial at a
+    time), `objective` (what is evaluated) and `batch`. What they share is here: each of their
+    functions is one `call`.
+
+    Args:
+        optimizer: an Ax object, an `Optimizer`, or None; see `AxScheduler`.
+        runner: a runner's name, or an instance of one.
+        config: settings, or a mapping with them.
+        runner_options: options of a runner given by name.
+        generation_strategy: for an Ax ``Experiment``.
+        plugins: observers, and wrappers of the runner's hooks.
+        db_settings: of the database in which the experiment is stored.
+        found: the run directory and the journal that this run goes on with; None: it is new.
+
+    Raises:
+        InvalidInput: a setting is unknown or wrong, or the database cannot be used.
+        RunnerError: the runner cannot be found, loaded or used.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        runner: str | object,
+        config: SchedulerConfig | Mapping[str, Any] | None = None,
+        runner_options: Mapping[str, Any] | None = None,
+        *,
+        generation_strategy: Any = None,
+        plugins: Sequence[object] = (),
+        db_settings: Any = None,
+        found: tuple[RunDirectory, Writer] | None = None,
+    ) -> None:
+        self.config = options.build(SchedulerConfig, config, "config")
+        adapter = adapt(optimizer, generation_strategy)
+        wrappers, watching = split_plugins(plugins)
+        self.session = RunnerSession(_instance(runner, runner_options), wrappers)
+        try:
+            observers = Observers()
+            if self.config.progress:
+                observers.register(Progress())
+            for observer in watching:
+                observers.register(observer)
+            self.rundir, self.writer = found or (
+                RunDirectory(self.config.job_output_dir, adapter.name),
+                Writer(durable=self.config.durable),
+            )
+            keep_in_database(adapter, db_settings)
+            native = adapter if optimizer is None else adapter.native
+        except BaseException:
+            self.session.release()
+            raise
+        self.engine = Engine(
+            adapter, self.session, observers, self.config, self.rundir, self.writer
+        )
+        self.recorder = self.engine.recorder
+        self.snapshots = Snapshots(self.engine.owner.call, self.recorder, self.rundir)
+        self.snapshots.remember(adapter)
+        self.guard = Guard(native, self.engine)
+        self.objective: ObjectiveSpec | None = None
+        """What jobs evaluate; None: it is still to be set."""
+        self.left_to_make = 0
+        """How many trials `driving.finish` has still to make."""
+        self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
+        self._taken_up = False
+
+    # ---- one call ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def call(self, name: str, *, must_be_written: bool = True) -> Iterator[None]:
+        """One call: what the user has changed before it is seen, and what it changes is known.
+
+        Args:
+            name: of the user's method.
+            must_be_written: the call is not made where what the user has changed cannot be
+                written.
+
+        Raises:
+            SchedulerBusy: another call is on the stack.
+            SchedulerClosed: the run is not open any more.
+        """
+        with self.guard.alone(name, self.interrupted):
+            self.guard.check_open()
+            self._notice_changes(name, must=must_be_written)
+            try:
+                yield
+                if self.optimizer.in_database:
+                    self.writer.flush()  # the database knows no more than the journal
+                    self.with_optimizer(lambda optimizer: optimizer.store())
+            except BaseException as error:
+                self._leave(error)
+                raise
+            self._leave()
+
+    def _notice_changes(self, name: str, *, must: bool) -> None:
+        """Write down and store what the user has done to the optimizer since the last call."""
+        try:
+            self.snapshots.notice(self.optimizer)
+        except Exception as error:
+            if must:
+                raise
+            log.error("%s: what has changed since the last call is not written: %s", name, error)
+
+    def _leave(self, error: BaseException | None = None) -> None:
+        """A call is over; ``error``: what it ended with."""
+        if self.engine.active.halted is Purpose.ABANDON:
+            self.left_to_make = 0
+        if self.engine.changed_outside:
+            self.engine.changed_outside = False
+            self.snapshots.due()
+        self.snapshots.remember(self.optimizer, error)
+
+    def ready(self, *, objective: bool = True, write: bool = True) -> None:
+        """See that all is there that a call needs.
+
+        Args:
+            objective: it runs jobs.
+            write: it makes trials or gives them results, so there is to be a journal.
+
+        Raises:
+            InvalidInput: no objective is set, or the run directory cannot be written.
+            OptimizerError: nothing is to be optimized yet.
+        """
+        self.optimizer.check()
+        if objective and not self.session.can(Capability.PARAMETERS):
+            if self.objective is None:
+                raise InvalidInput(
+                    "No objective is set: call set_objective_function(f), "
+                    "set_script_objective(path) or set_container_objective(image) first."
+                )
+            self.objective.check_complete()
+        if objective and write:
+            signals.go_on()
+        if write:
+            self.write_down()
+        self.learn_metrics()
+
+    def learn_metrics(self) -> None:
+        """Tell the engine what a result must hold."""
+        self.engine.expect(self.optimizer.objective_names, self.optimizer.required_metrics)
+
+    def write_down(self) -> None:
+        """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
+        if not self.writer.durable:  # as configured, or since its folder was removed
+            return
+        if not self.writer.opened:
+            if self.rundir.make():
+                self.recorder.say(f"Outputs: {self.rundir.path}")
+            try:
+                first = header.header(
+                    self.rundir,
+                    self.optimizer,
+                    self.session.info,
+                    self._runner_options,
+                    self.config,
+                )
+                self.recorder.begin(self.rundir.path, first)
+            except OSError as error:
+                raise InvalidInput(
+                    f"The run directory {self.rundir.path} cannot be written: {error}."
+                ) from error
+            path, run_id = self.rundir.path, self.rundir.run_id
+            self.with_optimizer(lambda optimizer: optimizer.runs_in(path, run_id))
+        self.engine.attempts.write_function()
+        self.writer.flush()  # who was taken over by another driver writes nothing
+        self.snapshots.write(self.optimizer)
+        self.writer.flush()
+
+    # ---- the optimizer and its trials ----------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What proposes the trials. What computes in it is done by `with_optimizer`."""
+        return self.engine.optimizer
+
+    def with_optimizer(self, work: Callable[[Optimizer], T]) -> T:
+        """Have something done to the optimizer, in the one thread that touches it."""
+        optimizer = self.optimizer
+        return self.engine.owner.call(lambda: work(optimizer))
+
+    def trials(self) -> dict[int, Trial]:
+        """The trials that this run has to do with, by index, as they are now."""
+        records = self.engine.records
+        return {index: records[index].snapshot() for index in sorted(records)}
+
+    def stopped_before(self) -> list[Record]:
+        """Trials that Ctrl-C left open, in this session or in the one that was loaded."""
+        if not self._taken_up:
+            self._taken_up = True
+            for index, view in self.with_optimizer(lambda optimizer: optimizer.trials()).items():
+                mark = view.metadata.get("axsched")
+                if view.open and isinstance(mark, Mapping) and mark.get("interrupted"):
+                    self.engine.record(index, view.parameters).reopened = True
+        found = [r for r in self.engine.records.values() if r.reopened]
+        indices = [record.index for record in found]
+        views = self.with_optimizer(lambda optimizer: optimizer.trials(indices))
+        return [r for r in found if r.state is TrialState.CANDIDATE and views[r.index].open]
+
+    def begin_anew(self) -> None:
+        """What has ended says nothing about the objective from here on."""
+        if failures.begin_anew(
+            self.engine.records.values(),
+            self.recorder,
+            lambda indices: self.with_optimizer(lambda optimizer: optimizer.may_return(indices)),
+        ):
+            self.engine.changed_outside = True  # the next call makes a snapshot
+
+    def preview(self, parameters: Parameters | None) -> str:
+        """What would be submitted for a trial; see `AxScheduler.preview`."""
+        with self.call("preview", must_be_written=False):
+            self.ready(write=False)
+            index, attempt = max(self.engine.records, default=-1) + 1, 1
+            if parameters is not None:
+                self.optimizer.validate(parameters)
+            else:
+                parameters = {name: f"<{name}>" for name in self.optimizer.parameter_names}
+                for record in self.engine.records.values():
+                    if record.state is TrialState.CANDIDATE:
+                        index, attempt = record.index, record.attempts + 1
+                        parameters = record.parameters
+                        break
+            request = self.engine.attempts.request(index, attempt, parameters)
+            texts = self.engine.call(lambda: self.session.preview([request]))
+            return texts.get(request.key, f"{self.session.info.name}: {request}")
+
+    # ---- waiting, and Ctrl-C -------------------------------------------------------------------
+
+    def perform(self, begin: Callable[[], None], until: Callable[[], bool] | None = None) -> None:
+        """Have ``begin`` done on the engine's thread, then turn after turn made.
+
+        Args:
+            begin: the first thing.
+            until: True where it is enough; None: after one turn.
+
+        Raises:
+            OptimizationInterrupted, OptimizationTerminated: Ctrl-C or a signal came.
+        """
+        if self.engine.perform(begin, until):
+            raise self.interrupted()
+
+    def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
+        """The same for a call that waits for trials: observers hear when it ends, and what it has
+        not made is left to `driving.finish`."""
+        try:
+            interrupted = self.engine.perform(begin, until)
+        except BaseException as error:
+            self.left_to_make = self.engine.unmade
+            if isinstance(error, FailureRateExceeded):
+                self.begin_anew()
+            raise
+        finally:
+            self.engine.notify(self.recorder.run_ended)
+        if interrupted:
+            self.left_to_make = self.engine.unmade
+            raise self.interrupted()
+
+    @contextlib.contextmanager
+    def parking(self, records: list[Record]) -> Iterator[None]:
+        """Should this be interrupted, trials that were made by then are for the next run."""
+        try:
+            yield
+            interrupted = signals.presses() > 0
+        except (KeyboardInterrupt, OptimizationTerminated):
+            interrupted = True
+        if interrupted:
+            for record in records:
+                record.reopened = record.state is TrialState.CANDIDATE
+            raise self.interrupted() from None
+
+    def interrupted(self) -> OptimizationInterrupted | OptimizationTerminated:
+        """Save the experiment, and say how to go on after Ctrl-C or a signal, in what is raised."""
+        records = self.engine.records.values()
+        # One whose result is there, and is only still to be told, has no job any more.
+        running = sum(not record.state.ended for record in self.engine.active)
+        done = sum(record.state is TrialState.SUCCEEDED for record in records)
+        opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
+        words = (
+            f"{signals.name() or 'Interrupted'}: {done} trials have results, "
+            f"{opened} were stopped and stay open, "
+            + (f"{running} have jobs that may run on, " if running else "")
+            + f"{self.left_to_make} were not made yet"
+        )
+        if self.rundir.path.exists():
+            path = self.rundir.path / "experiment.json"
+            try:
+                self.with_optimizer(lambda optimizer: optimizer.save(path))
+            except OptimizationTerminated:
+                log.error("There was no time left to save the experiment to %s.", path)
+            except Exception as error:  # noqa: BLE001 - it must not hide that this was interrupted
+                log.error("The experiment could not be saved to %s: %s", path, error)
+            else:
+                words += f"; the experiment is saved in {path}"
+        again = f"AxScheduler.resume({str(self.rundir.path)!r}).finish()"
+        if signals.name():
+            return signals.ending(words + (f". To go on: {again}" if self.writer.opened else "."))
+        words += ". To go on: scheduler.finish()"
+        if self.writer.opened:
+            words += f"; in a new session: {again}"
+        return OptimizationInterrupted(words)
+
+    # ---- files, and the end --------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the experiment to a file; see `AxScheduler.save_experiment`."""
+        with self.call("save_experiment", must_be_written=False):
+            self.with_optimizer(lambda optimizer: optimizer.save(path))
+
+    def load(self, path: Path) -> None:
+        """Go on with another experiment; see `AxScheduler.load_experiment`."""
+        with self.call("load_experiment", must_be_written=False):
+            if not self.engine.idle:
+                raise InvalidInput(
+                    "load_experiment: jobs are on the way; wait_for_completed_trials() or "
+                    "cancel() first."
+                )
+            self.engine.optimizer = self.with_optimizer(lambda optimizer: optimizer.load(path))
+            self.rundir.name_after(self.optimizer.name)
+            self.engine.records.clear()
+            self._taken_up = False
+            self.snapshots.another()
+            self.left_to_make = 0
+
+    def close(self) -> None:
+        """Cancel what runs, or leave it, and let the runner go; see `AxScheduler.close`."""
+        if not self.guard.open:
+            return
+        with self.guard.alone("close"):
+            try:
+                self._notice_changes("close", must=False)
+            finally:
+                self.guard.retire()
+                self.engine.shut_down()
+
+    def let_go(self) -> None:
+        """Give up a run that could not be restored; touch nothing of it."""
+        self.guard.retire()
+        self.engine.let_go()
+
+
+def _instance(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:
+    if isinstance(runner, str):
+        return load(runner).make_runner(runner_options)
+    if runner_options:
+        raise InvalidInput(
+            "runner_options go with a runner's name; the runner given here is an instance "
+            f"({type(runner).__name__}), which takes its options when it is made."
+        )
+    return runner
