@@ -120,7 +120,7 @@ class Run:
             SchedulerBusy: another call is on the stack.
             SchedulerClosed: the run is not open any more.
         """
-        with self.guard.alone(name, self.interrupted):
+        with self.guard.alone(name, lambda: self.interrupted(self.save_interrupted())):
             self.guard.check_open()
             self._notice_changes(name, must=must_be_written)
             try:
@@ -277,7 +277,7 @@ class Run:
             OptimizationInterrupted, OptimizationTerminated: Ctrl-C or a signal came.
         """
         if self.engine.perform(begin, until):
-            raise self.interrupted()
+            raise self.interrupted(self.save_interrupted())
 
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
         """The same for a call that waits for trials: observers hear when it ends, and what it has
@@ -293,7 +293,7 @@ class Run:
             self.engine.notify(self.recorder.run_ended)
         if interrupted:
             self.left_to_make = self.engine.unmade
-            raise self.interrupted()
+            raise self.interrupted(self.save_interrupted())
 
     @contextlib.contextmanager
     def parking(self, records: list[Record]) -> Iterator[None]:
@@ -306,10 +306,33 @@ class Run:
         if interrupted:
             for record in records:
                 record.reopened = record.state is TrialState.CANDIDATE
-            raise self.interrupted() from None
+            raise self.interrupted(self.save_interrupted()) from None
 
-    def interrupted(self) -> OptimizationInterrupted | OptimizationTerminated:
-        """Save the experiment, and say how to go on after Ctrl-C or a signal, in what is raised."""
+    def save_interrupted(self) -> Path | None:
+        """Save the experiment into the run directory, after Ctrl-C or a signal.
+
+        Returns:
+            The file. None where there is no run directory, or it cannot be saved: the log says why.
+        """
+        if not self.rundir.path.exists():
+            return None
+        path = self.rundir.path / "experiment.json"
+        try:
+            self.with_optimizer(lambda optimizer: optimizer.save(path))
+        except OptimizationTerminated:
+            log.error("There was no time left to save the experiment to %s.", path)
+        except Exception as error:  # noqa: BLE001 - it must not hide that this was interrupted
+            log.error("The experiment could not be saved to %s: %s", path, error)
+        else:
+            return path
+        return None
+
+    def interrupted(self, saved: Path | None) -> OptimizationInterrupted | OptimizationTerminated:
+        """What a call raises after Ctrl-C or a signal: it says what has become of the trials.
+
+        Args:
+            saved: what `save_interrupted` has returned.
+        """
         records = self.engine.records.values()
         # One whose result is there, and is only still to be told, has no job any more.
         running = sum(not record.state.ended for record in self.engine.active)
@@ -320,17 +343,8 @@ class Run:
             f"{opened} were stopped and stay open, "
             + (f"{running} have jobs that may run on, " if running else "")
             + f"{self.left_to_make} were not made yet"
+            + (f"; the experiment is saved in {saved}" if saved else "")
         )
-        if self.rundir.path.exists():
-            path = self.rundir.path / "experiment.json"
-            try:
-                self.with_optimizer(lambda optimizer: optimizer.save(path))
-            except OptimizationTerminated:
-                log.error("There was no time left to save the experiment to %s.", path)
-            except Exception as error:  # noqa: BLE001 - it must not hide that this was interrupted
-                log.error("The experiment could not be saved to %s: %s", path, error)
-            else:
-                words += f"; the experiment is saved in {path}"
         again = f"AxScheduler.resume({str(self.rundir.path)!r}).finish()"
         if signals.name():
             return signals.ending(words + (f". To go on: {again}" if self.writer.opened else "."))
