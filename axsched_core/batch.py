@@ -119,7 +119,6 @@ class Batch:
 
             def begin() -> None:
                 engine.recorder.run_started(len(records) + generated)
-                engine.made = []
                 engine.want(generated, records)
 
             try:
@@ -128,7 +127,7 @@ class Batch:
                 else:
                     run.perform(begin)
             finally:
-                self._indices.extend(engine.made)
+                self._indices.extend(run.budget.made)
 
     def _adopt_or_attach(
         self, optimizer: Optimizer, entries: Sequence[Entry], records: list[Record]

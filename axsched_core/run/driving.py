@@ -33,30 +33,41 @@ def finish(run: Run) -> Best:
     """See `AxScheduler.finish`."""
     with run.call("finish"):
         run.ready()
-        return _make(run, run.left_to_make, run.stopped_before())
+        return _make(run, None, run.stopped_before())
 
 
 def _make(
     run: Run,
-    to_make: int,
+    to_make: int | None,
     again: Sequence[Record],
     timeout: float | None = None,
     synchronous: bool | None = None,
 ) -> Best:
-    engine = run.engine
+    """Have trials made, and wait for them.
+
+    Args:
+        run: the run.
+        to_make: how many; None: as many as an interrupted call has left.
+        again: trials that are to be run too.
+        timeout: seconds.
+        synchronous: see `AxScheduler.run_optimization`.
+    """
+    engine, budget = run.engine, run.budget
 
     def begin() -> None:
+        left = budget.take_left()
         # What a batch that did not wait has still to make is made too.
         on_the_way = len(engine.active)
-        engine.want(to_make, again, timeout, synchronous=synchronous)
-        run.recorder.run_started(engine.to_make + len(again) + on_the_way)
-        engine.made, run.left_to_make, engine.stops_at_failures = [], 0, True
+        wanted = left if to_make is None else to_make
+        engine.want(wanted, again, timeout, synchronous=synchronous)
+        engine.recorder.run_started(budget.to_make + len(again) + on_the_way)
+        engine.stops_at_failures = True
         engine.deadline = None if timeout is None else time.monotonic() + timeout
 
     run.wait(begin, lambda: engine.idle)
     run.recorder.call_ended()
     run.writer.flush()
-    return _best(run, [engine.records[index] for index in engine.made] + list(again))
+    return _best(run, [engine.records[index] for index in budget.made] + list(again))
 
 
 def _best(run: Run, ran: Sequence[Record]) -> Best:
@@ -110,7 +121,7 @@ def run_trial(run: Run, trial_index: int) -> Trial:
 def look(run: Run) -> dict[int, Trial]:
     """See `AxScheduler.monitor_trials`."""
     with run.call("monitor_trials"):
-        if run.engine.active or run.engine.to_make:
+        if run.engine.active or run.budget.to_make:
             run.perform(lambda: None)
         return run.trials()
 
@@ -121,7 +132,7 @@ def wait_for_all(run: Run) -> dict[int, Trial]:
         engine = run.engine
 
         def begin() -> None:
-            run.recorder.run_started(len(engine.active) + engine.to_make)
+            engine.recorder.run_started(len(engine.active) + run.budget.to_make)
 
         if not engine.idle:
             run.wait(begin, lambda: engine.idle)
@@ -158,7 +169,7 @@ def cancel_from_shell(run: Run, trials: Collection[int] | None) -> tuple[list[Tr
 
         def begin() -> None:
             if trials is None:
-                run.left_to_make = 0
+                run.budget.drop()
                 run.recorder.call_ended()
             run.engine.cancel_only(chosen)
 

@@ -29,6 +29,7 @@ from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
 from axsched_core.run import failures, signals, stopping, timing
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
+from axsched_core.run.budget import Budget
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
@@ -62,18 +63,13 @@ class Engine:
         self.optimizer = optimizer
         self.owner = Actor("axsched-owner")
         self.records: dict[int, Record] = {}
-        self.to_make = 0
-        """Trials that are still to be asked for."""
-        self.unmade = 0
-        """What `to_make` was when everything was halted."""
+        self.budget = Budget()
         self.cancel_wanted = False
         """Set by `cancel`, for a call that is just being prepared; cleared by who prepares."""
         self.deadline: float | None = None
         """`time.monotonic` seconds; then everything is cancelled."""
         self.stops_at_failures = False
         """True while a call makes trials: then it is stopped where too many fail."""
-        self.made: list[int] = []
-        """Trials that were asked for since the caller last emptied this list."""
 
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append)
@@ -96,9 +92,6 @@ class Engine:
         self._over = self._dismissed = False
         self._owner_busy = False
         self._look_outside = False
-        self._starved_at: int | None = None
-        """How many trials had ended when the optimizer had less than it was asked for; it is
-        asked again when there are more."""
         self._failure: BaseException | None = None
         self._fatal = self._one_turn = self.left_behind = self._said_interrupted = False
         self._until: Callable[[], bool] | None = None
@@ -120,10 +113,10 @@ class Engine:
             if self._future is future:
                 return  # a Ctrl-C came between its being put and our knowing that it was
             self._future, self._until = future, until or (lambda: True)
-            self.left_behind, self.unmade = False, 0
-            self._said_interrupted = False
-            self._one_turn, self.stops_at_failures = until is None, self.to_make > 0
-            self._look_outside, self._starved_at = bool(self.active), None
+            self.left_behind = self._said_interrupted = False
+            self._one_turn, self.stops_at_failures = until is None, self.budget.to_make > 0
+            self._look_outside = bool(self.active)
+            self.budget.begin()
             self._failure, self._fatal = None, False
             self._requests.clear()
             self.dispatch.begin()
@@ -296,7 +289,7 @@ class Engine:
     def has_waiting(self) -> bool:
         """True while trials wait for a job, or are still to be made."""
         waiting = self.active.at(Stage.WAITING)
-        return bool(self.to_make) or not all(record.orphaned for record in waiting)
+        return bool(self.budget.to_make) or not all(record.orphaned for record in waiting)
 
     @property
     def at_rest(self) -> bool:
@@ -306,7 +299,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """True when nothing is on the way and nothing more is to be made."""
-        return not self.to_make and self.at_rest
+        return not self.budget.to_make and self.at_rest
 
     def record(
         self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
@@ -346,10 +339,10 @@ class Engine:
         """
         chosen = self._config.synchronous if synchronous is None else synchronous
         self.dispatch.one_at_a_time(bool(chosen))
-        self.to_make += to_make
+        self.budget.want(to_make)
         if to_make:
             self.stops_at_failures = True
-            self.recorder.call_begun(self.to_make, timeout)
+            self.recorder.call_begun(self.budget.open, timeout)
             self._writer.flush()
         self.active.want(records)
 
@@ -358,7 +351,7 @@ class Engine:
         self._make_no_more()
         if purpose is not Purpose.REOPEN:
             self.recorder.call_ended()
-            self.unmade = 0
+            self.budget.drop()
         self.dispatch.halt(purpose)
         if purpose is Purpose.ABANDON:  # nothing is left that a later call would take up
             self.dispatch.cancel(r for r in list(self.records.values()) if r.reopened)
@@ -370,8 +363,8 @@ class Engine:
         self.dispatch.cancel(records, Purpose.FROM_SHELL)
 
     def _make_no_more(self) -> None:
-        self.unmade += self.to_make
-        self.to_make, self.deadline = 0, None
+        self.budget.stop()
+        self.deadline = None
 
     # ---- the engine's thread ---------------------------------------------------------------
 
@@ -409,7 +402,7 @@ class Engine:
         if self._fatal:
             return 0.0 if not self._owner_busy else None
         # While trials are to be made, the runner's capacity may change without a word.
-        asking = now + timing.LOOK_INTERVAL if self.to_make else None
+        asking = now + timing.LOOK_INTERVAL if self.budget.to_make else None
         due = (self.deadline, self.dispatch.due(now), asking, self._writer.due)
         moments = [moment for moment in due if moment is not None]
         return max(0.0, min(moments) - now) if moments else None
@@ -424,7 +417,7 @@ class Engine:
             self._interrupt(hurry=False)
         try:
             self._look_for_requests(now)
-            if self.to_make or self.active.undecided():
+            if self.budget.to_make or self.active.undecided():
                 self.dispatch.open()
             self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
@@ -443,7 +436,7 @@ class Engine:
             return
         if all(r.state is not TrialState.FAILED for r in self.active.at(Stage.TELLING)):
             return
-        if not (self.to_make or self.active.undecided()):
+        if not (self.budget.to_make or self.active.undecided()):
             return  # there is nothing left to stop
         found = stopping.verdict(
             self.records.values(),
@@ -453,7 +446,9 @@ class Engine:
         if found is not None:
             log.error("%d trials have failed: the run is stopped.", len(found.failed))
             self._interrupt(hurry=False)
-            self._failure = failures.stopped(found, self._config, self.unmade, self._rundir.path)
+            self._failure = failures.stopped(
+                found, self._config, self.budget.left, self._rundir.path
+            )
 
     def _look_for_requests(self, now: float) -> None:
         """Do what ``axsched cancel`` in another shell asks for."""
@@ -512,7 +507,7 @@ class Engine:
         if self._failure is None:
             self._failure = error
         self._fatal = self._fatal or fatal
-        self.unmade, self.to_make = self.unmade + self.to_make, 0  # the call's timeout stays
+        self.budget.stop()  # the call's timeout stays
         for record in self.active.undecided():
             if record.unsent:
                 self.dispatch.settler.park(record)
@@ -580,15 +575,16 @@ class Engine:
         self.owner.post(work).add_done_callback(answer)
 
     def _may_ask(self) -> bool:
-        return bool(self.to_make) and self.active.halted is None and self._failure is None
+        return bool(self.budget.to_make) and self.active.halted is None and self._failure is None
 
     def _how_many(self) -> int:
         if not self._may_ask():
             return 0
-        if self._starved_at == self.active.departed:
-            return 0
-        waiting = len(self.active.at(Stage.WAITING))
-        return min(self.to_make, max(0, self.dispatch.free_slots() - waiting))
+        return self.budget.to_ask(
+            ended=self.active.departed,
+            waiting=len(self.active.at(Stage.WAITING)),
+            free_slots=self.dispatch.free_slots(),
+        )
 
     def _consulted(
         self, future: Future[Consultation], told: list[int], n: int, alone: bool, departed: int
@@ -619,22 +615,18 @@ class Engine:
         for candidate in asked.candidates:
             self._made(candidate, found.origins.get(candidate.index))
         if asked.complete:
-            if self.to_make:
+            if self.budget.to_make:
                 self.recorder.say(f"The optimization is complete: {asked.reason}")
-            self.to_make = 0
+            self.budget.drop()
             self.recorder.call_ended()
         elif len(asked.candidates) < n:
-            self._starved_at = departed
+            self.budget.starved(departed)
             if alone and not asked.candidates and not self.active.halted:
                 self._stuck(asked.reason or "it gave no reason", found.held_open)
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
         record = self.record(candidate.index, candidate.parameters, origin, counted=True)
-        if self.to_make:
-            self.to_make -= 1
-        else:  # everything was halted while the optimizer made it
-            self.unmade = max(0, self.unmade - 1)
-        self.made.append(record.index)
+        self.budget.take(record.index)
         self.active.want([record])
         if self.active.halted is not None:
             self.dispatch.settler.stopped_before_start(record)

@@ -50,7 +50,7 @@ def from_stored(
         left = _take_results(adapter, run_dir, _name_of(runner))
     _interrupt_open(adapter)
     run = Run(adapter, runner, config, runner_options, plugins=plugins)
-    run.left_to_make = left
+    run.budget.left = left
     return run
 
 

@@ -144,7 +144,7 @@ def _restore(run: Run, found: ReplayedRun) -> None:
     run.with_optimizer(lambda optimizer: _mark_again(optimizer, marks))
     if changed:
         run.begin_anew()
-    run.left_to_make = found.to_make
+    run.budget.left = found.to_make
     run.snapshots.goes_on(run.optimizer)
 
 

@@ -28,7 +28,7 @@ from axsched_core.optimizers.base import Optimizer
 from axsched_core.run import failures, signals
 from axsched_core.run.engine import Engine
 from axsched_core.run.guard import Guard
-from axsched_core.run.records import Purpose, Record
+from axsched_core.run.records import Record
 from axsched_core.run.snapshots import Snapshots
 from axsched_core.runners.discovery import load
 from axsched_core.runners.session import RunnerSession
@@ -100,8 +100,7 @@ class Run:
         self.guard = Guard(native, self.engine)
         self.objective: ObjectiveSpec | None = None
         """What jobs evaluate; None: it is still to be set."""
-        self.left_to_make = 0
-        """How many trials `driving.finish` has still to make."""
+        self.budget = self.engine.budget
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._taken_up = False
 
@@ -144,8 +143,6 @@ class Run:
 
     def _leave(self, error: BaseException | None = None) -> None:
         """A call is over; ``error``: what it ended with."""
-        if self.engine.active.halted is Purpose.ABANDON:
-            self.left_to_make = 0
         if self.engine.changed_outside:
             self.engine.changed_outside = False
             self.snapshots.due()
@@ -280,19 +277,15 @@ class Run:
             raise self.interrupted(self.save_interrupted())
 
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
-        """The same for a call that waits for trials: observers hear when it ends, and what it has
-        not made is left to `driving.finish`."""
+        """The same for a call that waits for trials: observers hear when it ends."""
         try:
             interrupted = self.engine.perform(begin, until)
-        except BaseException as error:
-            self.left_to_make = self.engine.unmade
-            if isinstance(error, FailureRateExceeded):
-                self.begin_anew()
+        except FailureRateExceeded:
+            self.begin_anew()
             raise
         finally:
             self.engine.notify(self.recorder.run_ended)
         if interrupted:
-            self.left_to_make = self.engine.unmade
             raise self.interrupted(self.save_interrupted())
 
     @contextlib.contextmanager
@@ -342,7 +335,7 @@ class Run:
             f"{signals.name() or 'Interrupted'}: {done} trials have results, "
             f"{opened} were stopped and stay open, "
             + (f"{running} have jobs that may run on, " if running else "")
-            + f"{self.left_to_make} were not made yet"
+            + f"{self.budget.open} were not made yet"
             + (f"; the experiment is saved in {saved}" if saved else "")
         )
         again = f"AxScheduler.resume({str(self.rundir.path)!r}).finish()"
@@ -373,7 +366,7 @@ class Run:
             self.engine.records.clear()
             self._taken_up = False
             self.snapshots.another()
-            self.left_to_make = 0
+            self.budget.drop()
 
     def close(self) -> None:
         """Cancel what runs, or leave it, and let the runner go; see `AxScheduler.close`."""

@@ -118,7 +118,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, kind: str):
     assert code == 0
     with AxScheduler.resume(whole) as scheduler:  # nothing is left to be done: only replayed
         undisturbed = table(scheduler)
-        assert scheduler._run.left_to_make == 0
+        assert scheduler._run.budget.open == 0
 
     assert [row["status"] for row in resumed] == ["COMPLETED"] * 7
     assert [row["node"] for row in resumed] == [row["node"] for row in undisturbed]

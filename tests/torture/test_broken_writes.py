@@ -45,7 +45,7 @@ def test_a_driver_dies_in_the_middle_of_a_write(
             trouble = Trouble(death=("flush", number, False), torn=size)
             with pytest.raises(Killed):
                 driver.call("run_optimization", max_trials=4, trouble=trouble)
-            if driver.scheduler._run.left_to_make or driver.scheduler.trials:
+            if driver.scheduler._run.budget.open or driver.scheduler.trials:
                 driver.scheduler.finish()
             else:
                 driver.scheduler.run_optimization(max_trials=4)

@@ -204,7 +204,9 @@ class Machine(RuleBasedStateMachine):
             return
         copy = self.folder / "copy.jsonl"
         copy.write_bytes(lines.path.read_bytes() + b"".join(lines._waiting))
-        written = replay.read(copy).trials
+        found = replay.read(copy)
+        assert found.to_make == self.scheduler._run.budget.open
+        written = found.trials
         seen = self.view(copy)
         for index, record in self.scheduler._run.engine.records.items():
             read = written[index]

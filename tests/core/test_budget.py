@@ -1,0 +1,117 @@
+"""How many trials are still to be made: in a session, after Ctrl-C, and in the journal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from keys import press_ctrl_c
+from next_driver import died, resume
+from toy import ToyOptimizer, ToyRunner
+
+from axsched_core import AxScheduler, hookimpl
+from axsched_core.errors import OptimizationInterrupted
+from axsched_core.jobs import JobHandle, JobStatus
+from axsched_core.run.budget import Budget
+
+Make = Callable[..., AxScheduler]
+
+
+def test_it_asks_for_what_can_be_submitted_at_once():
+    budget = Budget(to_make=10)
+    assert budget.to_ask(ended=0, waiting=0, free_slots=lambda: 4) == 4
+    assert budget.to_ask(ended=0, waiting=3, free_slots=lambda: 4) == 1
+    assert budget.to_ask(ended=0, waiting=6, free_slots=lambda: 4) == 0
+    assert budget.to_ask(ended=0, waiting=0, free_slots=lambda: 40) == 10
+
+
+def test_the_backend_is_asked_for_its_slots_only_where_trials_are_to_be_made():
+    def free_slots() -> int:
+        raise AssertionError("asked")
+
+    assert Budget().to_ask(ended=0, waiting=0, free_slots=free_slots) == 0
+    starved = Budget(to_make=3)
+    starved.starved(2)
+    assert starved.to_ask(ended=2, waiting=0, free_slots=free_slots) == 0
+
+
+def test_a_starved_optimizer_is_asked_again_when_a_trial_has_ended_or_a_call_begins():
+    budget = Budget(to_make=3)
+    budget.starved(2)
+    assert budget.to_ask(ended=3, waiting=0, free_slots=lambda: 2) == 2
+    budget.begin()
+    assert budget.to_ask(ended=2, waiting=0, free_slots=lambda: 2) == 2
+
+
+def test_what_a_stopped_call_has_not_made_is_left():
+    budget = Budget()
+    budget.want(5)
+    budget.take(0)
+    budget.stop()
+    assert (budget.to_make, budget.left, budget.open) == (0, 4, 4)
+    budget.take(1)  # the optimizer was making it
+    assert (budget.left, budget.made) == (3, [0, 1])
+    assert budget.take_left() == 3
+    assert budget.open == 0
+
+
+def test_nothing_is_left_where_all_is_dropped():
+    budget = Budget(to_make=2, left=3)
+    budget.drop()
+    budget.take(0)  # the optimizer was making it
+    assert budget.open == 0
+
+
+def interrupted_run(make: Make, runner: ToyRunner, *, max_trials: int) -> AxScheduler:
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    presser = press_ctrl_c(runner.submitted)
+    with pytest.raises(OptimizationInterrupted, match=f"{max_trials - 1} were not made yet"):
+        scheduler.run_optimization(max_trials=max_trials)
+    presser.join()
+    return scheduler
+
+
+@pytest.mark.parametrize("same_session", [True, False])
+def test_a_batch_does_not_take_what_an_interrupted_run_has_left(
+    make: Make, tmp_path, same_session: bool
+):
+    runner = ToyRunner(lambda request: None)
+    scheduler = interrupted_run(make, runner, max_trials=4)
+    runner.finish = lambda request: 1.0
+    with scheduler.batch_trial_context() as batch:
+        batch.add_generated(2)
+    assert len(scheduler.trials) == 1 + 2
+    if same_session:
+        scheduler.finish()
+        assert len(scheduler.trials) == 1 + 2 + 3
+    else:
+        with resume(died(scheduler, tmp_path), runner) as again:
+            again.finish()
+            assert len(again.trials) == 1 + 2 + 3
+
+
+class Polled(ToyRunner):
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.polled = threading.Event()
+
+    @hookimpl
+    def axsched_poll(self, handles: Sequence[JobHandle]) -> dict[str, JobStatus]:
+        self.polled.set()
+        return super().axsched_poll(handles)
+
+
+def test_ctrl_c_in_another_call_does_not_lose_what_a_run_has_left(make: Make):
+    runner = Polled(lambda request: None)
+    scheduler = interrupted_run(make, runner, max_trials=4)
+    scheduler.run_trial(0)
+    runner.polled.clear()
+    presser = press_ctrl_c(runner.polled)
+    with pytest.raises(OptimizationInterrupted, match="3 were not made yet"):
+        scheduler.wait_for_completed_trials()
+    presser.join()
+    runner.finish = lambda request: 1.0
+    scheduler.finish()
+    assert len(scheduler.trials) == 4
