@@ -2,7 +2,7 @@
 
 Three threads take part. The *caller's* waits in `Engine.perform`. The *engine's* own takes
 all decisions and makes all calls to the runner, so that a backend that blocks never stalls
-Ctrl-C. The *owner* is the only one that touches the optimizer, and does one thing at a time:
+Ctrl-C. The *optimizer thread* alone touches the optimizer, and does one thing at a time:
 one message tells it all outcomes that have come together and asks for as many candidates as
 there are free slots. Between two calls of `perform` all of them rest.
 """
@@ -61,7 +61,7 @@ class Engine:
         writer: Writer,
     ) -> None:
         self.optimizer = optimizer
-        self.owner = Actor("axsched-owner")
+        self.optimizer_thread = Actor("axsched-optimizer")
         self.records: dict[int, Record] = {}
         self.budget = Budget()
         self.cancel_wanted = False
@@ -90,7 +90,7 @@ class Engine:
         self.changed_outside = False
         """Set when the user has ended a trial in the optimizer while we were at it."""
         self._over = self._dismissed = False
-        self._owner_busy = False
+        self._consulting = False
         self._look_outside = False
         self._failure: BaseException | None = None
         self._fatal = self._one_turn = self.left_behind = self._said_interrupted = False
@@ -144,7 +144,7 @@ class Engine:
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
                 # Not for ever: a Ctrl-C that comes just before the wait does not end it.
-                leaving = handled > 1 and not self._owner_busy
+                leaving = handled > 1 and not self._consulting
                 wait((future,), timing.LEAVING_GRACE if leaving else timing.CTRL_C_LAG)
             except KeyboardInterrupt:
                 pressed += 1
@@ -153,10 +153,10 @@ class Engine:
                 future.result()  # raises what ended it
                 return handled + signals.presses() > 0
             # It may have been busy when the wait began, or be busy only now.
-            in_time = self._owner_busy or not leaving
+            in_time = self._consulting or not leaving
             if handled < 2 or (in_time and not signals.overdue()):
                 continue  # the optimizer is not left in the middle
-            what = "optimizer is not done" if self._owner_busy else "runner does not answer"
+            what = "optimizer is not done" if self._consulting else "runner does not answer"
             log.warning("The %s; it is left behind in the middle of a call.", what)
             self.left_behind = True
             self._inbox.put(lambda: self._drop(future))
@@ -175,7 +175,7 @@ class Engine:
             "%s: %s%s (%s again: do not wait for them).",
             signals.name() or "Interrupted",
             "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
-            ", waiting for the candidate that is being generated" if self._owner_busy else "",
+            ", waiting for the candidate that is being generated" if self._consulting else "",
             signals.name() or "Ctrl-C",
         )
 
@@ -212,7 +212,7 @@ class Engine:
             self._over = True
             self.dispatch.abandon()
             self._writer.close()
-            self.owner.dismiss()
+            self.optimizer_thread.dismiss()
 
         self._inbox.put(finish)
 
@@ -273,7 +273,7 @@ class Engine:
         try:
             patiently(closed)
         finally:
-            self.owner.rest(timing.CTRL_C_LAG if signals.name() else None)
+            self.optimizer_thread.rest(timing.CTRL_C_LAG if signals.name() else None)
 
     @property
     def has_jobs(self) -> bool:
@@ -400,7 +400,7 @@ class Engine:
             return None
         now = time.monotonic()
         if self._fatal:
-            return 0.0 if not self._owner_busy else None
+            return 0.0 if not self._consulting else None
         # While trials are to be made, the runner's capacity may change without a word.
         asking = now + timing.LOOK_INTERVAL if self.budget.to_make else None
         due = (self.deadline, self.dispatch.due(now), asking, self._writer.due)
@@ -422,7 +422,7 @@ class Engine:
             self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
             self._answer_requests()
-            if not self._owner_busy:
+            if not self._consulting:
                 self._notify()
                 self._consult()
             self._writer.show(time.monotonic())
@@ -479,7 +479,7 @@ class Engine:
                 self._requests.remove(request)
 
     def _finish(self) -> None:
-        if self._until is None or self._owner_busy or not self._ended():
+        if self._until is None or self._consulting or not self._ended():
             return
         self._notify()
         self._until = self.deadline = None
@@ -532,14 +532,14 @@ class Engine:
             future.set_result(None)
 
     def _notify(self) -> None:
-        """Give observers what has happened, while the owner rests."""
+        """Give observers what has happened, while the optimizer thread rests."""
         while self._events:
             self._observers.notify(self._events.pop(0))
 
     # ---- the optimizer -----------------------------------------------------------------
 
     def _consult(self) -> None:
-        """Send the owner everything that is to be told, and ask for what is free."""
+        """Send the optimizer thread everything that is to be told, and ask for what is free."""
         telling = self.active.at(Stage.TELLING)
         outcomes = []
         for r in telling:
@@ -554,7 +554,7 @@ class Engine:
             self._writer.flush()  # they are on disk before they are told, trials before stored
         watched = [record.index for record in self.active]
         alone = not self.active.undecided()
-        self._look_outside, self._owner_busy = False, True
+        self._look_outside, self._consulting = False, True
         held, departed = self.optimizer, self.active.departed + len(outcomes)
 
         def work() -> Consultation:
@@ -572,7 +572,7 @@ class Engine:
             told = [outcome.index for outcome in outcomes]
             self._inbox.put(lambda: self._consulted(future, told, n, alone, departed))
 
-        self.owner.post(work).add_done_callback(answer)
+        self.optimizer_thread.post(work).add_done_callback(answer)
 
     def _may_ask(self) -> bool:
         return bool(self.budget.to_make) and self.active.halted is None and self._failure is None
@@ -589,7 +589,7 @@ class Engine:
     def _consulted(
         self, future: Future[Consultation], told: list[int], n: int, alone: bool, departed: int
     ) -> None:
-        self._owner_busy = False
+        self._consulting = False
         found = future.result()
         for index, word in found.closed.items():
             record = self.active.get(index)

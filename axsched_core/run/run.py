@@ -95,7 +95,7 @@ class Run:
             adapter, self.session, observers, self.config, self.rundir, self.writer
         )
         self.recorder = self.engine.recorder
-        self.snapshots = Snapshots(self.engine.owner.call, self.recorder, self.rundir)
+        self.snapshots = Snapshots(self.engine.optimizer_thread.call, self.recorder, self.rundir)
         self.snapshots.remember(adapter)
         self.guard = Guard(native, self.engine)
         self.objective: ObjectiveSpec | None = None
@@ -214,7 +214,7 @@ class Run:
     def with_optimizer(self, work: Callable[[Optimizer], T]) -> T:
         """Have something done to the optimizer, in the one thread that touches it."""
         optimizer = self.optimizer
-        return self.engine.owner.call(lambda: work(optimizer))
+        return self.engine.optimizer_thread.call(lambda: work(optimizer))
 
     def trials(self) -> dict[int, Trial]:
         """The trials that this run has to do with, by index, as they are now."""

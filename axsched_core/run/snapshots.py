@@ -63,7 +63,7 @@ class Snapshots:
             return
         try:
             if isinstance(error, BaseException) and not isinstance(error, _IN_ORDER):
-                self._held = None  # the owner may be in the middle of something
+                self._held = None  # the optimizer may be in the middle of something
             else:
                 self._held = self._call(optimizer.content)
         except BaseException as second:
@@ -115,4 +115,4 @@ class Snapshots:
 
 
 _IN_ORDER = (Exception, OptimizationInterrupted, OptimizationTerminated)
-"""What ends a call with the owner at rest."""
+"""What ends a call with the optimizer at rest."""
