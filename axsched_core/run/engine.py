@@ -1,21 +1,15 @@
-"""The loop: ask -> submit -> poll -> fetch -> tell.
+"""What is done in a turn: ask -> submit -> watch -> fetch -> tell.
 
-Three threads take part. The *caller's* waits in `Engine.perform`. The *engine's* own takes
-all decisions and makes all calls to the runner, so that a backend that blocks never stalls
-Ctrl-C. The *optimizer thread* alone touches the optimizer, and does one thing at a time:
-one message tells it all outcomes that have come together and asks for as many candidates as
-there are free slots. Between two calls of `perform` all of them rest.
+The `Loop` makes the turns, on the engine's thread. One message tells the optimizer all outcomes
+that have come together, and asks for as many candidates as the `Budget` says.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import Any
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
@@ -33,22 +27,22 @@ from axsched_core.run.budget import Budget
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
+from axsched_core.run.loop import Loop
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage
-from axsched_core.run.threads import Actor, patiently
+from axsched_core.run.threads import Actor
 from axsched_core.runners.session import RunnerSession
 from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
-T = TypeVar("T")
 
 
 class Engine:
     """Drives the trials of one optimizer through one runner.
 
     Public attributes may be read and changed by the caller's thread between two calls of
-    `perform`, and by what is given to `perform`, which runs on the engine's thread.
+    `Loop.perform`, and by what is given to it, which runs on the engine's thread.
     """
 
     def __init__(
@@ -70,10 +64,11 @@ class Engine:
         """`time.monotonic` seconds; then everything is cancelled."""
         self.stops_at_failures = False
         """True while a call makes trials: then it is stopped where too many fail."""
+        self.changed_outside = False
+        """Set when the user has ended a trial in the optimizer while we were at it."""
 
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append)
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.active = Active()
         lane = Lane(
             session,
@@ -87,118 +82,31 @@ class Engine:
         self._next_look = 0.0
         self._requests: list[CancelRequest] = []
         """Those of other shells that this call is at."""
-        self.changed_outside = False
-        """Set when the user has ended a trial in the optimizer while we were at it."""
-        self._over = self._dismissed = False
-        self._consulting = False
-        self._look_outside = False
-        self._failure: BaseException | None = None
-        self._fatal = self._one_turn = self.left_behind = self._said_interrupted = False
-        self._until: Callable[[], bool] | None = None
-        self._future: Future[None] = Future()
-        self._thread = threading.Thread(target=self._main, name="axsched-engine", daemon=True)
-        self._thread.start()
+        self._dismissed = self._look_outside = self._one_turn = self._said_interrupted = False
+        self.loop = Loop(self, "axsched-engine")
 
-    # ---- the caller's side -----------------------------------------------------------------
-
-    def perform(self, begin: Callable[[], None], until: Callable[[], bool] | None = None) -> bool:
-        """Run ``begin`` on the engine's thread, then turn after turn until ``until()`` is true.
-
-        Without ``until``, one turn is made. Returns True where Ctrl-C cut it short: then the
-        jobs were cancelled and their trials are open again, or they were left running.
-        """
-        future: Future[None] = Future()
-
-        def start() -> None:
-            if self._future is future:
-                return  # a Ctrl-C came between its being put and our knowing that it was
-            self._future, self._until = future, until or (lambda: True)
-            self.left_behind = self._said_interrupted = False
-            self._one_turn, self.stops_at_failures = until is None, self.budget.to_make > 0
-            self._look_outside = bool(self.active)
-            self.budget.begin()
-            self._failure, self._fatal = None, False
-            self._requests.clear()
-            self.dispatch.begin()
-            begin()
-            if self.cancel_wanted:  # it came while the call was being prepared
-                self.halt(Purpose.ABANDON)
-
-        return self._wait(future, start)
-
-    def _wait(self, future: Future[None], start: Callable[[], None]) -> bool:
-        """Begin a call and wait for its end; say whether Ctrl-C was pressed meanwhile.
-
-        The first Ctrl-C cancels the jobs, the second does not wait for them, and leaves even
-        where the runner's hook in hand does not return. A signal that ends the program is the
-        same, with a limit, after which not even the optimizer is waited for.
-        """
-        pressed = handled = 0
-        begun = False
-        while True:
-            try:
-                if not begun:
-                    self._inbox.put(start)
-                    begun = True
-                while handled < pressed + signals.presses():
-                    handled += 1
-                    self._interrupted_by_user(again=handled > 1)
-                # Not for ever: a Ctrl-C that comes just before the wait does not end it.
-                leaving = handled > 1 and not self._consulting
-                wait((future,), timing.LEAVING_GRACE if leaving else timing.CTRL_C_LAG)
-            except KeyboardInterrupt:
-                pressed += 1
-                continue
-            if future.done():
-                future.result()  # raises what ended it
-                return handled + signals.presses() > 0
-            # It may have been busy when the wait began, or be busy only now.
-            in_time = self._consulting or not leaving
-            if handled < 2 or (in_time and not signals.overdue()):
-                continue  # the optimizer is not left in the middle
-            what = "optimizer is not done" if self._consulting else "runner does not answer"
-            log.warning("The %s; it is left behind in the middle of a call.", what)
-            self.left_behind = True
-            self._inbox.put(lambda: self._drop(future))
-            return True
-
-    def _interrupted_by_user(self, *, again: bool) -> None:
-        self._inbox.put(lambda: self._interrupt(again))
-        if not again:
-            self._say_interrupted()
-
-    def _say_interrupted(self) -> None:
-        if self._said_interrupted:
-            return
-        self._said_interrupted = True
-        log.warning(
-            "%s: %s%s (%s again: do not wait for them).",
-            signals.name() or "Interrupted",
-            "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
-            ", waiting for the candidate that is being generated" if self._consulting else "",
-            signals.name() or "Ctrl-C",
-        )
+    # ---- other threads' side ---------------------------------------------------------------
 
     def cancel(self) -> None:
         """Cancel everything; from any thread. A call that is on the stack ends in good order."""
         self.cancel_wanted = True
-        self._inbox.put(lambda: self.halt(Purpose.ABANDON))
+        self.loop.post(lambda: self.halt(Purpose.ABANDON))
 
     def wake(self, key: str) -> None:
         """Look at this job soon; from any thread."""
-        self._inbox.put(lambda: self.dispatch.woken(key))
+        self.loop.post(lambda: self.dispatch.woken(key))
 
     def shut_down(self) -> None:
         """Cancel what runs, leaving its trials open, or leave it, as ``on_exit`` says; then let the
         runner and the threads go."""
         if self._dismissed:
-            self._thread.join(timing.CANCEL_GRACE)
-        if self._over or self._dismissed:
+            self.loop.join(timing.CANCEL_GRACE)
+        if self.loop.over or self._dismissed:
             return
         self._say_how_to_go_on()
         if self.active and not self._leaves_jobs:
             try:
-                self.perform(lambda: self.halt(Purpose.REOPEN), lambda: not self.active.busy)
+                self.loop.perform(lambda: self.halt(Purpose.REOPEN), lambda: self.at_rest)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
         self._close(wait=not self._leaves_jobs and not signals.name())
@@ -208,13 +116,12 @@ class Engine:
         self._dismissed = True
 
         def finish() -> None:
-            self._say_how_to_go_on()  # what was raised may have let go of it
-            self._over = True
             self.dispatch.abandon()
             self._writer.close()
             self.optimizer_thread.dismiss()
 
-        self._inbox.put(finish)
+        self.loop.post(self._say_how_to_go_on)  # what was raised may have let go of it
+        self.loop.dismiss(finish)
 
     def _say_how_to_go_on(self) -> None:
         if self.has_jobs and signals.name() and self._writer.opened:
@@ -230,55 +137,33 @@ class Engine:
 
         def work() -> None:
             tell()
-            self._notify()
+            self.show()
 
-        if self.left_behind:
-            self._inbox.put(work)
+        if self.loop.left_behind:
+            self.loop.post(work)
         else:
-            self.call(work)
-
-    def call(self, work: Callable[[], T]) -> T:
-        """Have something done on the engine's thread, without a turn; return what came of it."""
-        done: Future[T] = Future()
-
-        def attempt() -> None:
-            try:
-                done.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-                done.set_exception(error)
-
-        self._inbox.put(attempt)
-        return patiently(done)
+            self.loop.call(work)
 
     def let_go(self) -> None:
         """Let the runner and the threads go, and leave what runs alone."""
         self._close(wait=False)
 
     def _close(self, wait: bool) -> None:
-        closed: Future[None] = Future()
-
         def finish() -> None:
-            self._over = True
             try:
-                try:
-                    self.dispatch.close(wait)
-                finally:
-                    self._writer.close()
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-                closed.set_exception(error)
-            else:
-                closed.set_result(None)
+                self.dispatch.close(wait)
+            finally:
+                self._writer.close()
 
-        self._inbox.put(finish)
         try:
-            patiently(closed)
+            self.loop.end_with(finish)
         finally:
             self.optimizer_thread.rest(timing.CTRL_C_LAG if signals.name() else None)
 
     @property
     def has_jobs(self) -> bool:
         """True while trials are on the way."""
-        return bool(self.active) and not self._over
+        return bool(self.active) and not self.loop.over
 
     @property
     def attempts(self) -> Attempts:
@@ -295,6 +180,16 @@ class Engine:
     def at_rest(self) -> bool:
         """True while nothing is on the way (what could not be stopped does not count)."""
         return not self.active.busy
+
+    @property
+    def stopped(self) -> bool:
+        """True where nothing starts any more in this call."""
+        return self.active.halted is not None
+
+    @property
+    def settled(self) -> bool:
+        """True where the optimizer has heard all that is known."""
+        return not self._look_outside and not self.active.at(Stage.TELLING)
 
     @property
     def idle(self) -> bool:
@@ -366,55 +261,36 @@ class Engine:
         self.budget.stop()
         self.deadline = None
 
-    # ---- the engine's thread ---------------------------------------------------------------
+    # ---- a turn ----------------------------------------------------------------------------
 
-    def _main(self) -> None:
-        while not self._over:
-            try:
-                self._take(self._receive())
-                if self._until is not None and not self._over and not self._fatal:
-                    self._turn()
-                self._finish()
-            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-                self._fail(error, fatal=True)
+    def begin(self, first: Callable[[], None], *, one_turn: bool) -> None:
+        """A call begins with ``first``. ``one_turn``: it does not wait for anything."""
+        self._one_turn, self._said_interrupted = one_turn, False
+        self.stops_at_failures = self.budget.to_make > 0
+        self._look_outside = bool(self.active)
+        self.budget.begin()
+        self._requests.clear()
+        self.dispatch.begin()
+        first()
+        if self.cancel_wanted:  # it came while the call was being prepared
+            self.halt(Purpose.ABANDON)
 
-    def _take(self, messages: list[Callable[[], None]]) -> None:
-        while messages:
-            try:
-                messages.pop(0)()
-            except BaseException as error:  # noqa: BLE001 - it is raised in the caller's thread
-                self._fail(error, fatal=True)
-
-    def _receive(self) -> list[Callable[[], None]]:
-        messages = []
-        try:
-            messages.append(self._inbox.get(timeout=self._pause()))
-            while True:
-                messages.append(self._inbox.get_nowait())
-        except queue.Empty:
-            return messages
-
-    def _pause(self) -> float | None:
-        """Seconds until something is due by itself; None: only a message can change anything."""
-        if self._until is None:
-            return None
-        now = time.monotonic()
-        if self._fatal:
-            return 0.0 if not self._consulting else None
+    def due(self, now: float) -> float | None:
+        """When something is to be done without a letter (`time.monotonic` s); None: never."""
         # While trials are to be made, the runner's capacity may change without a word.
         asking = now + timing.LOOK_INTERVAL if self.budget.to_make else None
         due = (self.deadline, self.dispatch.due(now), asking, self._writer.due)
-        moments = [moment for moment in due if moment is not None]
-        return max(0.0, min(moments) - now) if moments else None
+        return min((moment for moment in due if moment is not None), default=None)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """Do what can be done now."""
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
         if signals.name() and self.active.halted is None:
             # Before a look: the jobs may have been sent the same signal, and are to stay open.
-            self._say_interrupted()
-            self._interrupt(hurry=False)
+            self.say_interrupted()
+            self.interrupt(hurry=False)
         try:
             self._look_for_requests(now)
             if self.budget.to_make or self.active.undecided():
@@ -422,17 +298,17 @@ class Engine:
             self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
             self._answer_requests()
-            if not self._consulting:
-                self._notify()
+            if not self.loop.consulting:
+                self.show()
                 self._consult()
             self._writer.show(time.monotonic())
         except InvalidInput as error:
             # What runs may still come home, unless that is what cannot be written down.
-            self._fail(error, fatal=self._failure is not None)
+            self.loop.fail(error, fatal=self.loop.failure is not None)
 
     def _judge_failures(self) -> None:
         """Stop, as Ctrl-C does, where too many trials have failed; only a new failure can do it."""
-        if not self.stops_at_failures or self._one_turn or self._failure or self.active.halted:
+        if not self.stops_at_failures or self._one_turn or self.loop.failure or self.active.halted:
             return
         if all(r.state is not TrialState.FAILED for r in self.active.at(Stage.TELLING)):
             return
@@ -445,8 +321,8 @@ class Engine:
         )
         if found is not None:
             log.error("%d trials have failed: the run is stopped.", len(found.failed))
-            self._interrupt(hurry=False)
-            self._failure = failures.stopped(
+            self.interrupt(hurry=False)
+            self.loop.failure = failures.stopped(
                 found, self._config, self.budget.left, self._rundir.path
             )
 
@@ -478,45 +354,15 @@ class Engine:
                 request.done()
                 self._requests.remove(request)
 
-    def _finish(self) -> None:
-        if self._until is None or self._consulting or not self._ended():
-            return
-        self._notify()
-        self._until = self.deadline = None
-        try:
-            self._writer.flush()  # the caller's program may rest for hours, and die
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
-            self._failure = self._failure or error
-        if self._failure is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(self._failure)
-
-    def _ended(self) -> bool:
-        assert self._until is not None
-        if self._fatal:
-            return True
-        if self._failure is not None and self._one_turn:
-            return True
-        if self._failure is not None or self.active.halted is not None:
-            return not self.active.busy
-        return self._until() and not self._look_outside and not self.active.at(Stage.TELLING)
-
-    def _fail(self, error: BaseException, *, fatal: bool = False) -> None:
-        """End the call with this error: at once, or when what is on the way has come home."""
-        if self._failure is None:
-            self._failure = error
-        self._fatal = self._fatal or fatal
+    def failed(self) -> None:
+        """The call is going to end with an error: begin nothing more."""
         self.budget.stop()  # the call's timeout stays
         for record in self.active.undecided():
             if record.unsent:
                 self.dispatch.settler.park(record)
-        if not fatal and self.active.busy:
-            log.error("%s (Waiting for the jobs that still run.)", error)
 
-    def _interrupt(self, hurry: bool) -> None:
-        if self._until is None:
-            return
+    def interrupt(self, *, hurry: bool) -> None:
+        """Ctrl-C was pressed; ``hurry``: a second time."""
         if self._leaves_jobs:
             self._make_no_more()
             self.dispatch.start_nothing_more(Purpose.REOPEN)
@@ -525,16 +371,28 @@ class Engine:
         if hurry or self._leaves_jobs:
             self.dispatch.leave()
 
-    def _drop(self, future: Future[None]) -> None:
-        """The caller has left: its call is over, whatever state it is in."""
-        if self._future is future and not future.done():
-            self._until = None
-            future.set_result(None)
+    def say_interrupted(self) -> None:
+        """Tell the user what happens now because of Ctrl-C; on any thread."""
+        if self._said_interrupted:
+            return
+        self._said_interrupted = True
+        log.warning(
+            "%s: %s%s (%s again: do not wait for them).",
+            signals.name() or "Interrupted",
+            "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
+            ", waiting for the candidate that is being generated" if self.loop.consulting else "",
+            signals.name() or "Ctrl-C",
+        )
 
-    def _notify(self) -> None:
-        """Give observers what has happened, while the optimizer thread rests."""
+    def show(self) -> None:
+        """Tell observers what has happened, while the optimizer thread rests."""
         while self._events:
             self._observers.notify(self._events.pop(0))
+
+    def end(self) -> None:
+        """A call ends. The caller's program may now rest for hours, and die."""
+        self.deadline = None
+        self._writer.flush()
 
     # ---- the optimizer -----------------------------------------------------------------
 
@@ -554,7 +412,7 @@ class Engine:
             self._writer.flush()  # they are on disk before they are told, trials before stored
         watched = [record.index for record in self.active]
         alone = not self.active.undecided()
-        self._look_outside, self._consulting = False, True
+        self._look_outside = False
         held, departed = self.optimizer, self.active.departed + len(outcomes)
 
         def work() -> Consultation:
@@ -568,14 +426,17 @@ class Engine:
                 origins=self._writer.durable,
             )
 
-        def answer(future: Future[Consultation]) -> None:
-            told = [outcome.index for outcome in outcomes]
-            self._inbox.put(lambda: self._consulted(future, told, n, alone, departed))
-
-        self.optimizer_thread.post(work).add_done_callback(answer)
+        told = [outcome.index for outcome in outcomes]
+        self.loop.hand_over(
+            self.optimizer_thread,
+            work,
+            lambda future: self._consulted(future.result(), told, n, alone, departed),
+        )
 
     def _may_ask(self) -> bool:
-        return bool(self.budget.to_make) and self.active.halted is None and self._failure is None
+        return (
+            bool(self.budget.to_make) and self.active.halted is None and self.loop.failure is None
+        )
 
     def _how_many(self) -> int:
         if not self._may_ask():
@@ -587,10 +448,8 @@ class Engine:
         )
 
     def _consulted(
-        self, future: Future[Consultation], told: list[int], n: int, alone: bool, departed: int
+        self, found: Consultation, told: list[int], n: int, alone: bool, departed: int
     ) -> None:
-        self._consulting = False
-        found = future.result()
         for index, word in found.closed.items():
             record = self.active.get(index)
             # A result that comes later than the user's word stays in its folder, untold.
@@ -609,7 +468,7 @@ class Engine:
                 f"The optimizer {what}: {type(found.error).__name__}: {found.error}"
             )
             error.__cause__ = found.error
-            self._fail(error, fatal=not found.told)
+            self.loop.fail(error, fatal=not found.told)
             return
         asked = found.asked
         for candidate in asked.candidates:
@@ -630,7 +489,7 @@ class Engine:
         self.active.want([record])
         if self.active.halted is not None:
             self.dispatch.settler.stopped_before_start(record)
-        elif self._failure is not None:
+        elif self.loop.failure is not None:
             self.dispatch.settler.park(record)
 
     def _stuck(self, reason: str, held_open: tuple[int, ...]) -> None:
@@ -644,4 +503,6 @@ class Engine:
             )
         else:
             help_ = "No trial of it is open, so waiting will not help."
-        self._fail(OptimizationStuck(f"The optimizer has nothing to propose: {reason}. {help_}"))
+        self.loop.fail(
+            OptimizationStuck(f"The optimizer has nothing to propose: {reason}. {help_}")
+        )

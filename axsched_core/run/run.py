@@ -258,7 +258,7 @@ class Run:
                         parameters = record.parameters
                         break
             request = self.engine.attempts.request(index, attempt, parameters)
-            texts = self.engine.call(lambda: self.session.preview([request]))
+            texts = self.engine.loop.call(lambda: self.session.preview([request]))
             return texts.get(request.key, f"{self.session.info.name}: {request}")
 
     # ---- waiting, and Ctrl-C -------------------------------------------------------------------
@@ -273,13 +273,13 @@ class Run:
         Raises:
             OptimizationInterrupted, OptimizationTerminated: Ctrl-C or a signal came.
         """
-        if self.engine.perform(begin, until):
+        if self.engine.loop.perform(begin, until):
             raise self.interrupted(self.save_interrupted())
 
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
         """The same for a call that waits for trials: observers hear when it ends."""
         try:
-            interrupted = self.engine.perform(begin, until)
+            interrupted = self.engine.loop.perform(begin, until)
         except FailureRateExceeded:
             self.begin_anew()
             raise

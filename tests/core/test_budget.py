@@ -21,28 +21,25 @@ Make = Callable[..., AxScheduler]
 
 def test_it_asks_for_what_can_be_submitted_at_once():
     budget = Budget(to_make=10)
-    assert budget.to_ask(ended=0, waiting=0, free_slots=lambda: 4) == 4
-    assert budget.to_ask(ended=0, waiting=3, free_slots=lambda: 4) == 1
-    assert budget.to_ask(ended=0, waiting=6, free_slots=lambda: 4) == 0
-    assert budget.to_ask(ended=0, waiting=0, free_slots=lambda: 40) == 10
+    assert budget.to_ask(ended=0, waiting=0, free_slots=4) == 4
+    assert budget.to_ask(ended=0, waiting=3, free_slots=4) == 1
+    assert budget.to_ask(ended=0, waiting=6, free_slots=4) == 0
+    assert budget.to_ask(ended=0, waiting=0, free_slots=40) == 10
 
 
-def test_the_backend_is_asked_for_its_slots_only_where_trials_are_to_be_made():
-    def free_slots() -> int:
-        raise AssertionError("asked")
-
-    assert Budget().to_ask(ended=0, waiting=0, free_slots=free_slots) == 0
+def test_it_asks_for_nothing_where_nothing_is_to_be_made_or_the_optimizer_had_too_few():
+    assert Budget().to_ask(ended=0, waiting=0, free_slots=4) == 0
     starved = Budget(to_make=3)
     starved.starved(2)
-    assert starved.to_ask(ended=2, waiting=0, free_slots=free_slots) == 0
+    assert starved.to_ask(ended=2, waiting=0, free_slots=4) == 0
 
 
 def test_a_starved_optimizer_is_asked_again_when_a_trial_has_ended_or_a_call_begins():
     budget = Budget(to_make=3)
     budget.starved(2)
-    assert budget.to_ask(ended=3, waiting=0, free_slots=lambda: 2) == 2
+    assert budget.to_ask(ended=3, waiting=0, free_slots=2) == 2
     budget.begin()
-    assert budget.to_ask(ended=2, waiting=0, free_slots=lambda: 2) == 2
+    assert budget.to_ask(ended=2, waiting=0, free_slots=2) == 2
 
 
 def test_what_a_stopped_call_has_not_made_is_left():

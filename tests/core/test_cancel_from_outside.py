@@ -358,7 +358,7 @@ def test_cancel_while_a_call_is_prepared_that_runs_an_open_trial(make: Make):
     engine = scheduler._run.engine
     opened = engine.records[0]  # what a call looks up before it begins
     engine.cancel()
-    engine.perform(lambda: engine.want(4, [opened]), lambda: engine.idle)
+    engine.loop.perform(lambda: engine.want(4, [opened]), lambda: engine.idle)
     assert optimizer.count("ABANDONED") == len(optimizer.rows) == 1
     assert len(runner.requests) == 1
 

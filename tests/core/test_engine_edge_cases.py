@@ -21,7 +21,7 @@ from axsched_core.errors import (
     SchedulerBusy,
 )
 from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
-from axsched_core.run import engine
+from axsched_core.run import loop
 from support.ctrl_c import press_ctrl_c
 from support.resuming import resume
 from support.toy import Stubborn, ToyOptimizer, ToyRunner
@@ -229,7 +229,7 @@ def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, mon
     monkeypatch.setattr("axsched_core.run.timing.LEAVING_GRACE", 30)
     monkeypatch.setattr("axsched_core.run.timing.CTRL_C_LAG", 0.01)
     asked, told, leaving = threading.Event(), threading.Event(), threading.Event()
-    wait = engine.wait
+    wait = loop.wait
 
     def recorded(futures, timeout):
         if timeout == 30:
@@ -247,7 +247,7 @@ def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, mon
         presser.join(10)
         told.set()
 
-    monkeypatch.setattr(engine, "wait", recorded)
+    monkeypatch.setattr(loop, "wait", recorded)
     optimizer = ToyOptimizer()
     optimizer.on_ask = ask
     scheduler = make(optimizer, plugins=[Slow()])
@@ -255,7 +255,7 @@ def test_an_optimizer_that_is_just_done_is_not_held_against_the_runner(make, mon
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=1)
     assert leaving.is_set()
-    assert not scheduler._run.engine.left_behind
+    assert not scheduler._run.engine.loop.left_behind
 
 
 def test_jobs_are_cancelled_at_close_whatever_the_optimizer_says(make, caplog):
@@ -431,7 +431,7 @@ def test_a_dropped_scheduler_leaves_no_thread(make):
     before = threading.active_count()
     scheduler = AxScheduler(ToyOptimizer(), ToyRunner(), {"progress": False})
     scheduler.preview()
-    dropped, engine = weakref.ref(scheduler), scheduler._run.engine._thread
+    dropped, engine = weakref.ref(scheduler), scheduler._run.engine.loop._thread
     del scheduler
     gc.collect()
     assert dropped() is None

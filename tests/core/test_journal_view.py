@@ -308,7 +308,7 @@ def test_a_line_is_on_disk_soon_although_nothing_depends_on_it(make: Make, in_th
 
 def test_a_turn_flushes_twice_at_most(make: Make, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("axsched_core.journal.writer.SHOWN_WITHIN", 0.0)
-    turns, real_turn, real_flush = [0], Engine._turn, lines.Journal.flush
+    turns, real_turn, real_flush = [0], Engine.turn, lines.Journal.flush
 
     def turn(engine: Engine) -> None:
         turns.append(0)
@@ -319,7 +319,7 @@ def test_a_turn_flushes_twice_at_most(make: Make, monkeypatch: pytest.MonkeyPatc
         real_flush(log)
 
     scheduler = make(runner=ToyRunner(lambda r: {"loss": 1} if r.trial_index % 2 else None))
-    monkeypatch.setattr(Engine, "_turn", turn)
+    monkeypatch.setattr(Engine, "turn", turn)
     monkeypatch.setattr(lines.Journal, "flush", flush)
     scheduler.run_optimization(max_trials=12, timeout=1.0)
     assert max(turns[1:]) == 2

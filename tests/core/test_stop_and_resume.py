@@ -350,8 +350,8 @@ def test_no_job_is_submitted_without_its_secrets(make: Make, tmp_path):
 def dropped(scheduler: AxScheduler) -> None:
     engine = scheduler._run.engine
     scheduler._run.guard._forgotten()  # what the garbage collector calls
-    engine._thread.join(30)
-    assert not engine._thread.is_alive()
+    engine.loop.join(30)
+    assert not engine.loop._thread.is_alive()
 
 
 def test_a_dropped_scheduler_leaves_its_trials_open(make: Make):

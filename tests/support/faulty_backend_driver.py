@@ -29,7 +29,7 @@ from axsched_core.jobs import (
 from axsched_core.journal import lines, replay
 from axsched_core.optimizers.base import Asked, Outcome
 from axsched_core.run import driving, timing
-from axsched_core.run.engine import Engine
+from axsched_core.run.loop import Loop
 from axsched_core.runners import calls
 from support.faulty_backend import FaultyBackend, Killed, Trouble
 from support.toy import ToyOptimizer
@@ -286,7 +286,7 @@ def patch(patches: pytest.MonkeyPatch, backend: FaultyBackend) -> None:
     for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
         patches.setattr(timing, name, 0.01)
     patches.setattr(calls, "pause_after_trouble", lambda failures, interval: 0.0)
-    real_flush, real_interrupt = lines.Journal.flush, Engine._interrupted_by_user
+    real_flush, real_interrupt = lines.Journal.flush, Loop._interrupted_by_user
 
     def flush(self: lines.Journal) -> None:
         if data := b"".join(self._waiting):
@@ -295,9 +295,9 @@ def patch(patches: pytest.MonkeyPatch, backend: FaultyBackend) -> None:
                 "flush", lambda: real_flush(self), lambda: os.write(self._descriptor, part)
             )
 
-    def interrupted(engine: Engine, *, again: bool) -> None:
-        real_interrupt(engine, again=again)
+    def interrupted(loop: Loop, *, again: bool) -> None:
+        real_interrupt(loop, again=again)
         backend.noticed.release()
 
     patches.setattr(lines.Journal, "flush", flush)
-    patches.setattr(Engine, "_interrupted_by_user", interrupted)
+    patches.setattr(Loop, "_interrupted_by_user", interrupted)
