@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import InvalidInput, OptimizationStuck, OptimizerError
+from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.events import Event
-from axsched_core.journal import cancel_request
 from axsched_core.journal.cancel_request import CancelRequest
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
@@ -31,6 +30,7 @@ from axsched_core.run.loop import Loop
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.run.requests import Requests
 from axsched_core.run.threads import Actor
 from axsched_core.runners.session import RunnerSession
 from axsched_core.trials import TrialState
@@ -79,9 +79,7 @@ class Engine:
         self.dispatch = Dispatch([lane], config, rundir, self.wake, self.recorder, self.active)
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
-        self._next_look = 0.0
-        self._requests: list[CancelRequest] = []
-        """Those of other shells that this call is at."""
+        self._requests = Requests(rundir, writer)
         self._dismissed = self._look_outside = self._one_turn = self._said_interrupted = False
         self.loop = Loop(self, "axsched-engine")
 
@@ -292,12 +290,12 @@ class Engine:
             self.say_interrupted()
             self.interrupt(hurry=False)
         try:
-            self._look_for_requests(now)
+            self._requests.look(now, self._do)
             if self.budget.to_make or self.active.undecided():
                 self.dispatch.open()
             self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
-            self._answer_requests()
+            self._requests.answer(self.active.undecided)
             if not self.loop.consulting:
                 self.show()
                 self._consult()
@@ -326,33 +324,12 @@ class Engine:
                 found, self._config, self.budget.left, self._rundir.path
             )
 
-    def _look_for_requests(self, now: float) -> None:
-        """Do what ``axsched cancel`` in another shell asks for."""
-        if now < self._next_look:
-            return
-        self._next_look = now + timing.LOOK_INTERVAL
-        new = [r for r in cancel_request.found(self._rundir.path) if r not in self._requests]
-        if new:
-            self._writer.flush()  # who was taken over leaves them to the driver that did it
-        for request in new:
-            log.warning("Asked by axsched cancel: %s.", request)
-            if request.trials is None:
-                self.halt(Purpose.ABANDON)
-            else:
-                self.dispatch.cancel(self.records[i] for i in request.trials if i in self.records)
-        self._requests += new
-
-    def _answer_requests(self) -> None:
-        """Let those know who have asked, once what has become of their trials is on disk."""
-        if not self._requests:
-            return
-        undecided = {record.index for record in self.active.undecided()}
-        for request in list(self._requests):
-            asked = undecided if request.trials is None else undecided.intersection(request.trials)
-            if not asked:
-                self._writer.flush()
-                request.done()
-                self._requests.remove(request)
+    def _do(self, request: CancelRequest) -> None:
+        """Cancel what ``axsched cancel`` in another shell names."""
+        if request.trials is None:
+            self.halt(Purpose.ABANDON)
+        else:
+            self.dispatch.cancel(self.records[i] for i in request.trials if i in self.records)
 
     def failed(self) -> None:
         """The call is going to end with an error: begin nothing more."""
@@ -481,7 +458,7 @@ class Engine:
         elif len(asked.candidates) < n:
             self.budget.starved(departed)
             if alone and not asked.candidates and not self.active.halted:
-                self._stuck(asked.reason or "it gave no reason", found.held_open)
+                self.loop.fail(failures.stuck(asked.reason, found.held_open))
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
         record = self.record(candidate.index, candidate.parameters, origin, counted=True)
@@ -491,18 +468,3 @@ class Engine:
             self.dispatch.settler.stopped_before_start(record)
         elif self.loop.failure is not None:
             self.dispatch.settler.park(record)
-
-    def _stuck(self, reason: str, held_open: tuple[int, ...]) -> None:
-        if held_open:
-            names = ", ".join(map(str, held_open[:10])) + (" ..." if len(held_open) > 10 else "")
-            first = held_open[0]
-            help_ = (
-                f"It holds these trials as running, and nobody runs them here: {names}. Run each "
-                f"(scheduler.run_trial({first})), give its result (scheduler.complete_trial({first}"
-                f", raw_data=...)), or abandon it (scheduler.abandon_trial({first})); then go on."
-            )
-        else:
-            help_ = "No trial of it is open, so waiting will not help."
-        self.loop.fail(
-            OptimizationStuck(f"The optimizer has nothing to propose: {reason}. {help_}")
-        )

@@ -1,13 +1,13 @@
-"""What a run says, and does, when it is stopped because its trials fail."""
+"""What a run says when it cannot go on, and what it does when its trials fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import FailureRateExceeded
+from axsched_core.errors import FailureRateExceeded, OptimizationStuck
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Record
 from axsched_core.run.stopping import Verdict
@@ -69,6 +69,27 @@ def stderr_tail(folder: Path) -> list[str]:
         return []
     lines = data.decode(errors="replace").splitlines()
     return lines[1 if len(data) == TAIL_BYTES else 0 :][-TAIL_LINES:]
+
+
+def stuck(reason: str, held_open: Sequence[int]) -> OptimizationStuck:
+    """The error of an optimizer that proposes nothing while nothing is on the way.
+
+    Args:
+        reason: the optimizer's own words; "" where it gave none.
+        held_open: trials that it waits for, and that nobody runs here.
+    """
+    if held_open:
+        names = ", ".join(map(str, held_open[:10])) + (" ..." if len(held_open) > 10 else "")
+        first = held_open[0]
+        help_ = (
+            f"It holds these trials as running, and nobody runs them here: {names}. Run each "
+            f"(scheduler.run_trial({first})), give its result (scheduler.complete_trial({first}"
+            f", raw_data=...)), or abandon it (scheduler.abandon_trial({first})); then go on."
+        )
+    else:
+        help_ = "No trial of it is open, so waiting will not help."
+    words = reason or "it gave no reason"
+    return OptimizationStuck(f"The optimizer has nothing to propose: {words}. {help_}")
 
 
 def begin_anew(

@@ -130,7 +130,7 @@ def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make
     (scheduler.run_directory / "lock.json").unlink()  # as if it had slept for long
     with resume(scheduler.run_directory, runner, config={"on_exit": "leave"}):
         request = cancel_request.ask(scheduler.run_directory, None)
-        scheduler._run.engine._next_look = 0.0  # it looks at once
+        scheduler._run.engine._requests._next_look = 0.0  # it looks at once
         with pytest.raises(RunLocked, match="taken over"):
             scheduler.monitor_trials()
         assert request.path.exists()
