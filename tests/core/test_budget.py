@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from keys import press_ctrl_c
-from next_driver import died, resume
-from toy import ToyOptimizer, ToyRunner
 
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import OptimizationInterrupted
 from axsched_core.jobs import JobHandle, JobStatus
 from axsched_core.run.budget import Budget
+from support.ctrl_c import press_ctrl_c
+from support.resuming import died, resume
+from support.toy import ToyOptimizer, ToyRunner
 
 Make = Callable[..., AxScheduler]
 

@@ -208,7 +208,7 @@ def test_the_journal_knows_which_lane_has_a_job(several: Make):
     run.recorder.writer.flush()
     found = replay.read(run.rundir.path / lines.NAME)
     assert [trial.lane for trial in found.trials.values()] == ["first", "second", None]
-    again = [remembered(found.trials[i], run.dispatch, Active()) for i in (0, 1)]
+    again = [remembered(found.trials[i], run.dispatch) for i in (0, 1)]
     assert [record.job.lane for record in again] == run.lanes
     seen = view.Run(run.rundir.path)
     seen.look()
