@@ -191,7 +191,7 @@ def test_trials_without_all_metrics_or_outside_of_the_space_do_not_count():
     native.complete_trial(outside, raw_data={"loss": -5.0, "c": 0.0})
     best = optimizer.best()
     assert best.observed is None
-    assert "1 lie outside of the search space" in best.why_not_observed
+    assert "1 are outside the search space" in best.why_not_observed
     tell(optimizer, {"loss": -9.0}, {"loss": 1.0, "c": 1.0})
     assert optimizer.best().trial_index == 2
 
