@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from axsched_core.errors import InvalidInput
-from axsched_core.optimizers.awaited import AwaitedOptimizer
 from axsched_core.optimizers.base import (
     Asked,
     Candidate,
@@ -21,6 +20,7 @@ from axsched_core.optimizers.base import (
 )
 from axsched_core.optimizers.database import from_database, keep_in_database
 from axsched_core.optimizers.last_run import LastRun
+from axsched_core.optimizers.not_loaded import NotLoadedOptimizer
 
 __all__ = [
     "Asked",
@@ -77,7 +77,7 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
                 f"got {_in_words(generation_strategy)}."
             )
     if obj is None:
-        return AwaitedOptimizer()
+        return NotLoadedOptimizer()
     if isinstance(obj, Optimizer):
         return obj
     if CLIENT in kinds:

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from ax.core.trial_status import TrialStatus
 from ax.exceptions.core import DataRequiredError, OptimizationComplete
 from ax.exceptions.generation_strategy import MaxParallelismReachedException
 from ax.exceptions.storage import JSONEncodeError
-from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen, MinTrials
-from ax.generators.random.base import RandomGenerator
 from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from ax.storage.json_store.registry import (
@@ -36,9 +33,11 @@ from ax.storage.json_store.registry import (
 from axsched_core.best import Best, Point
 from axsched_core.errors import InvalidInput, OptimizerError
 from axsched_core.jobs import Parameters
+from axsched_core.optimizers import _generation
 from axsched_core.optimizers._best import modelled, observed
 from axsched_core.optimizers._content import EXPERIMENT, STRATEGY, content_of
 from axsched_core.optimizers._describe import described
+from axsched_core.optimizers._generation import WAITS, words
 from axsched_core.optimizers._noise import even_sems
 from axsched_core.optimizers._search_space import checked, conditional
 from axsched_core.optimizers.base import (
@@ -50,6 +49,7 @@ from axsched_core.optimizers.base import (
     TrialView,
 )
 from axsched_core.optimizers.content import Changes, Content
+from axsched_core.optimizers.files import content_of_file, kind_of, why_unwritten
 from axsched_core.optimizers.last_run import LastRun
 
 _log = logging.getLogger("axsched")
@@ -57,7 +57,6 @@ _log = logging.getLogger("axsched")
 _ALL_PARTS = EXPERIMENT | {STRATEGY}
 _NOT_NOW = (DataRequiredError, MaxParallelismReachedException)
 _STRATEGY_COMPLETED = "the generation strategy has made all of its trials"
-_WAITS = "the optimizer proposes nothing more until running trials have ended"
 
 
 class AxOptimizer(Optimizer):
@@ -189,44 +188,26 @@ class AxOptimizer(Optimizer):
                     # Ax discards a whole batch if it cannot make all of it.
                     at_once = 1
                     continue
-                complete, reason = True, _words(error)
+                complete, reason = True, words(error)
             except _NOT_NOW as error:
-                reason = _words(error)
+                reason = words(error)
             except Exception as error:
                 if frozenset(self.experiment.trials) == before:
-                    raise OptimizerError(
-                        f"Ax could not propose a trial: {_words(error)}"
-                    ) from error
-                reason = f"Ax could not propose more trials: {_words(error)}"
+                    raise OptimizerError(f"Ax could not propose a trial: {words(error)}") from error
+                reason = f"Ax could not propose more trials: {words(error)}"
             so_far = len(made)
             made = self._candidates(before)
             if len(made) == so_far:
-                reason = reason or _WAITS
+                reason = reason or WAITS
         self._mark_made([candidate.index for candidate in made])
         return Asked(made, complete, reason)
 
     def _room(self, wanted: int) -> tuple[int, bool, str]:
-        """How many of ``wanted`` trials may be made in one go: (number, complete, reason).
-
-        Ax counts only the trials on the experiment, so one large call would go past the end
-        of the initial phase (a fresh ``Client`` makes 20 initial points if asked for 20).
-        """
-        strategy = self._placed_strategy()
-        limit, complete = strategy.current_generator_run_limit()  # moves to the next node, too
-        if complete:
+        """How many of ``wanted`` trials may be made in one go: (number, complete, reason)."""
+        found = _generation.room(self.experiment, self._placed_strategy(), wanted)
+        if found is None:
             return 0, True, self._why_complete() or _STRATEGY_COMPLETED
-        node = strategy.current_node
-        if limit == 0:
-            try:
-                node.new_trial_limit(raise_generation_errors=True)
-            except ExceptionGroup as errors:
-                return 0, False, "; ".join(map(_words, errors.exceptions))
-            return 0, False, _WAITS
-        # Ax says -1 for 'no limit', and also if more trials run than allowed; then
-        # generating raises one of _NOT_NOW.
-        room = limit if limit > 0 else sys.maxsize
-        still_wanted = self._still_wanted(node) or sys.maxsize
-        return min(wanted, room, still_wanted, self._points_left()), False, ""
+        return found.size, False, found.reason
 
     def _placed_strategy(self) -> Any:
         with self._unstored():  # a client saves the strategy that it chooses
@@ -234,38 +215,6 @@ class AxOptimizer(Optimizer):
         if strategy._experiment is None:
             strategy.experiment = self.experiment
         return strategy
-
-    def _points_left(self) -> int:
-        """An upper limit for the points left in a finite search space, at least 1.
-
-        Ax searches for seconds before it says that a batch is larger than what is left.
-        """
-        tunable = self.experiment.search_space.tunable_parameters
-        points = math.prod(parameter.cardinality() for parameter in tunable.values())
-        if not points < math.inf:
-            return sys.maxsize
-        return max(1, int(points) - len(self.experiment.arms_by_signature_for_deduplication))
-
-    def _still_wanted(self, node: Any, planned: int = 0) -> int:
-        """How many trials ``node`` must still make before the strategy may leave it.
-
-        By then the nodes before it will have made ``planned`` trials.
-        """
-        wanted = 0
-        for criterion in node.transition_criteria:
-            if isinstance(criterion, AutoTransitionAfterGen):  # the centre of the search space
-                wanted = max(wanted, 1)
-            elif (
-                isinstance(criterion, MinTrials)
-                # The other criteria wait for results; more trials do not help.
-                and criterion.only_in_statuses is None
-                and not criterion.count_only_trials_with_data
-            ):
-                missing = criterion.num_till_threshold(
-                    experiment=self.experiment, trials_from_node=node.trials_from_node
-                )
-                wanted = max(wanted, missing - planned * bool(criterion.use_all_trials_in_exp))
-        return wanted
 
     def _why_complete(self) -> str:
         """Why the optimizer is complete, in its own words, if it says so."""
@@ -279,18 +228,7 @@ class AxOptimizer(Optimizer):
         )
 
     def initial_trials_left(self) -> int:
-        strategy = self._placed_strategy()
-        if strategy.current_generator_run_limit()[1]:
-            return 0
-        node, total, seen = strategy.current_node, 0, set[str]()
-        while _is_initial(node) and node.name not in seen:
-            seen.add(node.name)
-            total += self._still_wanted(node, planned=total)
-            onward = [name for name in node.transition_edges if name != node.name]
-            if not onward:
-                return 0  # random search to the end: no model will come
-            node = strategy.nodes_by_name[onward[0]]
-        return total
+        return _generation.initial_trials_left(self.experiment, self._placed_strategy())
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         trials = self.experiment.trials
@@ -471,7 +409,7 @@ class AxOptimizer(Optimizer):
                 with even_sems(self.experiment, self._uneven):
                     predicted, why_none = modelled(self.experiment, strategy)
             except Exception as error:  # noqa: BLE001 - the observed best is still there
-                why_none = f"Ax cannot say which trial is best: {_words(error)}"
+                why_none = f"Ax cannot say which trial is best: {words(error)}"
         if several:
             return Best(
                 pareto=tuple(seen),
@@ -495,18 +433,20 @@ class AxOptimizer(Optimizer):
             os.replace(beside, path)
         except JSONEncodeError as error:
             raise OptimizerError(
-                f"Ax cannot write the {self.kind} as JSON: {_words(error)} "
+                f"Ax cannot write the {self.kind} as JSON: {words(error)} "
                 "Register that class with Ax (CORE_ENCODER_REGISTRY), or leave it away."
             ) from error
         except OSError as error:
-            raise InvalidInput(f"{path} cannot be written: {_why(path, error)}.") from error
+            raise InvalidInput(
+                f"{path} cannot be written: {why_unwritten(path, error)}."
+            ) from error
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
 
     def load(self, path: Path) -> AxOptimizer:
-        content = _content(path, f"a saved {self.kind}")
-        kind = _kind_of(content)
+        content = content_of_file(path, f"a saved {self.kind}")
+        kind = kind_of(content)
         if kind != self.kind:
             raise InvalidInput(
                 f"{path} holds {f'an Ax {kind}' if kind else 'nothing of Ax'}, not the "
@@ -517,7 +457,7 @@ class AxOptimizer(Optimizer):
                 loaded = self._read(path, content)
         except Exception as error:
             raise InvalidInput(
-                f"{path} holds no {self.kind} that Ax can load: {_words(error)}"
+                f"{path} holds no {self.kind} that Ax can load: {words(error)}"
             ) from error
         if self.in_database or "axsched" in loaded.experiment._properties:
             # Ax's JSON has no database ids, and Ax refuses to save an experiment a second time.
@@ -535,67 +475,6 @@ class AxOptimizer(Optimizer):
 def _ours(trial: Any) -> bool:
     """True for a trial of one arm; False for a batch trial and for one without arms."""
     return isinstance(trial, Trial) and trial.arm is not None
-
-
-def _is_initial(node: Any) -> bool:
-    """True for a node that uses no results: random points, or the centre."""
-    if any(isinstance(c, AutoTransitionAfterGen) for c in node.transition_criteria):
-        return True
-    classes = [spec.generator_enum.generator_class for spec in node.generator_specs]
-    return bool(classes) and all(issubclass(cls, RandomGenerator) for cls in classes)
-
-
-def _content(path: Path, what: str) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InvalidInput(
-            f"{path} is not a complete JSON file: it is torn, or not {what}."
-        ) from error
-
-
-def kind_of_file(path: Path) -> str:
-    """Which kind of optimizer `save` has written.
-
-    Raises:
-        InvalidInput: the file cannot be read, or holds none.
-    """
-    kind = _kind_of(_content(path, "a saved experiment"))
-    if not kind:
-        raise InvalidInput(
-            f"{path} holds no experiment: it was written neither by save_experiment nor by Ax's "
-            "own save_to_json_file."
-        )
-    return kind
-
-
-def _kind_of(content: Any) -> str:
-    """Which kind of object a file holds; "" for an unknown one."""
-    if not isinstance(content, dict) or "experiment" not in content:
-        return ""
-    if content.get("kind") == "axsched-experiment":
-        return "Experiment"
-    if "_enforce_sequential_optimization" in content:
-        return "AxClient"
-    return "Client" if "_type" in content else ""
-
-
-def _why(path: Path, error: OSError) -> str:
-    """Why a file cannot be written, without the name of the temporary file next to it."""
-    if not path.parent.exists():
-        return f"there is no folder {path.parent}"
-    return error.strerror or str(error)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if not _speaks(error) else str(error)
-
-
-def _speaks(error: BaseException) -> bool:
-    """True for Ax's own exceptions, whose messages are sentences."""
-    return type(error).__module__.startswith("ax.") and bool(str(error))
 
 
 def _harmless(value: Any) -> Any:

@@ -9,9 +9,9 @@ import importlib.util
 from typing import Any
 
 from axsched_core.errors import InvalidInput
-from axsched_core.optimizers.awaited import AwaitedOptimizer
 from axsched_core.optimizers.base import Optimizer
 from axsched_core.optimizers.last_run import LastRun
+from axsched_core.optimizers.not_loaded import NotLoadedOptimizer
 
 
 def connect(db_settings: Any) -> Any:
@@ -40,7 +40,7 @@ def keep_in_database(optimizer: Optimizer, db_settings: Any) -> None:
     Raises:
         InvalidInput: there are two databases, or none that can be used.
     """
-    if isinstance(optimizer, AwaitedOptimizer):
+    if isinstance(optimizer, NotLoadedOptimizer):
         if db_settings is None:
             return
         raise InvalidInput(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from axsched_core.errors import InvalidInput
 from axsched_core.optimizers.base import Optimizer, TrialView
+from axsched_core.optimizers.files import kind_of_file
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
@@ -18,7 +19,7 @@ def _refuse(*_: object, **__: object) -> NoReturn:
     )
 
 
-class AwaitedOptimizer(Optimizer):
+class NotLoadedOptimizer(Optimizer):
     """Can load a file of any kind; every other method says that one must be loaded first."""
 
     @property
@@ -27,7 +28,6 @@ class AwaitedOptimizer(Optimizer):
 
     def load(self, path: Path) -> Optimizer:
         from axsched_core.optimizers import from_file
-        from axsched_core.optimizers._ax import kind_of_file
 
         return from_file(kind_of_file(path), path)
 
