@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from axsched_core.config import SchedulerConfig
@@ -39,7 +39,7 @@ log = logging.getLogger("axsched")
 
 
 class Engine:
-    """Drives the trials of one optimizer through one runner.
+    """Drives the trials of one optimizer through the runners of a run.
 
     Public attributes may be read and changed by the caller's thread between two calls of
     `Loop.perform`, and by what is given to it, which runs on the engine's thread.
@@ -48,7 +48,7 @@ class Engine:
     def __init__(
         self,
         optimizer: Optimizer,
-        session: RunnerSession,
+        sessions: Sequence[RunnerSession],
         observers: Observers,
         config: SchedulerConfig,
         rundir: RunDirectory,
@@ -70,13 +70,16 @@ class Engine:
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append)
         self.active = Active()
-        lane = Lane(
-            session,
-            config.monitoring_interval,
-            on_trouble=self.recorder.backend_trouble,
-            on_recovery=self.recorder.backend_recovered,
-        )
-        self.dispatch = Dispatch([lane], config, rundir, self.wake, self.recorder, self.active)
+        self.lanes = [
+            Lane(
+                session,
+                config.monitoring_interval,
+                on_trouble=self.recorder.backend_trouble,
+                on_recovery=self.recorder.backend_recovered,
+            )
+            for session in sessions
+        ]
+        self.dispatch = Dispatch(self.lanes, config, rundir, self.wake, self.recorder, self.active)
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._requests = Requests(rundir, writer)

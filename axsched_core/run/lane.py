@@ -33,6 +33,7 @@ class Lane:
         interval: seconds; the usual pause between two polls.
         on_trouble: told of each trouble: the lane's name, the hook, and what it raised, in words.
         on_recovery: told which hook works again: the lane's name, the hook.
+        name: by which the journal tells the lanes of one run apart; "": the runner's.
     """
 
     def __init__(
@@ -41,8 +42,12 @@ class Lane:
         interval: float,
         on_trouble: Callable[[str, str, str], None],
         on_recovery: Callable[[str, str], None],
+        *,
+        name: str = "",
     ) -> None:
-        self.name = session.info.name
+        self.name = name or session.info.name
+        self.runner = session.info
+        """What the runner says about itself."""
         self.last_submission = -math.inf
         """When a job was last submitted here (`time.monotonic` seconds)."""
         self.calls = Calls(
@@ -62,17 +67,16 @@ class Lane:
     @property
     def result_grace(self) -> float:
         """Seconds that a result may stay away after its job has ended well."""
-        return self._session.info.result_grace
+        return self.runner.result_grace
 
     @property
     def can_reattach(self) -> bool:
         """True where the runner finds jobs by their keys."""
         return self._session.has("axsched_reattach")
 
-    @property
-    def can_resize(self) -> bool:
-        """True where the runner looks at what a job needs."""
-        return self._session.can(Capability.RESOURCES)
+    def can(self, capability: Capability) -> bool:
+        """True if the runner says that it can do this."""
+        return self._session.can(capability)
 
     def open(self, context: RunnerContext) -> None:
         """Open the runner, once something is to be run.
@@ -110,6 +114,11 @@ class Lane:
             self.close(wait=False)
         except Exception:
             log.exception("Runner %r could not be closed.", self.name)
+
+    def preview(self, request: JobRequest) -> str:
+        """What would be submitted for this request, in the runner's words."""
+        texts = self._session.preview([request])
+        return texts.get(request.key, f"{self.runner.name}: {request}")
 
     # ---- its jobs ------------------------------------------------------------------------------
 

@@ -70,8 +70,9 @@ def _set(run: Run, chosen: ObjectiveSpec) -> None:
             evaluated,
         )
     needs = getattr(chosen.objective, "resources", Resources())
-    if needs != Resources() and not run.session.can(Capability.RESOURCES):
-        log.warning("The runner %r does not look at %s.", run.session.info.name, needs)
+    for lane in run.lanes:
+        if needs != Resources() and not lane.can(Capability.RESOURCES):
+            log.warning("The runner %r does not look at %s.", lane.runner.name, needs)
     run.objective = chosen
     run.engine.attempts.set_objective(chosen)
     if before is not None and (chosen.differs_from(before) or chosen.objective != before.objective):
@@ -99,15 +100,16 @@ def take_up(run: Run, plain: Mapping[str, Any]) -> bool:
 
 
 def _require(run: Run, capability: Capability) -> None:
-    if run.session.can(capability):
-        return
-    name, able = run.session.info.name, _runners_with(capability)
-    taken = sorted(run.session.info.capabilities & OBJECTIVE_CAPABILITIES)
-    hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
-    raise UnsupportedObjective(
-        f"The runner {name!r} takes no {capability.value} objective "
-        f"(it takes: {', '.join(taken) or 'none'}). {hint}"
-    )
+    for lane in run.lanes:
+        if lane.can(capability):
+            continue
+        able = _runners_with(capability)
+        taken = sorted(lane.runner.capabilities & OBJECTIVE_CAPABILITIES)
+        hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
+        raise UnsupportedObjective(
+            f"The runner {lane.runner.name!r} takes no {capability.value} objective "
+            f"(it takes: {', '.join(taken) or 'none'}). {hint}"
+        )
 
 
 _WHERE = {

@@ -124,12 +124,12 @@ def _settings(
 
 def _restore(run: Run, found: ReplayedRun) -> None:
     """Bring the optimizer and the engine to where the last driver was."""
-    engine, runner = run.engine, run.session.info.name
+    engine, runners = run.engine, [lane.runner.name for lane in run.lanes]
     run.recorder.go_on(found)
-    if runner != found.run["runner"]:
+    if found.run["runner"] not in runners:
         raise InvalidInput(
-            f"The jobs of {run.rundir.path} were submitted by the runner "
-            f"{found.run['runner']!r}; {runner!r} cannot find them. Pass the same kind of runner."
+            f"The jobs of {run.rundir.path} were submitted by the runner {found.run['runner']!r}; "
+            f"{', '.join(map(repr, runners))} cannot find them. Pass the same kind of runner."
         )
     told = run.config.failed_points
     run.with_optimizer(lambda optimizer: bring_up_to_date(optimizer, found.trials.values(), told))

@@ -28,6 +28,7 @@ from axsched_core.optimizers.base import Optimizer
 from axsched_core.run import failures, signals
 from axsched_core.run.engine import Engine
 from axsched_core.run.guard import Guard
+from axsched_core.run.lane import Lane
 from axsched_core.run.records import Record
 from axsched_core.run.snapshots import Snapshots
 from axsched_core.runners.discovery import load
@@ -75,7 +76,7 @@ class Run:
         self.config = options.build(SchedulerConfig, config, "config")
         adapter = adapt(optimizer, generation_strategy)
         wrappers, watching = split_plugins(plugins)
-        self.session = RunnerSession(_instance(runner, runner_options), wrappers)
+        session = RunnerSession(_instance(runner, runner_options), wrappers)
         try:
             observers = Observers()
             if self.config.progress:
@@ -89,11 +90,9 @@ class Run:
             keep_in_database(adapter, db_settings)
             native = adapter if optimizer is None else adapter.native
         except BaseException:
-            self.session.release()
+            session.release()
             raise
-        self.engine = Engine(
-            adapter, self.session, observers, self.config, self.rundir, self.writer
-        )
+        self.engine = Engine(adapter, [session], observers, self.config, self.rundir, self.writer)
         self.recorder = self.engine.recorder
         self.snapshots = Snapshots(self.engine.optimizer_thread.call, self.recorder, self.rundir)
         self.snapshots.remember(adapter)
@@ -101,6 +100,7 @@ class Run:
         self.objective: ObjectiveSpec | None = None
         """What jobs evaluate; None: it is still to be set."""
         self.budget = self.engine.budget
+        self._runner = session.info
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._taken_up = False
 
@@ -160,7 +160,7 @@ class Run:
             OptimizerError: nothing is to be optimized yet.
         """
         self.optimizer.check()
-        if objective and not self.session.can(Capability.PARAMETERS):
+        if objective and not all(lane.can(Capability.PARAMETERS) for lane in self.lanes):
             if self.objective is None:
                 raise InvalidInput(
                     "No objective is set: call set_objective_function(f), "
@@ -188,7 +188,7 @@ class Run:
                 first = header.header(
                     self.rundir,
                     self.optimizer,
-                    self.session.info,
+                    self._runner,
                     self._runner_options,
                     self.config,
                 )
@@ -203,6 +203,11 @@ class Run:
         self.writer.flush()  # who was taken over by another driver writes nothing
         self.snapshots.write(self.optimizer)
         self.writer.flush()
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The runners of this run."""
+        return self.engine.lanes
 
     # ---- the optimizer and its trials ----------------------------------------------------------
 
@@ -258,8 +263,9 @@ class Run:
                         parameters = record.parameters
                         break
             request = self.engine.attempts.request(index, attempt, parameters)
-            texts = self.engine.loop.call(lambda: self.session.preview([request]))
-            return texts.get(request.key, f"{self.session.info.name}: {request}")
+            return self.engine.loop.call(
+                lambda: "\n\n".join(lane.preview(request) for lane in self.lanes)
+            )
 
     # ---- waiting, and Ctrl-C -------------------------------------------------------------------
 

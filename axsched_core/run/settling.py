@@ -9,7 +9,7 @@ import time
 from axsched_core import jobfolder, jobs
 from axsched_core.config import SchedulerConfig
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import Cause, JobState, Metrics
+from axsched_core.jobs import Capability, Cause, JobState, Metrics
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.objectives.results import Result, warn_of_dropped
 from axsched_core.run import retry
@@ -65,7 +65,7 @@ class Settler:
                 verdict = retry.verdict(
                     self._config.retry,
                     record.ended,
-                    resizable=record.job.lane.can_resize,
+                    resizable=record.job.lane.can(Capability.RESOURCES),
                     jitter=random.random(),
                 )
         if isinstance(verdict, retry.Stop):

@@ -314,7 +314,7 @@ def test_trials_that_were_left_open_are_abandoned(make: Make, monkeypatch, named
     in_the_shell(monkeypatch, next_runner(runner))
     assert cancel(scheduler.run_directory, *named).exit_code == 0
     with resume(scheduler.run_directory, runner) as again:
-        again._run.session._runner.finish = lambda request: {"loss": 1.0}
+        again._run.lanes[0]._session._runner.finish = lambda request: {"loss": 1.0}
         assert again.client.rows[0]["status"] == "ABANDONED"
         if named:
             again.finish()

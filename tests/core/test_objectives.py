@@ -313,7 +313,7 @@ def test_what_a_job_needs_reaches_the_runner(make, tmp_path: Path, caplog):
     settings = {"optimizer": ToyOptimizer(), "runner": ToyRunner(capabilities=runner.capabilities)}
     with AxScheduler.resume(scheduler.run_directory, **settings) as again:
         again.run_optimization(max_trials=1)
-        (request,) = again._run.session._runner.requests.values()
+        (request,) = again._run.lanes[0]._session._runner.requests.values()
         assert request.resources == found[1]
     assert "does not look at" not in caplog.text
 

@@ -94,7 +94,7 @@ def test_secret_runner_options(distribution, tmp_path, caplog, secret):
     )
     with again:
         again.run_optimization(max_trials=1)
-        assert again._run.session._runner.token == secret
+        assert again._run.lanes[0]._session._runner.token == secret
     assert holds(run_dir, secret) == []
     assert secret not in caplog.text
 
@@ -107,7 +107,7 @@ def test_what_was_not_written_down_is_given_in_the_shell(
     both = {"token": secret, "env": {}}
     with AxScheduler(ToyOptimizer(), "lab", config, both) as scheduler:
         scheduler.run_optimization(max_trials=1)
-    runner = scheduler._run.session._runner
+    runner = scheduler._run.lanes[0]._session._runner
     with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
         by_instance.run_optimization(max_trials=1)
     real, made = resume.resume, []

@@ -342,7 +342,7 @@ def test_no_job_is_submitted_without_its_secrets(make: Make, tmp_path):
             again.wait_for_completed_trials()
         assert len(runner.requests) == 1
         again.set_script_objective(script, {"env": {"TOKEN": "abc"}})
-        again._run.session._runner.finish = lambda request: 1.0
+        again._run.lanes[0]._session._runner.finish = lambda request: 1.0
         again.finish()
     assert [dict(r.objective.env) for r in runner.requests.values()] == [{"TOKEN": "abc"}] * 2
 
@@ -511,7 +511,7 @@ def test_numbers_that_were_passed_over_are_no_attempts(make: Make, tmp_path):
     assert list(runner.requests)[-1].endswith("-0-4")
     runner.statuses[runner.key_of(0)] = JobStatus(JobState.LOST)
     with resume(killed, runner) as again:
-        again._run.session._runner.finish = lambda request: 1.0
+        again._run.lanes[0]._session._runner.finish = lambda request: 1.0
         again.finish()
         assert again.trials[0].state is TrialState.SUCCEEDED
         assert again.trials[0].attempts == 3
