@@ -92,7 +92,8 @@ class DiscoverySpec:
 
 
 class RunnerSpec:
-    """What a runner implements. The four hooks of `REQUIRED_HOOKS` must be there."""
+    """What a runner implements. `axsched_runner_info` and the four of `REQUIRED_HOOKS` must be
+    there; all others may be left out."""
 
     @hookspec(firstresult=True)
     def axsched_runner_info(self) -> RunnerInfo:

@@ -1,4 +1,4 @@
-"""Writing a run's journal, under the run directory's lock."""
+"""Writes a run's journal, under the run directory's lock. What the lines say: `run.recorder`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from axsched_core.errors import InvalidInput, TrialNotFinished
 from axsched_core.jobs import JobResult
 from axsched_core.objectives.results import InvalidResult, read_result
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
-from axsched_core.run import signals
+from axsched_core.run import termination
 from axsched_core.run.records import Record
 from axsched_core.run.run import Run
 from axsched_core.trials import Trial, TrialState
@@ -21,7 +21,7 @@ def next_trial(run: Run) -> int | None:
     """See `AxScheduler.get_next_trial`."""
     with run.call("get_next_trial"):
         run.optimizer.check()
-        signals.go_on()
+        termination.go_on()
         run.write_down()
         made: list[Record] = []
 

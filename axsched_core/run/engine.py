@@ -19,7 +19,7 @@ from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
 from axsched_core.observers.manager import Observers
 from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
-from axsched_core.run import failures, signals, stopping, timing
+from axsched_core.run import failures, stopping, termination, timing
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
 from axsched_core.run.budget import Budget
@@ -110,7 +110,7 @@ class Engine:
                 self.loop.perform(lambda: self.halt(Purpose.REOPEN), lambda: self.at_rest)
             except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
                 log.error("Jobs may have been left running: %s", error)
-        self._close(wait=not self._leaves_jobs and not signals.name())
+        self._close(wait=not self._leaves_jobs and not termination.name())
 
     def dismiss(self) -> None:
         """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
@@ -125,10 +125,10 @@ class Engine:
         self.loop.dismiss(finish)
 
     def _say_how_to_go_on(self) -> None:
-        if self.has_jobs and signals.name() and self._writer.opened:
+        if self.has_jobs and termination.name() and self._writer.opened:
             log.warning(
                 "%s. To go on: AxScheduler.resume(%r).finish()",
-                signals.name(),
+                termination.name(),
                 str(self._rundir.path),
             )
 
@@ -159,7 +159,7 @@ class Engine:
         try:
             self.loop.end_with(finish)
         finally:
-            self.optimizer_thread.rest(timing.CTRL_C_LAG if signals.name() else None)
+            self.optimizer_thread.rest(timing.CTRL_C_LAG if termination.name() else None)
 
     @property
     def has_jobs(self) -> bool:
@@ -288,7 +288,7 @@ class Engine:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
-        if signals.name() and self.active.halted is None:
+        if termination.name() and self.active.halted is None:
             # Before a look: the jobs may have been sent the same signal, and are to stay open.
             self.say_interrupted()
             self.interrupt(hurry=False)
@@ -358,10 +358,10 @@ class Engine:
         self._said_interrupted = True
         log.warning(
             "%s: %s%s (%s again: do not wait for them).",
-            signals.name() or "Interrupted",
+            termination.name() or "Interrupted",
             "leaving the running jobs" if self._leaves_jobs else "cancelling the running jobs",
             ", waiting for the candidate that is being generated" if self.loop.consulting else "",
-            signals.name() or "Ctrl-C",
+            termination.name() or "Ctrl-C",
         )
 
     def show(self) -> None:

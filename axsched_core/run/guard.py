@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 
 from axsched_core.errors import OptimizationTerminated, SchedulerBusy, SchedulerClosed
-from axsched_core.run import signals, threads
+from axsched_core.run import termination, threads
 from axsched_core.run.engine import Engine
 
 
@@ -46,14 +46,14 @@ class Guard:
     def alone(
         self, name: str, in_order: Callable[[], BaseException] | None = None
     ) -> Iterator[None]:
-        """Keep other calls out, and signals that end the program waiting (see `signals.watch`).
+        """Keep other calls out, and signals that end the program waiting (see `termination.watch`).
 
         Raises:
             SchedulerBusy: another call is on the stack.
         """
         self._enter(name)
         try:
-            with signals.watch(in_order):
+            with termination.watch(in_order):
                 yield
         finally:
             self._lock.release()
@@ -87,7 +87,7 @@ _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     # A forked child has none of the threads: it is not to wait for them when it ends.
     os.register_at_fork(after_in_child=_open_engines.clear)
-signals.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
+termination.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
 
 
 @atexit.register
@@ -95,9 +95,9 @@ def _close_all() -> None:
     """A program that ends cancels its jobs, and waits while the optimizer is in the middle."""
     hard = False
     try:
-        with signals.watch():
+        with termination.watch():
             for engine in list(_open_engines):
                 engine.shut_down()
     except OptimizationTerminated:  # it came only now, or the time is over
         hard = True
-    signals.at_exit(hard or threads.any_alive())
+    termination.at_exit(hard or threads.any_alive())

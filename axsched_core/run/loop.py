@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Protocol, TypeVar
 
-from axsched_core.run import signals, timing
+from axsched_core.run import termination, timing
 from axsched_core.run.threads import Actor, patiently
 
 log = logging.getLogger("axsched")
@@ -125,7 +125,7 @@ class Loop:
                 if not begun:
                     self._letters.put(start)
                     begun = True
-                while handled < pressed + signals.presses():
+                while handled < pressed + termination.presses():
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
                 # Not for ever: a Ctrl-C that comes just before the wait does not end it.
@@ -136,10 +136,10 @@ class Loop:
                 continue
             if future.done():
                 future.result()  # raises what ended it
-                return handled + signals.presses() > 0
+                return handled + termination.presses() > 0
             # It may have been busy when the wait began, or be busy only now.
             in_time = self.consulting or not leaving
-            if handled < 2 or (in_time and not signals.overdue()):
+            if handled < 2 or (in_time and not termination.overdue()):
                 continue  # the optimizer is not left in the middle
             what = "optimizer is not done" if self.consulting else "runner does not answer"
             log.warning("The %s; it is left behind in the middle of a call.", what)

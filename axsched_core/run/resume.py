@@ -17,7 +17,7 @@ from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
 from axsched_core.optimizers import adapt, from_file
 from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
-from axsched_core.run import objective, signals
+from axsched_core.run import objective, termination
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.outcomes import kind_of
 from axsched_core.run.records import Attempt, Record, Stage, Submission
@@ -75,7 +75,7 @@ def resume(
     except BaseException:
         run.let_go()
         raise
-    signals.settle()  # jobs may be on the way already
+    termination.settle()  # jobs may be on the way already
     return run
 
 

@@ -25,7 +25,7 @@ from axsched_core.observers.manager import Observers, split_plugins
 from axsched_core.observers.progress import Progress
 from axsched_core.optimizers import adapt, keep_in_database
 from axsched_core.optimizers.base import Optimizer
-from axsched_core.run import failures, signals
+from axsched_core.run import failures, interruption, termination
 from axsched_core.run.engine import Engine
 from axsched_core.run.guard import Guard
 from axsched_core.run.lane import Lane
@@ -168,7 +168,7 @@ class Run:
                 )
             self.objective.check_complete()
         if objective and write:
-            signals.go_on()
+            termination.go_on()
         if write:
             self.write_down()
         self.learn_metrics()
@@ -299,7 +299,7 @@ class Run:
         """Should this be interrupted, trials that were made by then are for the next run."""
         try:
             yield
-            interrupted = signals.presses() > 0
+            interrupted = termination.presses() > 0
         except (KeyboardInterrupt, OptimizationTerminated):
             interrupted = True
         if interrupted:
@@ -308,49 +308,21 @@ class Run:
             raise self.interrupted(self.save_interrupted()) from None
 
     def save_interrupted(self) -> Path | None:
-        """Save the experiment into the run directory, after Ctrl-C or a signal.
-
-        Returns:
-            The file. None where there is no run directory, or it cannot be saved: the log says why.
-        """
-        if not self.rundir.path.exists():
-            return None
-        path = self.rundir.path / "experiment.json"
-        try:
-            self.with_optimizer(lambda optimizer: optimizer.save(path))
-        except OptimizationTerminated:
-            log.error("There was no time left to save the experiment to %s.", path)
-        except Exception as error:  # noqa: BLE001 - it must not hide that this was interrupted
-            log.error("The experiment could not be saved to %s: %s", path, error)
-        else:
-            return path
-        return None
+        """Save the experiment into the run directory: see `interruption.save`."""
+        return interruption.save(
+            self.rundir, lambda path: self.with_optimizer(lambda optimizer: optimizer.save(path))
+        )
 
     def interrupted(self, saved: Path | None) -> OptimizationInterrupted | OptimizationTerminated:
-        """What a call raises after Ctrl-C or a signal: it says what has become of the trials.
-
-        Args:
-            saved: what `save_interrupted` has returned.
-        """
-        records = self.engine.records.values()
-        # One whose result is there, and is only still to be told, has no job any more.
-        running = sum(not record.state.ended for record in self.engine.active)
-        done = sum(record.state is TrialState.SUCCEEDED for record in records)
-        opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in records)
-        words = (
-            f"{signals.name() or 'Interrupted'}: {done} trials have results, "
-            f"{opened} were stopped and stay open, "
-            + (f"{running} have jobs that may run on, " if running else "")
-            + f"{self.budget.open} were not made yet"
-            + (f"; the experiment is saved in {saved}" if saved else "")
+        """What a call raises after Ctrl-C or a signal; ``saved``: from `save_interrupted`."""
+        return interruption.error(
+            records=self.engine.records.values(),
+            active=self.engine.active,
+            not_made=self.budget.open,
+            run_dir=self.rundir.path,
+            resumable=self.writer.opened,
+            saved=saved,
         )
-        again = f"AxScheduler.resume({str(self.rundir.path)!r}).finish()"
-        if signals.name():
-            return signals.ending(words + (f". To go on: {again}" if self.writer.opened else "."))
-        words += ". To go on: scheduler.finish()"
-        if self.writer.opened:
-            words += f"; in a new session: {again}"
-        return OptimizationInterrupted(words)
 
     # ---- files, and the end --------------------------------------------------------------------
 

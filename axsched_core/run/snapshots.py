@@ -1,4 +1,4 @@
-"""When the optimizer is written into the run directory: whenever it holds what we did not do."""
+"""Writes ``snapshot-N.json``: at first, and when the user has changed the optimizer."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from axsched_core.run import signals, timing
+from axsched_core.run import termination, timing
 
 T = TypeVar("T")
 
@@ -83,8 +83,8 @@ def patiently(future: Future[T]) -> T:
     while not future.done():
         try:
             wait((future,), timing.CTRL_C_LAG)
-            if signals.overdue(timing.CTRL_C_LAG) and not future.done():
-                raise signals.ending()
+            if termination.overdue(timing.CTRL_C_LAG) and not future.done():
+                raise termination.ending()
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
     answer = future.result()  # outside: a Ctrl-C may be what came of it
