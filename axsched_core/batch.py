@@ -22,12 +22,12 @@ class Entry:
 
     parameters: Parameters
     index: int | None = None
-    """The trial of the optimizer that this is; None: found by its parameters, or attached."""
+    """Its trial in the optimizer; None: found by its parameters, or attached."""
 
 
 @frozen(eq=False)
 class Batch:
-    """What ``scheduler.batch_trial_context()`` gives; made by the scheduler alone."""
+    """What ``scheduler.batch_trial_context()`` gives; only the scheduler makes one."""
 
     _run: Run
     _wait: bool
@@ -38,9 +38,9 @@ class Batch:
     def add_trial(self, parameters: Mapping[str, Any], trial_index: int | None = None) -> None:
         """Add a trial with these parameters.
 
-        Parameters that came from the client's own ``get_next_trial`` are that trial: the one
-        with ``trial_index``, or else the oldest with equal parameters that has no data and no
-        job of ours. Other parameters are attached as a new trial when the batch runs.
+        Parameters from the client's own ``get_next_trial`` stand for that trial: the one with
+        ``trial_index``, otherwise the oldest one with equal parameters that has no data and no job
+        of ours. Other parameters are attached as a new trial when the batch runs.
 
         Raises:
             InvalidInput: the parameters are outside the search space, or ``trial_index`` is
@@ -55,16 +55,16 @@ class Batch:
             self._entries.append(self._entry(parameters, trial_index))
 
     def add_generated(self, n: int) -> None:
-        """Add ``n`` trials that the optimizer makes: as many as it allows now, the rest later."""
+        """Add ``n`` trials from the optimizer: as many as it allows now, the rest later."""
         self._not_run_yet("add_generated")
         check_whole(n, "add_generated: n")
         self._generated.append(n)
 
     def run(self) -> None:
-        """Run everything that was added, side by side; leaving the context does it else.
+        """Run everything that was added, in parallel. Without this call, the end of the context
+        does it.
 
-        Returns when all have ended, or at once where the context was made with
-        ``synchronous=False``.
+        Returns when all have ended, or at once if the context was made with ``synchronous=False``.
         """
         self._not_run_yet("run")
         if not self.empty:
@@ -72,13 +72,13 @@ class Batch:
 
     @property
     def empty(self) -> bool:
-        """True where nothing was added that is still to be run."""
+        """True if no added trial waits to be run."""
         return not (self._entries or self._generated)
 
     @property
     def trials(self) -> list[Trial]:
-        """The batch's trials as they are now (generated ones that slots had to wait for: not
-        in a batch that does not wait)."""
+        """The batch's trials as they are now. In a batch that does not wait, generated trials that
+        had to wait for a slot are not among them."""
         known = self._run.trials()
         return [known[index] for index in self._indices]
 
@@ -93,7 +93,7 @@ class Batch:
             )
         self._run.optimizer.validate(parameters)
         if trial_index is not None:
-            # No record: what loading an experiment wipes out must not be written down before it.
+            # No record: what loading an experiment deletes must not be written down before it.
             view = open_view(self._run, trial_index)
             if dict(view.parameters) != dict(parameters):
                 raise InvalidInput(
@@ -108,7 +108,7 @@ class Batch:
             run.ready()
             entries, generated = list(self._entries), sum(self._generated)
             for entry in entries:
-                if entry.index is not None:  # much may have happened since it was added
+                if entry.index is not None:  # its state may have changed since it was added
                     open_record(run, entry.index)
             self._entries.clear()
             self._generated.clear()
@@ -132,7 +132,7 @@ class Batch:
     def _adopt_or_attach(
         self, optimizer: Optimizer, entries: Sequence[Entry], records: list[Record]
     ) -> None:
-        """Find or make the trials of a batch; in the thread that touches the optimizer."""
+        """Find or make the trials of a batch; runs on the thread that uses the optimizer."""
         taken = {entry.index for entry in entries if entry.index is not None}
         views = optimizer.trials()
         for entry in entries:
@@ -151,7 +151,7 @@ class Batch:
             if index is None:
                 index = optimizer.attach(entry.parameters)
             taken.add(index)
-            # As the optimizer holds them: numbers of the right type, fixed ones filled in.
+            # In the optimizer's form: numbers of the right type, fixed parameters added.
             parameters = optimizer.trials([index])[index].parameters
             records.append(self._run.engine.record(index, parameters))
 

@@ -12,23 +12,23 @@ class AxschedError(Exception):
 
 
 class InvalidInput(AxschedError, ValueError):
-    """Something that the user gave is wrong: a setting, a path, parameters, an objective."""
+    """Something from the user is wrong: a setting, a path, parameters, an objective."""
 
 
 class OptimizerError(AxschedError):
-    """The optimizer cannot be used as it is, or has nothing to propose."""
+    """The optimizer cannot be used in its state, or has nothing to propose."""
 
 
 class OptimizationStuck(OptimizerError):
-    """The optimizer waits for trials that nobody runs."""
+    """The optimizer waits for trials that are not running."""
 
 
 class AllTrialsFailed(AxschedError):
-    """Not one trial of the run has a result."""
+    """No trial of the run has a result."""
 
 
 class FailureRateExceeded(AxschedError):
-    """So many trials have failed that the run was stopped; the rest of it is left to `finish`."""
+    """So many trials have failed that the run was stopped; `finish` runs the rest."""
 
 
 class TrialNotFinished(AxschedError):
@@ -52,11 +52,11 @@ class ContractError(RunnerError):
 
 
 class UnsupportedObjective(RunnerError):
-    """The runner does not take this kind of objective."""
+    """The runner cannot run this kind of objective."""
 
 
 class BackendUnavailable(AxschedError):
-    """Raised *by runners*: the backend does not answer now. Changes no job's state."""
+    """Raised *by runners*: the backend does not answer now. No job's state changes."""
 
 
 class Refused(AxschedError):
@@ -79,11 +79,11 @@ class RunLocked(AxschedError):
 
 
 class JournalDamaged(AxschedError):
-    """A run's journal cannot be read; says which line, and what can be saved.
+    """A run's journal cannot be read; the message says which line, and what can be saved.
 
     Args:
         path: the journal.
-        line: the first line that is damaged; the ones before it are whole.
+        line: the first line that is damaged; the lines before it are complete.
         why: what is wrong with it.
     """
 
@@ -96,19 +96,19 @@ class JournalDamaged(AxschedError):
 
 
 class OptimizationInterrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything was put in order; the message says how to go on."""
+    """Ctrl-C, after a clean stop; the message says how to continue."""
 
 
 class OptimizationTerminated(SystemExit):
-    """SIGTERM or SIGHUP, after everything was put in order; the message, which is logged too, says
-    how to go on.
+    """SIGTERM or SIGHUP, after a clean stop; the message, which is also logged, says how to
+    continue.
 
-    No `OptimizationInterrupted`: a program that goes on after Ctrl-C is still to end now, with the
-    exit status that a shell gives a program that the signal has ended.
+    Not an `OptimizationInterrupted`: a program that continues after Ctrl-C must still end now. Its
+    exit status is the one that a shell gives a program that the signal has ended.
 
     Args:
         number: the signal's number; ``code`` is 128 more.
-        words: what has become of the run.
+        words: the state of the run.
     """
 
     def __init__(self, number: int, words: str) -> None:

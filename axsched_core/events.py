@@ -1,6 +1,6 @@
-"""What observers are told: one class for each kind of event.
+"""What observers receive: one class for each kind of event.
 
-An observer is given each event as it comes, and looks at its class:
+An observer receives each event when it happens, and checks its class:
 
     match event:
         case TrialEnded(trial_index=index, state=TrialState.SUCCEEDED, results=results):
@@ -8,9 +8,9 @@ An observer is given each event as it comes, and looks at its class:
 
 A later minor version may have further classes, and these may have further fields. An observer
 ignores the classes that it does not know. `Event`, `TrialEvent` and `JobEvent` are never sent
-themselves: they stand for all events, all about a trial, and all about a job.
+themselves: they are the bases of all events, of those about a trial, and of those about a job.
 
-Values of events are plain data. They are not changed after the event was sent.
+Values of events are plain data. They do not change after the event was sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from axsched_core.trials import TrialState
 
 @frozen(kw_only=True)
 class Event:
-    """Something has happened; what all events have."""
+    """The base of all events."""
 
     time: float = field(factory=clock.time)
     """When, in seconds since the epoch."""
@@ -34,7 +34,7 @@ class Event:
 
 @frozen(kw_only=True)
 class TrialEvent(Event):
-    """Something has happened to a trial; what all events about a trial have."""
+    """The base of all events about a trial."""
 
     trial_index: int
     """The trial's index in the optimizer."""
@@ -42,7 +42,7 @@ class TrialEvent(Event):
 
 @frozen(kw_only=True)
 class JobEvent(TrialEvent):
-    """Something has happened to a job; what all events about a job have."""
+    """The base of all events about a job."""
 
     key: str
     """The job's key. A trial that is tried again has a new job under a new key."""
@@ -53,7 +53,7 @@ class JobEvent(TrialEvent):
 
 @frozen(kw_only=True)
 class Message(Event):
-    """The scheduler has something to say that the user is to see."""
+    """A message from the scheduler to the user."""
 
     message: str
     """One line of text, such as where the outputs are."""
@@ -61,18 +61,18 @@ class Message(Event):
 
 @frozen(kw_only=True)
 class RunStarted(Event):
-    """A call begins that waits for trials, or that runs a batch. Calls that move trials on
-    without waiting (`run_trial`, `monitor_trials`) send none."""
+    """A call that waits for trials, or that runs a batch, begins. Calls that do not wait
+    (`run_trial`, `monitor_trials`) do not send it."""
 
     trials: int
-    """How many trials the call is to bring to an end: those that it makes, those that it takes up
-    again, and those that are on the way."""
+    """How many trials the call will complete: those that it makes, those that it runs again, and
+    those in progress."""
 
 
 @frozen(kw_only=True)
 class RunEnded(Event):
-    """A call that waits for trials is at its end, whether it returns or raises. It may come without
-    a `RunStarted`: where the call fails early, and from a `run_trial` that waits."""
+    """A call that waits for trials ends, whether it returns or raises. It may come without a
+    `RunStarted`: if the call fails early, and from a `run_trial` that waits."""
 
 
 # ---- a trial ------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class RunEnded(Event):
 @frozen(kw_only=True)
 class TrialCreated(TrialEvent):
     """The optimizer has made a trial that a call has asked for. Trials that the user makes
-    (`get_next_trial`, a batch's `add_trial`) send none."""
+    (`get_next_trial`, a batch's `add_trial`) do not send it."""
 
     parameters: Parameters
     """Its parameters, by name."""
@@ -89,23 +89,24 @@ class TrialCreated(TrialEvent):
 
 @frozen(kw_only=True)
 class TrialEnded(TrialEvent):
-    """A trial that was on the way is over, and the optimizer knows how. It comes once a trial."""
+    """A trial that was in progress is over, and the optimizer knows how. Sent once for each
+    trial."""
 
     state: TrialState
     """How it ended: SUCCEEDED, FAILED, CANCELLED or CLOSED."""
     cause: Cause | None = None
-    """Why it failed or was cancelled; None where it succeeded, or was ended by the user."""
+    """Why it failed or was cancelled; None if it succeeded, or was ended by the user."""
     message: str = ""
-    """The same in words; empty where it succeeded."""
+    """The same as text; empty if it succeeded."""
     results: Metrics | None = None
-    """Metric -> (mean, standard error or None); None where it has no result."""
+    """Metric -> (mean, standard error or None); None if it has no result."""
     notes: Any = None
-    """What the result held under ``notes``, as JSON has it; None where it held none."""
+    """What the result held under ``notes``, as JSON values; None if there were none."""
 
 
 @frozen(kw_only=True)
 class TrialReopened(TrialEvent):
-    """A trial has no job any more and stays open: Ctrl-C or an error has ended the call. The next
+    """A trial has no job any more but stays open: Ctrl-C or an error has ended the call. The next
     call runs it again."""
 
 
@@ -114,8 +115,8 @@ class TrialReopened(TrialEvent):
 
 @frozen(kw_only=True)
 class JobSubmitted(JobEvent):
-    """The backend has taken a job. Also sent where a resumed run finds a job of the driver
-    before it."""
+    """The backend has accepted a job. Also sent if a resumed run finds a job of the driver before
+    it."""
 
 
 @frozen(kw_only=True)
@@ -124,15 +125,15 @@ class JobWaiting(JobEvent):
     each refusal."""
 
     message: str
-    """Why, in the backend's words."""
+    """Why, in the text of the backend."""
 
 
 @frozen(kw_only=True)
 class JobStarted(JobEvent):
-    """A job has begun to run. A job that ends before anybody saw it run sends none."""
+    """A job has begun to run. Not sent for a job that ends before anyone saw it run."""
 
     message: str = ""
-    """What the backend says of it; mostly empty."""
+    """What the backend says about it; mostly empty."""
 
 
 @frozen(kw_only=True)
@@ -140,7 +141,7 @@ class JobRequeued(JobEvent):
     """The backend has stopped a job that ran, and will start the same job again."""
 
     message: str = ""
-    """Why, in the backend's words; may be empty."""
+    """Why, in the text of the backend; may be empty."""
 
 
 @frozen(kw_only=True)
@@ -148,9 +149,9 @@ class JobRetried(JobEvent):
     """An attempt has failed, and its trial gets another one, under a new key."""
 
     cause: Cause | None = None
-    """Why it failed; None where nobody knows."""
+    """Why it failed; None if the cause is not known."""
     message: str
-    """The same in words."""
+    """The same as text."""
 
 
 # ---- the backend --------------------------------------------------------------------------------
@@ -158,19 +159,19 @@ class JobRetried(JobEvent):
 
 @frozen(kw_only=True)
 class BackendTrouble(Event):
-    """A call to a runner has failed. It is made again after a pause; no job changes its state."""
+    """A call to a runner has failed. It is repeated after a pause; no job changes its state."""
 
     runner: str
     """The runner's name."""
     hook: str
     """The hook that failed, such as ``axsched_poll``."""
     message: str
-    """What it raised, in words."""
+    """What it raised, as text."""
 
 
 @frozen(kw_only=True)
 class BackendRecovered(Event):
-    """A hook of a runner that was in trouble works again."""
+    """A hook of a runner works again after it failed."""
 
     runner: str
     """The runner's name."""

@@ -1,10 +1,10 @@
-"""Folders that somebody else can write into, such as a job's: nothing in them is trusted.
+"""Folders that others can write into, such as a job's: nothing in them is trusted.
 
-Everything that this project opens, lists, moves or removes in a job's folder goes through here.
-All of it happens relative to a handle of the folder, and one name at a time, so no symbolic link is
-followed, whatever is put in the way and whenever. Only regular files with one name are read, never
-a FIFO or a device, and never more than a limit. What is written gets a name that nobody can
-foresee until it is whole.
+All code of this project that opens, lists, moves or removes something in a job's folder uses this
+module. Each operation is relative to a handle of the folder and takes one name at a time, so no
+symbolic link is ever followed, even if it appears during the operation. Only regular files with one
+name are read, never a FIFO or a device, and never more than a limit. A file that is being written
+has an unpredictable name until it is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["DEEPEST", "DISK_FULL", "Folder", "NotAFile", "copy_file", "remove_tr
 DEEPEST = 64
 """Levels of folders that `Folder.sanitize` keeps; each costs a file descriptor."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a file that does not fit."""
+"""Error numbers that mean: no space for the file."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _PIECE = 1 << 20
@@ -39,9 +39,9 @@ class Folder:
 
     Args:
         path: the folder.
-        follow: True: the folder may be a symbolic link, made by the user. What lies in it is
-            opened without following links in any case. False: where this user's rights to their
-            own folder were taken away (by a job), they are given back.
+        follow: True: the folder may be a symbolic link, made by the user. Links inside it are never
+            followed. False: if a job took away this user's rights to their own folder, they are
+            restored.
 
     Raises:
         FileNotFoundError: there is none.
@@ -71,7 +71,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let the handle go."""
+        """Close the handle."""
         descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -79,22 +79,22 @@ class Folder:
     # ---- looking -------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """The names of what lies in it, in order."""
+        """The names of its entries, sorted."""
         return sorted(os.listdir(self._fd))
 
     def stat(self, name: str) -> os.stat_result | None:
-        """What ``lstat`` says of a name; None where there is nothing."""
+        """The ``lstat`` of a name; None if nothing has this name."""
         try:
             return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def has(self, name: str) -> bool:
-        """True where there is anything of this name, whatever it is."""
+        """True if anything has this name, of any type."""
         return self.stat(name) is not None
 
     def sub(self, name: str) -> Folder:
-        """Open a folder that lies in it.
+        """Open a subfolder.
 
         Raises:
             FileNotFoundError: there is none.
@@ -104,18 +104,18 @@ class Folder:
         return Folder._of(_open_folder(name, self._fd), self.path / name)
 
     def read(self, name: str, limit: int, offset: int = 0) -> bytes:
-        """Up to ``limit`` bytes of a file from byte ``offset`` on.
+        """Up to ``limit`` bytes of a file, from byte ``offset``.
 
         Raises:
             FileNotFoundError: there is none.
-            NotAFile: it is no regular file, or has a second name; the message says which.
+            NotAFile: it is not a regular file, or has a second name; the message says which.
             OSError: it cannot be read.
         """
         return read_file(name, limit, offset, dir_fd=self._fd)
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a regular file to read it: see `read` for what is raised."""
+        """Open a regular file to read it. Raises the same errors as `read`."""
         check_regular(os.stat(name, dir_fd=self._fd, follow_symlinks=False), name)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
         with os.fdopen(os.open(name, flags, dir_fd=self._fd), "rb") as file:
@@ -127,7 +127,7 @@ class Folder:
 
         Raises:
             FileNotFoundError: there is none.
-            NotAFile: it is no regular file, or has a second name.
+            NotAFile: it is not a regular file, or has a second name.
         """
         found = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         check_regular(found, name)
@@ -136,18 +136,18 @@ class Folder:
     # ---- writing -------------------------------------------------------------------------
 
     def create(self, name: str, data: bytes, mode: int = 0o600) -> None:
-        """Make a file that was not there.
+        """Make a new file.
 
         Raises:
             FileExistsError: anything has this name.
-            OSError: it cannot be written; nothing of it stays.
+            OSError: it cannot be written; no part of it stays.
         """
         with self.new_file(name, mode) as file:
             file.write(data)
 
     @contextlib.contextmanager
     def new_file(self, name: str, mode: int = 0o600) -> Iterator[IO[bytes]]:
-        """Make a file and write to it; where the block raises, nothing of it stays."""
+        """Make a file and write to it; if the block raises, no part of it stays."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(name, flags, mode, dir_fd=self._fd)
         try:
@@ -159,24 +159,24 @@ class Folder:
             raise
 
     def replace(self, name: str, data: bytes, *, sync: bool = False) -> None:
-        """Write a file whole, in the place of whatever has its name (a folder is set aside).
+        """Write a complete file; it replaces anything of the same name (a folder is moved away).
 
         Args:
             name: the file.
-            data: what it is to hold.
+            data: its new content.
             sync: True: it is on disk before it gets its name.
 
         Raises:
-            OSError: it cannot be written; what was there stays.
+            OSError: it cannot be written; the old content stays.
         """
         replace_file(name, data, dir_fd=self._fd, sync=sync)
 
     def make_folder(self, name: str, mode: int = 0o700) -> None:
-        """Make a folder that was not there."""
+        """Make a new folder."""
         os.mkdir(name, mode, dir_fd=self._fd)
 
     def make_link(self, name: str, to: str) -> None:
-        """Make a symbolic link that was not there."""
+        """Make a new symbolic link."""
         os.symlink(to, name, dir_fd=self._fd)
 
     def make_second_name(self, name: str, first: str) -> None:
@@ -184,11 +184,11 @@ class Folder:
         os.link(first, name, src_dir_fd=self._fd, dst_dir_fd=self._fd, follow_symlinks=False)
 
     def rename(self, name: str, new: str) -> None:
-        """Give what has this name another one; a file of the new name is replaced."""
+        """Rename an entry; it replaces a file of the new name."""
         os.replace(name, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def separate(self, name: str) -> None:
-        """Make a regular file one of its own, where it has other names too (hard links)."""
+        """If a regular file has other names too (hard links), replace it with a copy."""
         found = self.stat(name)
         if found is None or not stat.S_ISREG(found.st_mode) or found.st_nlink == 1:
             return
@@ -203,12 +203,12 @@ class Folder:
         _set_mode(name, mode, self._fd)
 
     def sync(self, name: str) -> None:
-        """Have a regular file on disk."""
+        """Make sure that a regular file is on disk."""
         with self.open(name) as file:
             os.fsync(file.fileno())
 
     def copy_in(self, source: Path, name: str, mode: int = 0o600) -> None:
-        """Make a copy of a file of ours; a reflink where the file system can."""
+        """Copy one of our files; as a reflink if the file system supports it."""
         with source.open("rb") as file, self.new_file(name, mode) as copy:
             try:
                 while os.copy_file_range(file.fileno(), copy.fileno(), 1 << 30):
@@ -221,26 +221,26 @@ class Folder:
     # ---- moving and removing -------------------------------------------------------------
 
     def move(self, name: str, target: Folder) -> None:
-        """Move what has this name into another folder, in the place of whatever is there."""
+        """Move an entry into another folder; it replaces anything of the same name."""
         try:
             os.replace(name, name, src_dir_fd=self._fd, dst_dir_fd=target._fd)
         except OSError as error:
-            # A folder does not replace a file, nor the other way round.
+            # A folder cannot replace a file, and a file cannot replace a folder.
             if error.errno not in (errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST):
                 raise
             target.remove(name)
             os.replace(name, name, src_dir_fd=self._fd, dst_dir_fd=target._fd)
 
     def clear(self) -> None:
-        """Remove all that lies in it."""
+        """Remove all its entries."""
         for name in self.names():
             self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Remove whatever has this name, a folder with all that lies in it; or nothing.
+        """Remove the entry of this name, if there is one; a folder with all its content.
 
-        However deep: the folders below are moved up before they are emptied, so that two handles
-        are enough.
+        The depth does not matter: subfolders are moved up before they are emptied, so that two
+        handles are enough.
 
         Raises:
             OSError: something cannot be removed.
@@ -277,24 +277,24 @@ class Folder:
             elif self is top:
                 waiting.append(name)
             else:
-                # To be moved, a folder must be one that we may write into.
+                # We can only move a folder that we may write into.
                 with contextlib.suppress(OSError):
                     _set_mode(name, 0o700, self._fd)
                 new = f".{secrets.token_hex(8)}"
                 os.rename(name, new, src_dir_fd=self._fd, dst_dir_fd=top._fd)
                 waiting.append(new)
 
-    # ---- taking over what somebody else has made --------------------------------------------
+    # ---- taking over untrusted content ----------------------------------------------------
 
     def sanitize(self) -> list[str]:
-        """Make a tree that a stranger has made safe to keep; what cannot be kept is removed.
+        """Make an untrusted tree safe to keep; remove what cannot be kept.
 
-        Links that lead out of the folder that they lie in, FIFOs, sockets, devices and what lies
-        deeper than `DEEPEST` go. Set-user-id, set-group-id and sticky bits go. The owner may read
-        and write everything.
+        Links that lead out of their folder, FIFOs, sockets, devices and everything deeper than
+        `DEEPEST` are removed. Set-user-id, set-group-id and sticky bits are removed. The owner may
+        read and write everything.
 
         Returns:
-            What was removed: one description each.
+            A description of each removed entry.
 
         Raises:
             PermissionError: something belongs to another user.
@@ -334,12 +334,12 @@ class Folder:
 
 
 def stays_inside(link: str) -> bool:
-    """True where a symbolic link cannot leave the folder that it lies in, whatever lies there."""
+    """True if a symbolic link cannot leave its folder, for any content of the folder."""
     return not link.startswith("/") and ".." not in link.split("/")
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder of ours with all that a stranger has put there; it may be gone already.
+    """Remove one of our folders with all its untrusted content; it may be gone already.
 
     Raises:
         OSError: something cannot be removed.
@@ -352,7 +352,7 @@ def remove_tree(path: Path) -> None:
 
 
 def copy_file(source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy a stream to a new file; long runs of zeros take no room on the disk."""
+    """Copy a stream to a new file; long runs of zeros take no space on the disk."""
     holes = False
     while piece := source.read(_PIECE):
         if piece == _ZEROS:
@@ -368,11 +368,11 @@ def _open_folder(name: Path | str, dir_fd: int | None = None) -> int:
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=dir_fd)
     except PermissionError:
-        _set_mode(name, 0o700, dir_fd)  # ours, and its mode was taken away
+        _set_mode(name, 0o700, dir_fd)  # our own folder, but a job changed its mode
         return os.open(name, _FOLDER, dir_fd=dir_fd)
     found = os.fstat(descriptor)
     if found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
-        with contextlib.suppress(OSError):  # it can be read at least
+        with contextlib.suppress(OSError):  # it can at least be read
             os.fchmod(descriptor, 0o700 | stat.S_IMODE(found.st_mode))
     return descriptor
 
@@ -381,7 +381,7 @@ def _set_mode(name: Path | str, mode: int, dir_fd: int | None) -> None:
     if not sys.platform.startswith("linux"):
         os.chmod(name, mode, dir_fd=dir_fd, follow_symlinks=False)
         return
-    # Linux has no such call. A handle that opens nothing stands in, by its name in /proc.
+    # Linux has no such call. Use a handle that opens nothing, by its name in /proc.
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         if not stat.S_ISLNK(os.fstat(descriptor).st_mode):

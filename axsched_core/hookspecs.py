@@ -33,15 +33,15 @@ from axsched_core.jobs import (
 PROJECT = "axsched"
 """pluggy's name for all of our hooks."""
 ENTRY_POINT_GROUP = "axsched.runners"
-"""Where a distribution lists its runners: name = module."""
+"""The entry point group in which a distribution lists its runners: name = module."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
-"""Marks a specification. The core alone has any."""
+"""Marks a specification. Only the core has any."""
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks an implementation. ``@hookimpl(wrapper=True)`` marks a wrapper around the runner's own."""
 
 REQUIRED_HOOKS = ("axsched_submit", "axsched_poll", "axsched_fetch_results", "axsched_cancel")
-"""The hooks that no runner can do without."""
+"""The hooks that every runner must have."""
 
 
 class DiscoverySpec:
@@ -49,7 +49,7 @@ class DiscoverySpec:
 
     @hookspec(firstresult=True)
     def axsched_runner_info(self) -> RunnerInfo:
-        """Say what the runner is called and what it can do. No I/O, no heavy import.
+        """Return the runner's name and what it can do. No I/O, no heavy import.
 
         Called: after the module was imported, by ``axsched runners`` too.
         Thread: the caller's.
@@ -65,10 +65,9 @@ class DiscoverySpec:
     def axsched_make_runner(self, options: Any) -> object:
         """Make the runner; ``options`` is an instance of ``RunnerInfo.options_class``, or None.
 
-        Called: when a scheduler is constructed. No I/O: that is what `RunnerSpec.axsched_open`
-            is for.
+        Called: when a scheduler is constructed. No I/O: do it in `RunnerSpec.axsched_open`.
         Thread: the one that constructs the scheduler.
-        Raises: an `AxschedError` in words (`InvalidInput` for options that do not fit together).
+        Raises: an `AxschedError` with a message (`InvalidInput` for options that contradict).
 
         Example:
             >>> @hookimpl
@@ -78,11 +77,11 @@ class DiscoverySpec:
 
     @hookspec(firstresult=True)
     def axsched_diagnose(self, options: Any) -> Sequence[Check]:
-        """Optional. Look at the backend and say, check by check, whether it can be used.
+        """Optional. Check the backend, and report for each check whether it can be used.
 
         Called: by ``axsched doctor``, which prints a line for each check.
         Thread: the caller's.
-        Raises: nothing; what goes wrong is a `Check` that is not ok.
+        Raises: nothing; a problem is a `Check` that is not ok.
 
         Example:
             >>> @hookimpl
@@ -99,8 +98,8 @@ class RunnerSpec:
     def axsched_runner_info(self) -> RunnerInfo:
         """The same as `DiscoverySpec.axsched_runner_info`, on the runner itself.
 
-        Called: when a session is made, so that an instance handed in is checked like a runner
-            that was chosen by its name.
+        Called: when a session is made, so that a given instance is checked like a runner that was
+            chosen by its name.
         Thread: the one that constructs the scheduler.
         Raises: nothing.
 
@@ -112,14 +111,14 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_submit(self, requests: Sequence[JobRequest]) -> Sequence[JobHandle | SubmitError]:
-        """Submit jobs. Return one answer a request, in the same order.
+        """Submit jobs. Return one answer for each request, in the same order.
 
         A bad request fails alone, as a `SubmitError`. With ``transient`` it is refused for now: the
-        backend does not have the job, and may take it later. The same request, with the same key
-        and folder, then comes again after pauses that grow to a minute, for as long as the run
-        goes on. Without, the trial fails with these words.
+        backend does not have the job, and may accept it later. The same request, with the same key
+        and folder, then comes again after pauses that grow to a minute, as long as the run
+        continues. Without ``transient``, the trial fails with this message.
 
-        The values of a script's environment variables are in none of the job's files: put
+        The values of a script's environment variables are not in the job's files: put
         `axsched_core.jobfolder.environment` of the request into the environment of the process
         that starts the worker. Submitting a key that the backend already has returns the existing
         job's handle.
@@ -127,9 +126,9 @@ class RunnerSpec:
         Called: whenever there are free slots and trials to run; with at most as many requests
             as `axsched_capacity` has said.
         Thread: the engine's.
-        Raises: anything: it means 'outcome unknown', and the same keys are submitted again
-            later, never under another name. `BackendUnavailable` may be raised for ever; after
-            five other exceptions in a row the run ends with an error.
+        Raises: anything: it means 'outcome unknown', and the same keys are submitted again later,
+            never under other names. `BackendUnavailable` may be raised without a limit; after five
+            other exceptions in a row the run ends with an error.
 
         Example:
             >>> @hookimpl
@@ -140,17 +139,17 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus]:
-        """Say what each job is doing, with one backend query for all. Returns key -> status.
+        """Return each job's status by key, with one backend query for all.
 
-        An absent key means 'no information', never 'done'. A process that has ended well is
-        ``SUCCEEDED``, whatever it has left; the engine judges the result. States that have
-        ended never change again.
+        An absent key means 'no information', never 'done'. A process that has ended without an
+        error is ``SUCCEEDED``, with any result or none; the engine checks the result. After a job
+        has ended, its state never changes.
 
-        Called: every ``monitoring_interval`` seconds for all jobs, at once for those that
+        Called: every ``monitoring_interval`` seconds for all jobs, and at once for those that
             ``context.wake`` named.
         Thread: the engine's.
         Raises: `BackendUnavailable` when the backend does not answer; no job's state changes,
-            and the pauses grow. Other exceptions are faults of the runner, see `axsched_submit`.
+            and the pauses grow. Other exceptions are errors in the runner, see `axsched_submit`.
 
         Example:
             >>> @hookimpl
@@ -164,14 +163,14 @@ class RunnerSpec:
     def axsched_fetch_results(
         self, handles: Sequence[JobHandle]
     ) -> Mapping[str, JobResult | NotReady]:
-        """Return the results of jobs whose process ended well.
+        """Return the results of jobs with a process that has ended without an error.
 
-        A missing key counts as `NotReady`, which is asked again for
-        ``RunnerInfo.result_grace`` seconds.
+        A missing key counts as `NotReady`: the core asks again for ``RunnerInfo.result_grace``
+        seconds.
 
-        Called: after a poll said ``SUCCEEDED`` (or an exit file showed).
+        Called: after a poll said ``SUCCEEDED`` (or an exit file appeared).
         Thread: the engine's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -186,14 +185,14 @@ class RunnerSpec:
     ) -> Mapping[str, CancelOutcome]:
         """Ask the backend to stop jobs: queued, running, ended and unknown ones. Idempotent.
 
-        Need not wait for their end: a job *is* cancelled when a later poll says so. The core
-        stops waiting after ten seconds (ten minutes for a job over its time limit), at once after
-        ``NOT_POSSIBLE``.
+        It does not have to wait for their end: a job *is* cancelled when a later poll says so. The
+        core stops waiting after ten seconds (ten minutes for a job over its time limit), at once
+        after ``NOT_POSSIBLE``.
 
         Called: on Ctrl-C, on a timeout, over a time limit, by ``scheduler.cancel()`` and
-            ``axsched cancel``, and for jobs whose trial the user has ended.
+            ``axsched cancel``, and for jobs of a trial that the user has ended.
         Thread: the engine's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -204,12 +203,12 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_open(self, context: RunnerContext) -> None:
-        """Optional. Get ready: connect, start a pool; keep ``context.wake`` if you can push.
+        """Optional. Prepare: connect, start a pool; keep ``context.wake`` if you can push.
 
         Called: once, before the first job is submitted and before any other hook but
             `axsched_runner_info`.
         Thread: the engine's.
-        Raises: an `AxschedError` in words; anything else is shown as "could not be opened".
+        Raises: an `AxschedError` with a message; anything else is shown as "could not be opened".
 
         Example:
             >>> @hookimpl
@@ -219,13 +218,13 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_close(self, wait: bool) -> None:
-        """Optional. Let go of everything; with ``wait`` after cancelled jobs have ended.
+        """Optional. Release everything; with ``wait`` only after cancelled jobs have ended.
 
         Called: once, as the last hook, if the session was opened. Running jobs were cancelled
-            before; those that could not be, and with the setting ``on_exit="leave"`` all, are
-            left to the backend, for `axsched_reattach` and `axsched_poll` of another driver.
+            before. Those that could not be cancelled stay with the backend, for `axsched_reattach`
+            and `axsched_poll` of another driver; with the setting ``on_exit="leave"`` all do.
         Thread: the engine's.
-        Raises: an `AxschedError` in words.
+        Raises: an `AxschedError` with a message.
 
         Example:
             >>> @hookimpl
@@ -239,15 +238,15 @@ class RunnerSpec:
     ) -> Mapping[str, JobHandle | NotSubmitted]:
         """Optional. Find jobs of an earlier driver by their keys.
 
-        An absent key means 'cannot say', and is asked again; only `NotSubmitted`, which must be
-        certain for ever, permits a new attempt.
+        An absent key means 'cannot say': the core asks again. Only `NotSubmitted` permits a new
+        attempt; it must be certain and final.
 
-        Called: after ``AxScheduler.resume``, for jobs whose driver has died between writing down
-            their keys and getting their handles; until it has answered, none of them is
-            submitted again. Also when a run is halted, for jobs of which `axsched_submit` has
-            raised. Without this hook the setting ``on_unknown`` decides about the former.
+        Called: after ``AxScheduler.resume``, for jobs of a driver that died between writing their
+            keys and getting their handles; until the hook has answered, none of them is submitted
+            again. Also when a run is halted, for jobs for which `axsched_submit` has raised.
+            Without this hook the setting ``on_unknown`` decides about the first kind.
         Thread: the engine's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -259,13 +258,13 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_capacity(self) -> int | None:
-        """Optional. How many more jobs could start now; None where the backend cannot say.
+        """Optional. How many more jobs could start now; None if the backend cannot say.
 
-        Called: at every turn of the engine in which a job may be submitted or a candidate asked
-            for, at most once a turn, so it must be cheap. Within the turn the engine counts itself:
-            a job that it submits takes a place, a job that ends gives its place back.
+        Called: at most once in each turn of the engine in which it may submit a job or ask for a
+            candidate, so it must be cheap. Within the turn the engine counts itself: a job that it
+            submits takes a place, a job that ends frees its place.
         Thread: the engine's.
-        Raises: as `axsched_poll`; nothing is submitted meanwhile.
+        Raises: like `axsched_poll`; nothing is submitted until it answers.
 
         Example:
             >>> @hookimpl
@@ -277,10 +276,10 @@ class RunnerSpec:
     def axsched_read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
         """Optional. Up to ``limit`` bytes of ``"stdout"`` or ``"stderr"`` from byte ``offset``.
 
-        Called: by the conformance kit alone; the core does not call it yet. With the capability
+        Called: only by the conformance kit; the core does not call it yet. With the capability
             ``logs`` it works while the job runs too.
         Thread: the engine's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -292,15 +291,14 @@ class RunnerSpec:
     def axsched_read_progress(
         self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
     ) -> Mapping[str, bytes]:
-        """Optional. For each job, the whole lines of ``progress.jsonl`` from a byte on.
+        """Optional. For each job, the complete lines of ``progress.jsonl`` from a byte offset.
 
-        ``offsets`` says from which byte, by key, for each of the handles. Never half a line: what
-        comes after the last newline is left for the next call. An absent key means 'no
-        information'.
+        ``offsets`` gives the offset for each handle, by key. Never half a line: bytes after the
+        last newline wait for the next call. An absent key means 'no information'.
 
-        Called: by the conformance kit alone, while a job runs; the core does not call it yet.
+        Called: only by the conformance kit, while a job runs; the core does not call it yet.
         Thread: the engine's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -332,7 +330,7 @@ class RunnerSpec:
 
         Called: by ``axsched clean``, without `axsched_open`.
         Thread: the caller's.
-        Raises: as `axsched_poll`.
+        Raises: like `axsched_poll`.
 
         Example:
             >>> @hookimpl
@@ -342,14 +340,14 @@ class RunnerSpec:
 
     @hookspec(firstresult=True)
     def axsched_remove_leftovers(self, run_id: str) -> Sequence[str]:
-        """Optional, beside `axsched_find_leftovers`. Stop and remove all that it would name now.
+        """Optional, with `axsched_find_leftovers`. Stop and remove all that it would name now.
 
-        Returns what was removed, as text. What runs is stopped without grace, and results that
-        were not fetched are lost: the user was asked.
+        Returns what was removed, as text. Running jobs are stopped without a grace period, and
+        results that were not fetched are lost: the user has agreed to it.
 
-        Called: by ``axsched clean``, without `axsched_open`, while no driver is at the run.
+        Called: by ``axsched clean``, without `axsched_open`, while no driver uses the run.
         Thread: the caller's.
-        Raises: as `axsched_poll`; what was removed until then stays removed.
+        Raises: like `axsched_poll`; what was removed before stays removed.
 
         Example:
             >>> @hookimpl
@@ -360,18 +358,18 @@ class RunnerSpec:
 
 
 class ObserverSpec:
-    """What an observer implements: it watches, it never steers."""
+    """What an observer implements: it watches, and changes nothing."""
 
     @hookspec
     def axsched_on_event(self, event: Event) -> None:
-        """Something has happened: what, is the event's class.
+        """Something has happened; the event's class says what.
 
         ``match`` on the class, and ignore classes that you do not know: a later minor version may
         have more. All classes are in `axsched_core.events`.
 
-        Called: for every event, in order, while the optimizer rests. Be quick: the engine waits.
+        Called: for every event, in order, while the optimizer is idle. Be quick: the engine waits.
         Thread: the engine's. Calling a method of the scheduler from here is refused.
-        Raises: an observer that raises is logged, and disturbs neither the others nor the run.
+        Raises: an exception is logged, and does not affect other observers or the run.
 
         Example:
             >>> @hookimpl

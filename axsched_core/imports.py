@@ -1,4 +1,4 @@
-"""Where the driver's Python finds modules, for a job that is to find the same ones."""
+"""Where the driver's Python finds modules, so that a job finds the same ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _OF_PYTHON = {
 
 
 def places(base: str | None) -> dict[str, Any]:
-    """What a job's ``job.json`` says of the driver's `sys.path`, as it is now.
+    """The part of a job's ``job.json`` about the driver's current `sys.path`.
 
     Args:
-        base: the folder that relative entries mean; None: it was removed.
+        base: the folder for relative entries; None: it was removed.
 
     Returns:
-        ``sys_path``: the entries, in order; ``sys_prefix``: the Python whose path it is;
+        ``sys_path``: the entries, in order; ``sys_prefix``: the Python of this path;
         ``sys_path_front``: how many of them come before that Python's own; ``sys_modules``:
-        modules of the driver that hide one of Python's own (name -> file), where there are any.
+        modules of the driver that hide one of Python's own (name -> file), if there are any.
     """
     path = _absolute(sys.path, base)
     front = next((i for i, entry in enumerate(path) if entry in _OF_PYTHON), len(path))
@@ -41,7 +41,7 @@ def places(base: str | None) -> dict[str, Any]:
 
 
 def _absolute(entries: Sequence[Any], base: str | None) -> list[str]:
-    # Python itself skips what is no string.
+    # Python itself skips entries that are not strings.
     paths = [entry for entry in entries if isinstance(entry, str)]
     if base is None:
         return [path for path in paths if os.path.isabs(path)]
@@ -49,7 +49,7 @@ def _absolute(entries: Sequence[Any], base: str | None) -> list[str]:
 
 
 def current_directory() -> str | None:
-    """The current directory; None where it was removed."""
+    """The current directory; None if it was removed."""
     try:
         return os.getcwd()
     except FileNotFoundError:

@@ -6,31 +6,31 @@ In, written by the core before the job is submitted:
 ``params.json``        the parameters, a JSON object
 ``job.json``           what to run: see `prepare`
 ``function.pkl``       the function (cloudpickle), for a function objective
-``cloudpickle.zip``    what a Python without cloudpickle loads it with
+``cloudpickle.zip``    the cloudpickle for a Python that has none
 ``axsched_worker.py``  the worker: one file, standard library only
 =====================  ==============================================================
 
 Out, written by the worker (or by anything that follows the protocol):
 
 ==================  =================================================================
-``claim``           made first, with O_EXCL: who cannot make it does not run
+``claim``           made first, with O_EXCL: a worker that cannot make it does not run
 ``pid.json``        pid, start time, boot id and host of the supervising process
-                    (padded: on a full disk ``exit.json`` takes its room)
-``result.json``     the metrics; written beside and renamed
-``progress.jsonl``  intermediate metrics, one JSON object a line
+                    (padded: on a full disk ``exit.json`` takes its space)
+``result.json``     the metrics; written under another name and renamed
+``progress.jsonl``  intermediate metrics, one JSON object per line
 ``stdout.log``      what the objective printed; ``stderr.log`` likewise
 ``exit.json``       last of all: how the job ended
-``stopped.json``    in its place, where the backend has ended the job and says itself why
+``stopped.json``    in its place, if the backend has ended the job and gives the reason
 ==================  =================================================================
 
-``cancel``, made by the driver, asks the worker to end the job. Values of environment variables
-are in none of these files: a runner puts them into the environment of the process that starts
-the worker (`environment`).
+``cancel``, made by the driver, asks the worker to end the job. Values of environment variables are
+not in these files: a runner puts them into the environment of the process that starts the worker
+(`environment`).
 
-Once a job has begun, a stranger has written what is in its folder. The functions here, and
-`axsched_core.folders` below them, follow no link, never wait, and read no more than a limit;
-nothing opens a file of a job's folder in another way. A job that runs as the driver's own user
-can still do to the folder whatever that user can.
+Once a job has begun, the content of its folder is untrusted. The functions here, and
+`axsched_core.folders` below them, follow no link, never wait, and read at most a limit; no other
+code opens a file of a job's folder. A job that runs as the driver's own user can still do to the
+folder everything that this user can.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ from axsched_core.worker.axsched_worker import JSON_LIMIT, MESSAGE_LIMIT
 PARAMS = "params.json"
 """The parameters, a JSON object."""
 JOB = "job.json"
-"""What to run. A runner may add to it, before the job begins, what only the runner knows."""
+"""What to run. Before the job begins, a runner may add data that only it knows."""
 FUNCTION = "function.pkl"
 """The pickled function, for a function objective."""
 CLOUDPICKLE = "cloudpickle.zip"
-"""What a Python without cloudpickle loads `FUNCTION` with."""
+"""The cloudpickle for a Python that has none, to load `FUNCTION`."""
 WORKER = "axsched_worker.py"
 """The worker: ``python axsched_worker.py FOLDER`` runs the job."""
 CLAIM = "claim"
-"""Who makes it runs the job, or keeps it from running: see `try_claim`."""
+"""The process that makes it runs the job, or prevents it from running: see `try_claim`."""
 CANCEL = "cancel"
 """Asks the worker to end the job; holds the reason: see `request_cancel`."""
 PID = "pid.json"
@@ -83,7 +83,7 @@ PID = "pid.json"
 RESULT = "result.json"
 """The metrics."""
 PROGRESS = "progress.jsonl"
-"""Intermediate metrics, one JSON object a line."""
+"""Intermediate metrics, one JSON object per line."""
 STDOUT = "stdout.log"
 """What the objective printed."""
 STDERR = "stderr.log"
@@ -91,34 +91,34 @@ STDERR = "stderr.log"
 EXIT = "exit.json"
 """How the job ended; written last of all."""
 STOPPED = "stopped.json"
-"""In the place of `EXIT` where the backend has ended the job and itself says why. The worker
-writes it where `JOB` has ``"backend_explains": true``."""
+"""In place of `EXIT` if the backend has ended the job and gives the reason itself. The worker
+writes it if `JOB` has ``"backend_explains": true``."""
 
 
 REASON_LIMIT = 2000
-"""Bytes of the reason for a cancel that are read."""
+"""The limit of bytes that are read of the reason for a cancel."""
 PROGRESS_LIMIT = 4 << 20
-"""Bytes of ``progress.jsonl`` that are read in one go."""
+"""The limit of bytes of ``progress.jsonl`` that one call reads."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file of ours beside ``path`` and rename it, so that nobody ever reads half of it.
+    """Write a temporary file next to ``path`` and rename it, so that no reader sees half of it.
 
-    For files outside of jobs' folders; inside: `write`.
+    For files outside of jobs' folders; use `write` inside them.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old content stays.
     """
     with Folder(path.parent, follow=True) as parent:
         parent.replace(path.name, data)
 
 
 def write(folder: Path, name: str, data: bytes) -> None:
-    """Write a file into a job's folder, in the place of whatever has its name.
+    """Write a file into a job's folder; it replaces anything of the same name.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old content stays.
     """
     with Folder(folder) as place:
         place.replace(name, data)
@@ -141,7 +141,7 @@ def prepare(
     try:
         _fill(request, function_file, max_result_bytes)
     except BaseException:
-        # Half a folder would stand in the way of the next try.
+        # An incomplete folder would block the next try.
         with contextlib.suppress(OSError):
             remove_tree(request.folder)
         raise
@@ -173,7 +173,7 @@ def _fill(request: JobRequest, function_file: Path | None, max_result_bytes: int
         place.create(PARAMS, json.dumps(dict(request.parameters)).encode())
         place.create(JOB, json.dumps(job).encode())
         if objective is not None:
-            # Copies, never hard links: a job could write through one into what all jobs share.
+            # Copies, never hard links: through a link a job could change what all jobs share.
             if function_file is not None:
                 place.copy_in(function_file, FUNCTION)
                 place.copy_in(_cloudpickle_beside(function_file), CLOUDPICKLE)
@@ -194,7 +194,7 @@ def _cloudpickle_beside(function_file: Path) -> Path:
 
 
 def recorded(folder: Path, run_dir: Path) -> str:
-    """A job's folder as a handle has it: relative to the run directory, which may move.
+    """A job's folder in the form for a handle: relative to the run directory, which may move.
 
     Args:
         folder: `JobRequest.folder`.
@@ -204,10 +204,10 @@ def recorded(folder: Path, run_dir: Path) -> str:
 
 
 def located(recorded: str, run_dir: Path) -> Path:
-    """The folder that `recorded` has written down, where the run directory is now.
+    """The folder that `recorded` describes, in the current run directory.
 
-    An absolute path, as earlier versions have written, may be of a place that the run directory has
-    been moved or copied from: a folder of the same name in this run directory is preferred to it.
+    Earlier versions wrote absolute paths, and the run directory may have been moved or copied
+    since: a folder of the same name in this run directory comes first.
     """
     path = Path(recorded)
     if path.is_absolute():
@@ -217,9 +217,9 @@ def located(recorded: str, run_dir: Path) -> Path:
 
 
 class JobFolders:
-    """The folders of a run's jobs, as the handles name them that a runner makes.
+    """The folders of a run's jobs, by the names in a runner's handles.
 
-    A handle's folder is written down relative to the run directory, which may move.
+    A handle's folder is relative to the run directory, which may move.
 
     Args:
         run_dir: the run directory, see `RunnerContext.run_dir`.
@@ -234,7 +234,7 @@ class JobFolders:
         Args:
             request: the job.
             backend_id: the backend's own name for it.
-            data: whatever else the handle is to hold; JSON values only.
+            data: other data for the handle; JSON values only.
         """
         folder = recorded(request.folder, self._run_dir)
         return JobHandle(request.key, backend_id, {"folder": folder, **data})
@@ -243,18 +243,18 @@ class JobFolders:
         """The folder of a handle's job.
 
         Raises:
-            KeyError: the handle names none; see `knows`.
+            KeyError: the handle names no folder; see `knows`.
         """
         return located(handle.data["folder"], self._run_dir)
 
     @staticmethod
     def knows(handle: JobHandle) -> bool:
-        """True where a handle names a folder: `handle` has made it, in this process or another."""
+        """True if a handle names a folder: `handle` has made it, in this process or another."""
         return "folder" in handle.data
 
 
 def drop_copies(folder: Path) -> None:
-    """Remove the copies of what all jobs of a run share, once the job is over.
+    """Remove the copies of the files that all jobs of a run share, once the job is over.
 
     Raises:
         OSError: they cannot be removed.
@@ -265,9 +265,9 @@ def drop_copies(folder: Path) -> None:
 
 
 def environment(request: JobRequest) -> Mapping[str, str]:
-    """What the job needs in its environment beside what its machine has; may hold secrets.
+    """The environment variables that the job needs in addition to its machine's; may hold secrets.
 
-    Put it into the environment of the process that starts the worker. Write it into no file.
+    Put them into the environment of the process that starts the worker. Never write them to a file.
     """
     return request.objective.env if isinstance(request.objective, ScriptObjective) else {}
 
@@ -282,7 +282,7 @@ def _opened(folder: Path | Folder) -> Iterator[Folder]:
 
 
 def has(folder: Path | Folder, name: str) -> bool:
-    """True where a job's folder has anything of this name; False also where there is no folder.
+    """True if a job's folder has anything of this name; False also if there is no folder.
 
     Raises:
         OSError: the file system does not answer.
@@ -295,9 +295,9 @@ def has(folder: Path | Folder, name: str) -> bool:
 
 
 def age(folder: Path, name: str) -> float | None:
-    """Seconds since a file of a job's folder was written; None where there is none.
+    """Seconds since a file of a job's folder was written; None if there is none.
 
-    By this machine's clock, and the time that the file system has noted: it may be below zero.
+    The machine's clock minus the file system's time stamp: it may be negative.
 
     Raises:
         OSError: the file system does not answer.
@@ -311,8 +311,8 @@ def age(folder: Path, name: str) -> float | None:
 
 
 def read_json(folder: Path | Folder, name: str) -> Any:
-    """Read a JSON file of a job's folder; None where it is missing, torn, huge, not JSON or no
-    regular file, or where the file system does not answer: no information."""
+    """Read a JSON file of a job's folder; None (no information) if it is missing, incomplete, huge,
+    not JSON or not a regular file, or if the file system does not answer."""
     try:
         with _opened(folder) as place:
             data = place.read(name, JSON_LIMIT + 1)
@@ -325,7 +325,7 @@ def _number(value: Any) -> float | None:
     try:
         ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return float(value) if ok else None
-    except OverflowError:  # an integer beyond all floats
+    except OverflowError:  # an integer that is too large for a float
         return None
 
 
@@ -335,23 +335,23 @@ def _integer(value: Any, limit: int = 1 << 31) -> int | None:
 
 
 def _words(value: Any) -> str:
-    """A text for people: not endless, and nothing that a terminal or an encoding stumbles over."""
+    """A text for people: of limited length, without characters that break a terminal or an
+    encoding."""
     text = value[:MESSAGE_LIMIT] if isinstance(value, str) else ""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
-    """Read how the job ended; None while there is no such file, or nobody can read it.
+    """Read how the job ended; None while there is no such file, or it cannot be read.
 
-    The file is written by the machine that ran the job, so nothing in it is trusted to have
-    the right type.
+    The machine that ran the job wrote the file, so the types in it are not trusted.
 
     Args:
         folder: the job's.
         name: `EXIT` or `STOPPED`.
 
     Returns:
-        ``SUCCEEDED`` where the process has ended with exit code 0 and without a cause, else
+        ``SUCCEEDED`` if the process has ended with exit code 0 and without a cause, otherwise
         ``FAILED`` or ``CANCELLED`` with the cause.
     """
     data = read_json(folder, name)
@@ -381,7 +381,7 @@ def read_exit(folder: Path | Folder, name: str = EXIT) -> JobStatus | None:
 
 
 def read_start(folder: Path) -> JobStatus | None:
-    """Say that the job runs where its supervisor has left its ``pid.json``; None before that."""
+    """``RUNNING`` once its supervisor has written ``pid.json``; None before."""
     data = read_json(folder, PID)
     if not isinstance(data, Mapping):
         return None
@@ -389,14 +389,14 @@ def read_start(folder: Path) -> JobStatus | None:
 
 
 def read_result(folder: Path, limit: int) -> JobResult | NotReady:
-    """Read ``result.json``, at most one byte more than ``limit``.
+    """Read ``result.json``, at most ``limit`` bytes and one more.
 
     Args:
         folder: the job's.
         limit: bytes; `RunnerContext.max_result_bytes`.
 
     Returns:
-        The bytes as they are, or `NotReady` where there is no regular file of that name.
+        The bytes, unchanged, or `NotReady` if there is no regular file of that name.
 
     Raises:
         OSError: the file system does not answer.
@@ -407,7 +407,7 @@ def read_result(folder: Path, limit: int) -> JobResult | NotReady:
     except FileNotFoundError:
         return NotReady(f"there is no {RESULT} in {folder}")
     except NotADirectoryError:
-        return NotReady(f"{folder} is no folder any more: the job has put something in its place")
+        return NotReady(f"{folder} is not a folder any more: the job has replaced it")
     except (NotAFile, PermissionError) as error:
         return NotReady(f"{folder / RESULT} is not read: {error.strerror}")
 
@@ -425,9 +425,9 @@ def log_name(stream: str) -> str:
 
 
 def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> bytes:
-    """Up to ``limit`` bytes of a file of a job's folder from byte ``offset`` on.
+    """Up to ``limit`` bytes of a file of a job's folder, from byte ``offset``.
 
-    Empty where it is missing, or is not a regular file.
+    Empty if it is missing, or is not a regular file.
 
     Raises:
         OSError: the file system does not answer.
@@ -440,7 +440,7 @@ def read_part(folder: Path | Folder, name: str, offset: int, limit: int) -> byte
 
 
 def read_end(folder: Path, name: str, limit: int) -> bytes:
-    """The last ``limit`` bytes of a file of a job's folder; empty as in `read_part`.
+    """The last ``limit`` bytes of a file of a job's folder; empty like `read_part`.
 
     Raises:
         OSError: the file system does not answer.
@@ -453,7 +453,7 @@ def read_end(folder: Path, name: str, limit: int) -> bytes:
 
 
 def read_progress(folder: Path, offset: int) -> bytes:
-    """The whole lines of ``progress.jsonl`` from byte ``offset`` on, up to `PROGRESS_LIMIT`.
+    """The complete lines of ``progress.jsonl`` from byte ``offset``, up to `PROGRESS_LIMIT`.
 
     Raises:
         OSError: the file system does not answer.
@@ -462,18 +462,18 @@ def read_progress(folder: Path, offset: int) -> bytes:
 
 
 def whole_lines(data: bytes) -> bytes:
-    """What comes before the end of the last line that is whole."""
+    """Everything up to the end of the last complete line."""
     return data[: data.rfind(b"\n") + 1]
 
 
 def try_claim(folder: Path, who: str) -> bool:
-    """Claim the job: True means that nobody else runs it, nor ever will.
+    """Claim the job: True means that no other process runs it or ever will.
 
     For drivers. False: a worker or another driver has the claim; `taken_back_by` says which.
 
     Args:
         folder: the job's.
-        who: why the job is never to run, in words.
+        who: a text that says why the job must never run.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -484,7 +484,7 @@ def try_claim(folder: Path, who: str) -> bool:
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-    # An empty file takes no room. It does not say by whom, but that the job never runs is certain.
+    # An empty file takes no space. It does not say who claimed, but the job certainly never runs.
     try:
         with Folder(folder) as place:
             place.create(CLAIM, b"")
@@ -494,11 +494,11 @@ def try_claim(folder: Path, who: str) -> bool:
 
 
 def claim(folder: Path, content: Mapping[str, str]) -> bool:
-    """Claim the job on behalf of whoever is to run it: False where somebody has the claim.
+    """Claim the job for the process that will run it: False if it is claimed already.
 
     Args:
         folder: the job's.
-        content: what the claim is to hold. The key ``by`` is for drivers: see `try_claim`.
+        content: the content of the claim. The key ``by`` is for drivers: see `try_claim`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -515,7 +515,7 @@ def claim(folder: Path, content: Mapping[str, str]) -> bool:
 
 
 def keep_from_running(folder: Path, who: str) -> bool:
-    """Claim the job as `try_claim`; True also where it cannot begin because it has no folder.
+    """Claim the job like `try_claim`; True also if it cannot begin because it has no folder.
 
     Raises:
         OSError: the claim cannot be written.
@@ -527,21 +527,21 @@ def keep_from_running(folder: Path, who: str) -> bool:
 
 
 def taken_back_by(folder: Path) -> str | None:
-    """The words of the driver that has taken the claim (see `try_claim`), so that the job never
-    ran nor will; None where none has."""
+    """The text of the driver that made the claim (see `try_claim`), so that the job never ran and
+    never will; None if no driver did."""
     found = read_json(folder, CLAIM)
     if not isinstance(found, Mapping) or "by" not in found or has(folder, PID):
-        return None  # where it has begun, only the job itself can have put that there
+        return None  # after the job has begun, only the job itself can have written that
     return _words(found["by"])
 
 
 def never_ran(folder: Path) -> bool:
-    """True where a driver has taken the claim, so that no job ever could."""
+    """True if a driver has made the claim, so that no job ever could."""
     return taken_back_by(folder) is not None
 
 
 def cancel_reason(folder: Path) -> str | None:
-    """Why the job was asked to end (`request_cancel`); None where it was not.
+    """Why the job was asked to end (`request_cancel`); None if it was not.
 
     Raises:
         OSError: the file system does not answer.
@@ -552,18 +552,18 @@ def cancel_reason(folder: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (NotAFile, PermissionError):
-        return ""  # somebody has put something in its place
+        return ""  # something else has this name
 
 
 def request_cancel(folder: Path, reason: str) -> None:
-    """Ask the worker that runs the job to end it. The worker looks ten times a second.
+    """Ask the worker that runs the job to end it. The worker checks ten times a second.
 
     Args:
         folder: the job's.
         reason: for people.
 
     Raises:
-        OSError: it cannot be written, not even without the reason where the disk is full.
+        OSError: it cannot be written, not even without the reason if the disk is full.
     """
     try:
         write(folder, CANCEL, reason.encode())

@@ -22,11 +22,11 @@ Parameters = Mapping[str, Any]
 """One arm's parameters: name -> str, bool, int, float or None."""
 
 Metrics = Mapping[str, tuple[float, Union[float, None]]]
-"""Metric name -> (mean, standard error of the mean or None where it is unknown)."""
+"""Metric name -> (mean, standard error of the mean or None if it is unknown)."""
 
 
 class JobState(enum.StrEnum):
-    """Where a job is in its life. ``QUEUED`` and ``RUNNING`` may alternate (a requeue)."""
+    """The state of a job. ``QUEUED`` and ``RUNNING`` may alternate (a requeue)."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -42,7 +42,7 @@ class JobState(enum.StrEnum):
 
 
 class Cause(enum.StrEnum):
-    """Why a job ended as it did; stands beside a `JobState`."""
+    """Why a job ended in its `JobState`."""
 
     EXCEPTION = "EXCEPTION"
     """The Python function raised; the traceback is in ``stderr.log``."""
@@ -51,22 +51,22 @@ class Cause(enum.StrEnum):
     EXIT_CODE = "EXIT_CODE"
     """The process ended by itself with a non-zero exit code."""
     SIGNAL = "SIGNAL"
-    """The process was ended by a signal that nobody here had sent."""
+    """The process was ended by a signal that did not come from axsched."""
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     TIME_LIMIT = "TIME_LIMIT"
     PREEMPTED = "PREEMPTED"
     NODE_FAIL = "NODE_FAIL"
     SUBMIT_REFUSED = "SUBMIT_REFUSED"
     RESULT_INVALID = "RESULT_INVALID"
-    """The process ended well, but left no result that could be told to the optimizer."""
+    """The process ended without an error, but left no valid result."""
     LOST = "LOST"
     """The backend does not know the job any more and it left no exit file."""
     CANCELLED = "CANCELLED"
-    """Somebody asked for it."""
+    """A cancel was requested."""
 
 
 FAULTS_OF_THE_MACHINES = frozenset({Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED})
-"""Causes that say nothing about the job: another machine, or another day, and it may end well."""
+"""Causes that say nothing about the job: on another machine, or later, it may succeed."""
 
 FAULTS_OF_THE_POINT = frozenset(
     {
@@ -78,24 +78,24 @@ FAULTS_OF_THE_POINT = frozenset(
         Cause.RESULT_INVALID,
     }
 )
-"""Causes that would most likely be met again with the same parameters. LOAD_ERROR and
-SUBMIT_REFUSED are not among them: where the function cannot be loaded, or the image is gone, no
-parameters were looked at, and a search space that is finite would be used up."""
+"""Causes that would most likely come again with the same parameters. LOAD_ERROR and SUBMIT_REFUSED
+are not among them: if the function cannot be loaded, or the image is gone, the parameters were not
+used, and a finite search space would be used up."""
 
 
 class Capability(enum.StrEnum):
-    """What a runner can do. The first four say which objectives it takes."""
+    """What a runner can do. The first four say which objectives it can run."""
 
     FUNCTION = "function"
     SCRIPT = "script"
     CONTAINER = "container"
     PARAMETERS = "parameters"
-    """Evaluates the parameters itself; no objective is set."""
+    """The runner evaluates the parameters itself; no objective is set."""
     REATTACH = "reattach"
     LOGS = "logs"
     """`axsched_read_log` works while the job runs."""
     RESOURCES = "resources"
-    """Honours `JobRequest.resources` job by job."""
+    """Gives each job its `JobRequest.resources`."""
     PUSH = "push"
     """Calls ``context.wake`` when a job ends."""
 
@@ -103,7 +103,7 @@ class Capability(enum.StrEnum):
 OBJECTIVE_CAPABILITIES = frozenset(
     {Capability.FUNCTION, Capability.SCRIPT, Capability.CONTAINER, Capability.PARAMETERS}
 )
-"""Those that say which objectives a runner takes."""
+"""Those that say which objectives a runner can run."""
 
 
 def _capabilities(given: Iterable[Capability | str]) -> frozenset[Capability]:
@@ -112,7 +112,7 @@ def _capabilities(given: Iterable[Capability | str]) -> frozenset[Capability]:
 
 @frozen
 class RunnerInfo:
-    """What a runner says of itself. Cheap to make: no I/O, no heavy import."""
+    """What a runner says about itself. Cheap to make: no I/O, no heavy import."""
 
     name: str
     """The name that users select it by; equal to the name of its entry point."""
@@ -120,19 +120,19 @@ class RunnerInfo:
     summary: str = ""
     """One line for ``axsched runners``."""
     options_class: type | None = None
-    """An attrs class; ``runner_options`` are checked against it. None: takes no options. A field
-    with ``metadata={"secret": True}`` holds a secret: its value is written and shown nowhere. Give
-    it ``repr=False`` too: what a runner says of itself once it runs is not searched for secrets."""
+    """An attrs class; ``runner_options`` are checked against it. None: it has no options. A field
+    with ``metadata={"secret": True}`` holds a secret: its value is never written or shown. Give it
+    ``repr=False`` too: texts of a running runner are not searched for secrets."""
     api_version: tuple[int, int] = field(default=API_VERSION, converter=tuple)
     """(major, minor) of the contract it was written for."""
     result_grace: float = field(default=30.0, validator=ge(0))
-    """Seconds that a result may stay away after its job has ended well: network file systems
-    lag. A runner whose results cannot lag says 0."""
+    """Seconds that a result may be late after its job has ended without an error: network file
+    systems lag. 0 if results cannot lag."""
 
 
 @frozen
 class Check:
-    """One thing that `axsched_diagnose` has looked at."""
+    """One thing that `axsched_diagnose` has checked."""
 
     name: str
     ok: bool
@@ -141,7 +141,7 @@ class Check:
 
 @frozen
 class Resources:
-    """What one job needs. None: whatever the backend gives."""
+    """What one job needs. None: the backend decides."""
 
     cpus: int | None = field(default=None, validator=optional(ge(1)))
     memory_bytes: int | None = field(default=None, validator=optional(gt(0)))
@@ -156,7 +156,7 @@ class Resources:
 
 @frozen
 class FunctionObjective:
-    """A Python function; ``function.pkl`` (cloudpickle) lies in the job's folder."""
+    """A Python function; ``function.pkl`` (cloudpickle) is in the job's folder."""
 
     name: str
     """The function's qualified name, for people."""
@@ -169,12 +169,12 @@ class FunctionObjective:
 
     @property
     def capability(self) -> Capability:
-        """What a runner must be able to do to take it."""
+        """What a runner must be able to do to run it."""
         return Capability.FUNCTION
 
 
 SECRET_OPTIONS = ("env", "env_vars", "environment")
-"""Options of a container objective whose values are secrets, as environment variables are."""
+"""Options of a container objective with secret values, such as environment variables."""
 
 
 def _names_only(env: Mapping[str, str]) -> str:
@@ -187,12 +187,12 @@ def _without_secrets(options: Mapping[str, Any]) -> str:
 
 @frozen
 class ScriptObjective:
-    """An executable file; ``argv`` is complete and is never seen by a shell."""
+    """An executable file; ``argv`` is complete and never goes through a shell."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(factory=dict, repr=_names_only)
-    """Added to the job's environment. Values may be secrets: they are in none of the job's files,
-    the runner puts them into the environment of the process that starts the worker."""
+    """Added to the job's environment. Values may be secrets: they are not in the job's files, the
+    runner puts them into the environment of the process that starts the worker."""
     working_dir: str | None = None
     """None: the job's own folder."""
     time_limit: float | None = None
@@ -204,7 +204,7 @@ class ScriptObjective:
 
     @property
     def capability(self) -> Capability:
-        """What a runner must be able to do to take it."""
+        """What a runner must be able to do to run it."""
         return Capability.SCRIPT
 
 
@@ -216,11 +216,11 @@ class ContainerObjective:
     command: tuple[str, ...] | None = None
     """None: the image's own."""
     options: Mapping[str, Any] = field(factory=dict, repr=_without_secrets)
-    """For the runner, which checks them. Those of `SECRET_OPTIONS` are written nowhere."""
+    """For the runner, which checks them. Those of `SECRET_OPTIONS` are never written."""
 
     @property
     def capability(self) -> Capability:
-        """What a runner must be able to do to take it."""
+        """What a runner must be able to do to run it."""
         return Capability.CONTAINER
 
 
@@ -233,7 +233,7 @@ class JobRequest:
     """One attempt to evaluate one trial, before it is submitted."""
 
     key: str
-    """``<run>-<trial>-<attempt>``: unique for ever, made before the job is submitted."""
+    """``<run>-<trial>-<attempt>``: globally unique, made before the job is submitted."""
     trial_index: int
     attempt: int
     """1, 2, ..."""
@@ -251,9 +251,9 @@ class JobHandle:
 
     key: str
     backend_id: str = ""
-    """The backend's own name for the job (a Slurm id, a container id); "" where it has none."""
+    """The backend's own name for the job (a Slurm id, a container id); "" if it has none."""
     data: Mapping[str, Any] = field(factory=dict)
-    """Whatever else the runner needs to find the job again; JSON values only."""
+    """Other data that the runner needs to find the job again; JSON values only."""
 
 
 @frozen
@@ -261,19 +261,19 @@ class SubmitError:
     """One request that the backend refused."""
 
     message: str
-    """The backend's own words."""
+    """The backend's own message."""
     transient: bool = False
     """True: the same job may be accepted later (a full queue). Its request comes again, under the
-    same key, after pauses that grow to a minute; that is no attempt of the trial's. False: the
-    trial fails with these words."""
+    same key, after pauses that grow to a minute; this does not count as an attempt of the trial.
+    False: the trial fails with this message."""
 
 
 @frozen
 class JobStatus:
-    """What the backend says of one job.
+    """What the backend says about one job.
 
-    ``SUCCEEDED`` means here that the job's *process* ended well; the engine calls the job
-    succeeded only when it has read a valid result.
+    ``SUCCEEDED`` means here that the job's *process* ended without an error; for the engine the job
+    has succeeded only when it has read a valid result.
     """
 
     state: JobState
@@ -289,37 +289,38 @@ class JobStatus:
     ended_at: float | None = None
     host: str = ""
     max_rss_bytes: int | None = None
-    """The most memory that it held at one moment, in bytes; None where nobody has measured it."""
+    """The peak of its memory, in bytes; None if it was not measured."""
 
 
 @frozen
 class JobResult:
     """What a job left: the bytes of its result file, or (capability ``parameters``) plain values.
 
-    Exactly one of the two is given. The core parses and validates both alike.
+    Exactly one of the two is given. The core parses and validates both in the same way.
     """
 
     raw: bytes | None = None
-    """The content of ``result.json``. A runner need not read more than the core's limit + 1."""
+    """The content of ``result.json``. A runner does not have to read more than the core's limit +
+    1."""
     metrics: Any = None
-    """A number, or name -> number | (mean, sem) | {"mean":, "sem":}, and whatever JSON can hold
-    under ``notes``."""
+    """A number, or name -> number | (mean, sem) | {"mean":, "sem":}, and any JSON value under
+    ``notes``."""
 
 
 @frozen
 class NotReady:
-    """No result yet; asked again for a grace period (network file systems lag)."""
+    """No result yet; the core asks again for a grace period (network file systems lag)."""
 
     reason: str = ""
 
 
 @frozen
 class NotSubmitted:
-    """`axsched_reattach` is certain that the backend never took the job and never will."""
+    """`axsched_reattach` is certain that the backend never accepted the job and never will."""
 
 
 class CancelOutcome(enum.StrEnum):
-    """What became of a request to cancel. Only a later poll says that a job *is* cancelled."""
+    """The answer to a request to cancel. Only a later poll says that a job *is* cancelled."""
 
     REQUESTED = "REQUESTED"
     ALREADY_ENDED = "ALREADY_ENDED"
@@ -330,7 +331,7 @@ class CancelOutcome(enum.StrEnum):
 
 @frozen
 class RunnerContext:
-    """What a runner is given when its session opens."""
+    """What a runner gets when its session opens."""
 
     run_id: str
     """The first part of every key of this run."""
@@ -341,4 +342,4 @@ class RunnerContext:
     monitoring_interval: float
     """Seconds: the usual pause between two polls."""
     max_result_bytes: int
-    """A larger ``result.json`` is refused; no need to read beyond it."""
+    """A larger ``result.json`` is refused; a runner does not have to read more."""

@@ -1,4 +1,4 @@
-"""Turn a user's mapping into an attrs class, or say exactly what is wrong with it."""
+"""Make an attrs class from a user's mapping, or say exactly what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _WrongType(TypeError):
 
 def _strict(kind: type) -> Any:
     def structure(value: Any, _: Any) -> Any:
-        # bool is an int to Python, but `n_jobs=True` is a slip.
+        # bool is an int in Python, but `n_jobs=True` is a mistake.
         accepted = (int, float) if kind is float else (kind,)
         if isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)):
             return kind(value)
@@ -40,13 +40,13 @@ def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T
     """Make an instance of the attrs class ``cls`` from a mapping.
 
     Args:
-        cls: an attrs class; its annotations and validators are the rules.
-        values: a mapping, an instance (returned as it is), or None for the defaults.
+        cls: an attrs class; its annotations and validators define what is valid.
+        values: a mapping, an instance (returned unchanged), or None for the defaults.
         what: what the values are, for the message ("config", "runner_options of 'joblib'").
 
     Raises:
         InvalidInput: an unknown key (with the closest match), a wrong type, or a value that
-            a validator refuses; names the key and the value.
+            a validator refuses; the message names the key and the value.
     """
     if isinstance(values, cls):
         return values
@@ -88,10 +88,10 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def size(value: Any) -> int:
-    """Bytes, of a number of bytes or a text like "512M", "4g", "1.5GiB" (powers of 1024).
+    """Bytes, from a number of bytes or a text like "512M", "4g", "1.5GiB" (powers of 1024).
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither of the two.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
@@ -102,7 +102,7 @@ def size(value: Any) -> int:
 
 
 def secrets_of(cls: type | None) -> tuple[str, ...]:
-    """The keys of an options class whose fields are marked ``metadata={"secret": True}``."""
+    """The keys of an options class with fields that are marked ``metadata={"secret": True}``."""
     if cls is None:
         return ()
     fields = attrs.fields(cast(Any, cls))
@@ -115,7 +115,7 @@ def mask(text: str, cls: type | None, *values: Any) -> str:
     Args:
         text: a message.
         cls: an options class.
-        values: instances of it, or mappings with its keys: whatever may be quoted in the text.
+        values: instances of it, or mappings with its keys: everything that the text may quote.
     """
     words: set[str] = set()
     for one in attrs.fields(cast(Any, cls)) if cls is not None else ():
@@ -127,13 +127,13 @@ def mask(text: str, cls: type | None, *values: Any) -> str:
                     else getattr(given, one.name, None)
                 )
                 words.update(_spellings(found))
-    for word in sorted(words, key=len, reverse=True):  # one may be a part of another
+    for word in sorted(words, key=len, reverse=True):  # one may be part of another
         text = text.replace(word, "***")
     return text
 
 
 def shown(error: BaseException, cls: type | None, *values: Any) -> BaseException | None:
-    """``error`` as the cause of another, or None: somewhere in its chain it quotes a secret."""
+    """``error`` as the cause of another one, or None if its chain quotes a secret."""
     link: BaseException | None = error
     seen: list[BaseException] = []
     while link is not None and link not in seen:
@@ -145,7 +145,7 @@ def shown(error: BaseException, cls: type | None, *values: Any) -> BaseException
 
 
 def _spellings(value: Any) -> Iterator[str]:
-    """All values within mappings and collections, as a message may quote them."""
+    """All values in mappings and collections, in each form that a message may quote."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple | set | frozenset):
@@ -162,13 +162,13 @@ def _spellings(value: Any) -> Iterator[str]:
 
 
 def split(values: Mapping[str, Any], secrets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The values that may be written down, and the keys of those that may not."""
+    """The values that may be written, and the keys of those that may not."""
     plain = {key: value for key, value in values.items() if key not in secrets}
     return plain, sorted(key for key in values if key in secrets)
 
 
 def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:
-    # A field with a converter takes more than its annotation says; the converter judges.
+    # A field with a converter accepts more than its annotation says; the converter decides.
     if field.type is None or field.converter is not None:
         return value
     shape = get_origin(field.type)

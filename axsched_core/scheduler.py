@@ -1,4 +1,4 @@
-"""`AxScheduler`: the face of the package. Its methods say what they do, and hand on to `run/`."""
+"""`AxScheduler`: the public class of the package. The work is done in `run/`."""
 
 from __future__ import annotations
 
@@ -21,23 +21,22 @@ class AxScheduler:
     """Runs the trials of an Ax optimization on the machines behind a runner.
 
     Args:
-        optimizer: an ``ax.Client``, an ``AxClient`` or an Ax ``Experiment``. It is used as it
-            is, not copied: what it shows afterwards is complete. None: `load_experiment` will
-            bring it.
+        optimizer: an ``ax.Client``, an ``AxClient`` or an Ax ``Experiment``. It is not copied:
+            afterwards it holds everything. None: `load_experiment` will load one.
         runner: the name of an installed runner (``"joblib"``), or an instance of one.
         config: a `SchedulerConfig`, or a mapping with its keys.
         runner_options: options of a runner given by name; see its documentation.
-        generation_strategy: for an ``Experiment``; None: chosen from its search space.
+        generation_strategy: for an ``Experiment``; None: Ax chooses one for its search space.
         plugins: observers, and wrappers of the runner's hooks.
         db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database in which the
-            experiment is stored; a client that has its own is stored there.
+            experiment is stored; a client with its own database is stored there.
 
     Raises:
         InvalidInput: a setting is unknown or wrong, or the database cannot be used.
         RunnerError: the runner cannot be found, loaded or used.
 
-    One call at a time: a method that is called while another is on the stack (from a second
-    thread, from an observer) raises `SchedulerBusy`; only `cancel` may be called from anywhere.
+    One call at a time: a method that is called while another one runs (from a second thread, from
+    an observer) raises `SchedulerBusy`. Only `cancel` may be called at any time.
 
     Example:
         >>> scheduler = AxScheduler(client, "joblib", runner_options={"n_jobs": 4})
@@ -68,7 +67,7 @@ class AxScheduler:
 
     @classmethod
     def _of(cls, run: Run) -> AxScheduler:
-        """The scheduler of a run that goes on."""
+        """The scheduler of a run that exists already."""
         scheduler = cls.__new__(cls)
         scheduler._run = run
         return scheduler
@@ -86,17 +85,17 @@ class AxScheduler:
 
         Args:
             objective_fn: called as ``f(parameters)`` with a dict, or as ``f(x=..., y=...)``
-                where its arguments are named after the search space's parameters. Returns
-                metric -> value, or a bare number where there is one objective; a value is a
+                if its arguments are named after the search space's parameters. Returns
+                metric -> value, or a bare number if there is one objective; a value is a
                 number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``. Under ``notes`` it may
-                return whatever JSON can hold, up to 10,000 bytes.
-            function: the same under another name.
-            resources: what each job needs, where the runner looks at it: ``cpus``, ``memory``
+                return any JSON value of up to 10,000 bytes.
+            function: another name for ``objective_fn``.
+            resources: what each job needs, if the runner supports it: ``cpus``, ``memory``
                 (bytes, "4G"), ``gpus``; see `axsched_core.config.Needs`.
 
         Raises:
-            InvalidInput: it is no function, cannot be pickled, or its arguments do not fit.
-            UnsupportedObjective: the runner takes no functions.
+            InvalidInput: it is not a function, cannot be pickled, or its arguments do not fit.
+            UnsupportedObjective: the runner cannot run functions.
         """
         if (objective_fn is None) == (function is None):
             raise InvalidInput("set_objective_function takes one function.")
@@ -110,9 +109,8 @@ class AxScheduler:
         """Evaluate trials with a script: Python, shell, or any executable.
 
         It finds its parameters in the JSON file that ``$AXSCHED_PARAMS_FILE`` names and writes
-        its metrics, as JSON, to the file that ``$AXSCHED_RESULT_FILE`` names. Where
-        ``working_dir`` is given, a ``result.json`` in it is not read: other jobs may write there
-        too.
+        its metrics, as JSON, to the file that ``$AXSCHED_RESULT_FILE`` names. A ``result.json`` in
+        a given ``working_dir`` is not read: other jobs may write there too.
 
         Args:
             script_path: the script.
@@ -122,7 +120,7 @@ class AxScheduler:
 
         Raises:
             InvalidInput: the script is missing or cannot be run, or an option is wrong.
-            UnsupportedObjective: the runner takes no scripts.
+            UnsupportedObjective: the runner cannot run scripts.
         """
         objective.set_script(self._run, script_path, script_options)
 
@@ -141,7 +139,8 @@ class AxScheduler:
 
         Raises:
             InvalidInput: the image or command is empty.
-            UnsupportedObjective: the runner runs no containers; names those that do.
+            UnsupportedObjective: the runner cannot run containers; the message names runners that
+                can.
         """
         objective.set_container(self._run, container_image, container_command, container_options)
 
@@ -153,27 +152,27 @@ class AxScheduler:
         timeout: float | None = None,
         synchronous: bool | None = None,
     ) -> Best:
-        """Have the optimizer make ``max_trials`` more trials, run them, and wait for them.
+        """Ask the optimizer for ``max_trials`` more trials, run them, and wait for them.
 
         Args:
-            max_trials: trials to add; those that were added by hand are not counted, nor
-                those that an earlier Ctrl-C left open, which are taken up first.
-            timeout: seconds; then nothing more starts, running jobs are cancelled and their
+            max_trials: trials to add; trials that were added by hand do not count. Trials that an
+                earlier Ctrl-C left open do not count either; they run first.
+            timeout: seconds; after that no job starts, and running jobs are cancelled and their
                 trials abandoned.
-            synchronous: True: one trial at a time; None: as the config says.
+            synchronous: True: one trial at a time; None: the config decides.
 
         Returns:
             The best trial as it was observed, and as Ax's own model sees it; with several
-            objectives the Pareto set. Where there is none, the words that say why.
+            objectives the Pareto set. If there is none, a text that says why.
 
         Raises:
-            AllTrialsFailed: not one trial of this run has a result; says the first causes.
-            FailureRateExceeded: so many have failed that the rest was not begun; says the causes,
-                and how to go on.
-            OptimizationStuck: the optimizer waits for trials that nobody runs.
-            OptimizationInterrupted: Ctrl-C; the message says how to go on.
+            AllTrialsFailed: no trial of this run has a result; the message gives the first causes.
+            FailureRateExceeded: so many have failed that the rest was not started; the message
+                gives the causes, and how to continue.
+            OptimizationStuck: the optimizer waits for trials that are not running.
+            OptimizationInterrupted: Ctrl-C; the message says how to continue.
             OptimizationTerminated: SIGTERM or SIGHUP; it ends the program.
-            OptimizerError, RunnerError: one of the two is broken or used wrongly.
+            OptimizerError, RunnerError: the optimizer or the runner is broken or used wrongly.
         """
         return driving.run_optimization(self._run, max_trials, timeout, synchronous)
 
@@ -188,26 +187,25 @@ class AxScheduler:
         config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
-        """Take a run up again whose driver has ended, in whatever way.
+        """Continue a run after its driver has ended for any reason.
 
-        Results that the last driver wrote down are told to the optimizer, jobs that still run
-        (or have ended meanwhile) are found again; `finish` then goes on with the call that was
-        interrupted.
+        The optimizer gets the results that the last driver wrote down. Jobs that still run, or have
+        ended since, are found again. `finish` then continues the interrupted call.
 
         Args:
             run_dir: the run directory.
-            optimizer: only where the optimizer is not one of Ax's: an object whose ``load`` reads
-                what it saved.
-            runner: only where the runner was given as an instance: another for the same backend.
-            runner_options: those that are to be other than the first driver's, and secret ones.
-            config: settings that are to be other than the first driver's; a `SchedulerConfig`
+            optimizer: only if the optimizer is not one of Ax's: an object with a ``load`` that
+                reads what it saved.
+            runner: only if the runner was given as an instance: a new one for the same backend.
+            runner_options: those that differ from the first driver's, and secret ones.
+            config: settings that differ from the first driver's; a `SchedulerConfig`
                 replaces them all.
             plugins: observers and wrappers.
 
         Raises:
-            InvalidInput: this is no run directory, or something is missing that was not saved.
-            RunLocked: another driver is at it; names it.
-            JournalDamaged: says which line, and what can be saved.
+            InvalidInput: this is not a run directory, or something that was not saved is missing.
+            RunLocked: another driver uses the run directory; the message names it.
+            JournalDamaged: the message says which line is damaged, and what can be saved.
         """
         run = resume.resume(
             Path(run_dir),
@@ -230,25 +228,25 @@ class AxScheduler:
         config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
     ) -> AxScheduler:
-        """Go on with an experiment that is stored in a database.
+        """Continue an experiment that is stored in a database.
 
-        Where the run directory of its last run can be seen from here, and the runner is the
-        same, this is `resume`: jobs that still run are found again, and `finish` makes what was
-        still to be made. Elsewhere the trials that were under way are open, and the next call
-        runs them again; the objective is to be set.
+        If the run directory of its last run is visible from here, and the runner is the same, this
+        is `resume`: jobs that still run are found again, and `finish` makes the remaining trials.
+        Otherwise the trials that were in progress are open, and the next call runs them again; set
+        the objective first.
 
         Args:
             experiment_name: its name.
             db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database.
             runner: as for `AxScheduler`.
-            runner_options: None: where this is a `resume`, those of the last run.
-            config: settings; where this is a `resume`, instead of the last run's.
+            runner_options: None: if this is a `resume`, those of the last run.
+            config: settings; if this is a `resume`, they replace the last run's.
             plugins: observers and wrappers.
 
         Raises:
-            InvalidInput: the database cannot be used, or holds no such experiment (names the
-                nearest); or there are jobs under way that the runner cannot find.
-            RunLocked: another driver is at it; names it.
+            InvalidInput: the database cannot be used, or does not hold this experiment (the message
+                names the nearest); or there are jobs in progress that the runner cannot find.
+            RunLocked: another driver uses the run directory; the message names it.
 
         Example:
             >>> settings = DBSettings(url="sqlite:////home/me/ax.db")
@@ -265,33 +263,33 @@ class AxScheduler:
         return cls._of(run)
 
     def finish(self) -> Best:
-        """Go on with the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
+        """Continue the ``run_optimization`` that Ctrl-C or the driver's end has interrupted.
 
-        Takes up the trials that were left open, makes those that it had still to make, and no
-        more, and waits for all.
+        Runs the trials that were left open, makes only the trials that were still missing, and
+        waits for all.
 
         Returns:
-            The best trial, as `run_optimization`.
+            The best trial, like `run_optimization`.
         """
         return driving.finish(self._run)
 
     def get_next_trial(self) -> int | None:
-        """Have the optimizer make one trial; never waits for a job.
+        """Ask the optimizer for one trial; never waits for a job.
 
         Returns:
-            Its index, for `run_trial`; None where nothing can be made now (the optimizer needs
-            results first, or is at its end).
+            Its index, for `run_trial`; None if there is no trial now (the optimizer needs results
+            first, or is finished).
         """
         return by_hand.next_trial(self._run)
 
     def run_trial(self, trial_index: int) -> Trial:
-        """Submit the job of a trial (from `get_next_trial`, or from the client's own).
+        """Submit the job of a trial (from `get_next_trial` of this scheduler or of the client).
 
         Returns at once, unless the config says ``synchronous=True``; `monitor_trials` and
-        `wait_for_completed_trials` move it on.
+        `wait_for_completed_trials` process it further.
 
         Raises:
-            InvalidInput: there is no such trial, or it is not open, or is on the way already.
+            InvalidInput: the trial does not exist, is not open, or is in progress already.
         """
         return driving.run_trial(self._run, trial_index)
 
@@ -300,48 +298,49 @@ class AxScheduler:
 
         Args:
             trial_index: the trial.
-            raw_data: as an objective returns it; then a job that still runs is cancelled. None:
-                the result of its job, which was told to the optimizer when it came.
+            raw_data: in the form that an objective returns; a job that still runs is cancelled.
+                None: the result of its job, which the optimizer got when it came.
 
         Raises:
-            TrialNotFinished: None was given, and its job has no result (yet); says why.
-            InvalidInput: there is no such open trial, or the data is not valid.
+            TrialNotFinished: None was given, and its job has no result (yet); the message says why.
+            InvalidInput: the trial does not exist or is not open, or the data is not valid.
         """
         return by_hand.complete(self._run, trial_index, raw_data)
 
     def abandon_trial(self, trial_index: int, reason: str = "abandoned by the user") -> Trial:
-        """Give a trial up: it will have no result, and is not proposed again."""
+        """Give up a trial: it gets no result, and is not proposed again."""
         return by_hand.abandon(self._run, trial_index, reason)
 
     def monitor_trials(self) -> dict[int, Trial]:
-        """Take one look and move everything on that can be; does not wait for jobs.
+        """Check all jobs once and process what has changed; does not wait for jobs.
 
         The backend is asked at most every ``monitoring_interval`` seconds; a runner's push and
-        files in the jobs' folders are noticed at every look.
+        files in the jobs' folders are noticed at every call.
         """
         return driving.look(self._run)
 
     def wait_for_completed_trials(self) -> dict[int, Trial]:
-        """Wait until every trial that is on the way has ended; returns all trials by index."""
+        """Wait until every trial in progress has ended; returns all trials by index."""
         return driving.wait_for_all(self._run)
 
     def cancel(self) -> None:
-        """Cancel all jobs that are on the way and abandon their trials, and those that Ctrl-C
-        has left open; nothing is left to `finish`.
+        """Cancel all jobs in progress. Abandon their trials, and those that Ctrl-C has left open;
+        nothing is left to `finish`.
 
-        May be called from any thread: a call that is on the stack then ends in good order.
+        May be called from any thread: a call that runs at that moment then ends cleanly.
         """
         driving.cancel(self._run)
 
     @contextlib.contextmanager
     def batch_trial_context(self, synchronous: bool | None = None) -> Iterator[Batch]:
-        """Collect trials, and run them side by side when the context is left.
+        """Collect trials, and run them in parallel when the context ends.
 
         Args:
-            synchronous: False: leaving returns at once, and `wait_for_completed_trials` waits.
-                None: as the config says, if it says so explicitly; else leaving waits.
+            synchronous: False: the end of the context does not wait; `wait_for_completed_trials`
+                does. None: the config's value, if it is set explicitly; otherwise True.
 
-        A body that raises runs nothing. After an explicit ``batch.run()`` leaving does nothing.
+        If the body raises, nothing runs. After an explicit ``batch.run()`` the end of the context
+        does nothing.
 
         Example:
             >>> with scheduler.batch_trial_context() as batch:
@@ -363,7 +362,7 @@ class AxScheduler:
 
     @property
     def trials(self) -> dict[int, Trial]:
-        """The trials that this scheduler has to do with, by index, as they are now."""
+        """The trials that this scheduler knows, by index, as they are now."""
         return self._run.trials()
 
     @property
@@ -378,40 +377,41 @@ class AxScheduler:
 
     @property
     def run_directory(self) -> Path:
-        """Where this run's files lie; made when the first trial or job needs it."""
+        """The folder of this run's files; made when the first trial or job needs it."""
         return self._run.rundir.path
 
     def preview(self, parameters: Parameters | None = None) -> str:
         """Say exactly what would be submitted for a trial, without submitting anything.
 
         Args:
-            parameters: the trial's; None: those of the oldest trial without a job, or else
-                place holders.
+            parameters: the trial's; None: those of the oldest trial without a job, or placeholders
+                if there is none.
         """
         return self._run.preview(parameters)
 
     def save_experiment(self, path: str | Path) -> None:
         """Write the experiment to a file, replacing an old one atomically.
 
-        Ax's own ``load_from_json_file`` reads it, where a client was used.
+        If a client was used, Ax's own ``load_from_json_file`` can read it.
         """
         self._run.save(Path(path))
 
     def load_experiment(self, path: str | Path) -> AxScheduler:
-        """Go on with an experiment that `save_experiment` has written; returns the scheduler.
+        """Continue an experiment that `save_experiment` has written; returns the scheduler.
 
-        The object that was given at construction is left as it is; see `client`.
+        The object that was given at construction does not change; see `client`.
 
         Raises:
-            InvalidInput: the file is missing, torn or of another kind; jobs are on the way.
+            InvalidInput: the file is missing, incomplete or of another kind, or jobs are in
+                progress.
         """
         self._run.load(Path(path))
         return self
 
     def close(self) -> None:
-        """Cancel what runs (the trials stay open), and let the runner go. May be called twice.
+        """Cancel running jobs (their trials stay open), and close the runner. May be called twice.
 
-        With the setting ``on_exit="leave"`` the jobs go on, and `resume` finds them again.
+        With the setting ``on_exit="leave"`` the jobs keep running, and `resume` finds them again.
         """
         self._run.close()
 

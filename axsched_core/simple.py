@@ -1,4 +1,4 @@
-"""For services that take one job at a time: write four plain methods, get the batched hooks."""
+"""For services that take one job at a time: write four simple methods to get the batched hooks."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _T = TypeVar("_T")
 
 
 class OneByOneRunner(abc.ABC):
-    """A runner whose backend handles one job a call.
+    """A runner with a backend that handles one job in each call.
 
     Derive from it, write `submit_one`, `poll_one`, `fetch_one` and `cancel_one`, and implement
-    ``axsched_runner_info`` (and whichever optional hooks the backend allows) with ``@hookimpl``.
-    The base loops, keeps what goes wrong with one job from touching another, and calls
-    `submit_one` once a key, unless that raised.
+    ``axsched_runner_info`` (and the optional hooks that the backend allows) with ``@hookimpl``.
+    This class loops over the jobs, so that a problem with one job does not affect another. It calls
+    `submit_one` once for each key, unless that call raised.
 
-    `BackendUnavailable` from any of the four is an outage: the whole call stops there, and the
-    scheduler tries again later.
+    `BackendUnavailable` from any of the four is an outage: the whole call stops, and the scheduler
+    tries again later.
     """
 
     @abc.abstractmethod
@@ -43,13 +43,13 @@ class OneByOneRunner(abc.ABC):
             BackendUnavailable: the backend does not answer.
             Refused: the backend will never take it; becomes a final `SubmitError`.
             Exception: anything else means 'outcome unknown': the whole batch is submitted again,
-                of which only jobs without a handle reach this method. Look first whether the
-                backend has the key already, or have it refuse a second job of that name.
+                but only jobs without a handle reach this method. First check whether the backend
+                has the key already, or make it refuse a second job of that name.
         """
 
     @abc.abstractmethod
     def poll_one(self, handle: JobHandle) -> JobStatus | None:
-        """Say what one job is doing; None: nothing can be said now.
+        """Return one job's status; None: no information now.
 
         Raises:
             BackendUnavailable: the backend does not answer.
@@ -57,7 +57,7 @@ class OneByOneRunner(abc.ABC):
 
     @abc.abstractmethod
     def fetch_one(self, handle: JobHandle) -> JobResult | NotReady:
-        """Return the result of a job that has ended well.
+        """Return the result of a job that has ended without an error.
 
         Raises:
             BackendUnavailable: the backend does not answer.
@@ -65,7 +65,7 @@ class OneByOneRunner(abc.ABC):
 
     @abc.abstractmethod
     def cancel_one(self, handle: JobHandle, reason: str) -> CancelOutcome:
-        """Ask for one job to be stopped; it may have ended, or been cancelled, already.
+        """Ask the backend to stop one job; it may have ended, or been cancelled, already.
 
         Raises:
             BackendUnavailable: the backend does not answer.
@@ -73,8 +73,8 @@ class OneByOneRunner(abc.ABC):
 
     @hookimpl
     def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
-        """Submit one after the other. Handles are remembered, so that after an exception, when
-        all are submitted again, only those without a handle are."""
+        """Submit one after the other. Handles are kept: when all are submitted again after an
+        exception, only those without a handle reach the backend."""
         answers: list[JobHandle | SubmitError] = []
         failed: Exception | None = None
         for request in requests:
@@ -138,6 +138,6 @@ class OneByOneRunner(abc.ABC):
                 if answer is not None:
                     answers[handle.key] = answer
         if failures and len(failures) == len(handles):
-            # Every one failed: that is the runner's fault, not a job's.
+            # All failed: the cause is the runner, not a job.
             raise failures[-1]
         return answers
