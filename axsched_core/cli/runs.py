@@ -155,5 +155,5 @@ def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:
 def journal_of(run_dir: Path) -> Path:
     path = run_dir.expanduser().absolute() / lines.NAME
     if not path.is_file():
-        raise InvalidInput(f"{path.parent} is no run directory: it holds no {lines.NAME}.")
+        raise InvalidInput(f"{path.parent} is not a run directory: it holds no {lines.NAME}.")
     return path

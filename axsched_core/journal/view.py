@@ -148,7 +148,7 @@ class Run:
                 self._read(file)
         except FileNotFoundError as error:
             raise InvalidInput(
-                f"{self.path} is no run directory: it holds no {lines.NAME}."
+                f"{self.path} is not a run directory: it holds no {lines.NAME}."
             ) from error
         return frozenset(self._changed)
 

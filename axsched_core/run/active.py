@@ -1,4 +1,4 @@
-"""The trials that are on the way."""
+"""The trials in progress."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from axsched_core.trials import TrialState
 
 
 class Active:
-    """The trials that are on the way: from the moment a job is wanted for them until the optimizer
-    knows how they ended, or until they have no job any more and stay open.
+    """The trials in progress: from the request of a job for them until the optimizer knows how they
+    ended, or until they have no job any more and stay open.
 
-    Some may be *left*: nobody waits for them any longer, and their jobs may run on.
+    Some may be *left*: the call does not wait for them any longer, and their jobs may continue.
     """
 
     def __init__(self) -> None:
         self.halted: Purpose | None = None
         """Set while nothing may start."""
         self.departed = 0
-        """How many trials have left, ever."""
+        """The number of trials that were removed so far."""
         self._records: dict[int, Record] = {}
         self._left: set[int] = set()
 
@@ -33,7 +33,7 @@ class Active:
         return index in self._records
 
     def get(self, index: int) -> Record | None:
-        """The trial with this index, if it is on the way."""
+        """The trial with this index, if it is in progress."""
         return self._records.get(index)
 
     def at(self, stage: Stage) -> list[Record]:
@@ -41,31 +41,31 @@ class Active:
         return [record for record in self._records.values() if record.stage is stage]
 
     def undecided(self) -> list[Record]:
-        """The trials whose outcome is not decided yet."""
+        """The trials without a decided outcome."""
         return [r for r in self._records.values() if r.stage is not Stage.TELLING]
 
     @property
     def busy(self) -> bool:
-        """True while a trial is on the way that is waited for."""
+        """True while the call waits for a trial in progress."""
         return any(index not in self._left for index in self._records)
 
     def want(self, records: Iterable[Record]) -> None:
-        """Have jobs submitted for these trials, none of which may be on the way."""
+        """Request jobs for these trials; none of them may be in progress."""
         for record in records:
             if record.stage is Stage.TELLING:
                 continue  # it was cancelled while the call was being prepared
-            assert record.index not in self, f"trial {record.index} is on the way"
+            assert record.index not in self, f"trial {record.index} is in progress"
             record.stage, record.state = Stage.WAITING, TrialState.QUEUED
             record.refusals, record.not_before = 0, 0.0
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """Take in a trial as it is; it is waited for."""
+        """Add a trial in its current state; the call waits for it."""
         self._records[record.index] = record
         self._left.discard(record.index)
 
     def remove(self, record: Record) -> None:
-        """The trial is on the way no longer."""
+        """The trial is not in progress any longer."""
         self.departed += self._records.pop(record.index, None) is not None
         self._left.discard(record.index)
 
@@ -74,9 +74,9 @@ class Active:
         self._left.update(record.index for record in records)
 
     def is_left(self, record: Record) -> bool:
-        """True where the trial is on the way and nobody waits for it."""
+        """True if the trial is in progress and the call does not wait for it."""
         return record.index in self._left
 
     def wait_for_all(self) -> None:
-        """A new call waits also for those that were left."""
+        """A new call also waits for those that were left."""
         self._left.clear()

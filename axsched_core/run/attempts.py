@@ -29,7 +29,7 @@ class Attempts:
     Args:
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
-        recorder: takes the keys, and which objective they are for.
+        recorder: records the keys, and the objective of each key.
     """
 
     def __init__(self, config: SchedulerConfig, rundir: RunDirectory, recorder: Recorder) -> None:
@@ -37,21 +37,22 @@ class Attempts:
         self._chosen: ObjectiveSpec | None = None
         self._function_written = False
         self._numbers: dict[int, int] = {}
-        """The last attempt of each trial, by which keys and folders are named; never reset."""
+        """The number of each trial's last attempt, for the names of keys and folders; never
+        reset."""
 
     def set_objective(self, chosen: ObjectiveSpec) -> None:
-        """What jobs evaluate from now on."""
+        """Set what jobs evaluate from now on."""
         self.take_objective(chosen)
-        if self._recorder.writer.opened:  # else once there is a run directory
+        if self._recorder.writer.opened:  # otherwise when there is a run directory
             self.write_function()
         self._recorder.objective(chosen)
 
     def take_objective(self, chosen: ObjectiveSpec, *, written: bool = False) -> None:
-        """The same without a word to the journal, which knows."""
+        """The same without a line in the journal, which has it already."""
         self._chosen, self._function_written = chosen, written
 
     def write_function(self) -> None:
-        """Have the function in the run directory, before the journal speaks of it.
+        """Write the function into the run directory, before the journal mentions it.
 
         Raises:
             InvalidInput: it cannot be written.
@@ -72,13 +73,16 @@ class Attempts:
         return self._rundir.path / name if name else None
 
     def remember(self, numbers: Mapping[int, int]) -> None:
-        """The last attempts of an earlier driver, by trial: they are not to be named again."""
+        """Take the last attempts of an earlier driver, by trial: their names must not be used
+        again."""
         self._numbers |= numbers
 
     def next(self, record: Record, lane: Lane) -> JobRequest:
-        """The next attempt of a trial, for this lane, its folder made and its key in the journal.
+        """Make the next attempt of a trial, for this lane, with its folder and its key in the
+        journal.
 
-        The same again where the outcome of its submission is unknown, or was a refusal for now.
+        Returns the same attempt again if its submission has an unknown outcome, or was refused for
+        now.
 
         Raises:
             InvalidInput: the run directory cannot be written.
@@ -97,7 +101,7 @@ class Attempts:
             self._numbers[record.index] -= 1
         number = self._numbers.get(record.index, 0) + 1
         while self._rundir.is_taken(record.index, number):
-            number += 1  # a driver that was killed had made it, or salvage has put it aside
+            number += 1  # a killed driver made it, or salvage has moved it away
         request = self.request(record.index, number, record.parameters, record.grown)
         try:
             jobfolder.prepare(
@@ -119,9 +123,9 @@ class Attempts:
         parameters: Mapping[str, Any],
         grown: Resources | None = None,
     ) -> JobRequest:
-        """What would be submitted for this attempt; touches nothing.
+        """What would be submitted for this attempt; changes nothing.
 
-        ``grown``: what it gets at least.
+        ``grown``: the least that it gets.
         """
         objective = self._chosen.objective if self._chosen is not None else None
         own = getattr(objective, "time_limit", None)
@@ -149,7 +153,7 @@ class Attempts:
 
 
 def unwritable(rundir: RunDirectory, error: OSError) -> InvalidInput:
-    """What is to be said where the run directory cannot be written."""
+    """The error for a run directory that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "Free some space" if full else "Put the folder right"
     return InvalidInput(

@@ -1,4 +1,4 @@
-"""Calls about one trial that the user leads by hand: make it, give its result, give it up."""
+"""Calls about one trial that the user controls by hand: make it, give its result, abandon it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def abandon(run: Run, trial_index: int, reason: str) -> Trial:
 
 
 def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Record:
-    """The record of a trial that may still be completed; made where there is none.
+    """The record of a trial that may still be completed; it is made if there is none.
 
     Args:
         run: the run.
@@ -91,7 +91,7 @@ def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Reco
 
 
 def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialView:
-    """The same trial as the optimizer sees it; no record is made."""
+    """The optimizer's view of the same trial; no record is made."""
     check_whole(trial_index, "trial_index", least=0)
     view = run.with_optimizer(lambda optimizer: optimizer.trials([trial_index])).get(trial_index)
     if view is None:
@@ -105,7 +105,7 @@ def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialV
 
 
 def check_whole(value: Any, name: str, least: int = 1) -> None:
-    """Raise `InvalidInput` where ``value`` is no whole number, or less than ``least``."""
+    """Raise `InvalidInput` if ``value`` is not a whole number, or less than ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}.")
 

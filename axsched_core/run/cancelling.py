@@ -1,4 +1,4 @@
-"""Stopping jobs: which, what for, and how long the backend has for it."""
+"""Stopping jobs: which ones, why, and how much time the backend has."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from axsched_core.run.settling import Settler
 
 
 class Canceller:
-    """Has jobs cancelled that are to be, and gives up those that do not end.
+    """Cancels jobs, and gives up those that do not end.
 
     Args:
         interval: seconds; the usual pause between two polls.
         lanes: the run's runners.
-        recorder: takes what has happened.
-        active: the trials that are on the way.
-        settler: settles those whose jobs do not end.
+        recorder: records what has happened.
+        active: the trials in progress.
+        settler: settles trials with jobs that do not end.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class Canceller:
         self._active, self._settler = active, settler
 
     def stop(self, record: Record, purpose: Purpose) -> None:
-        """Have a trial's job cancelled, at the next `advance`."""
+        """Cancel a trial's job at the next `advance`."""
         if record.job.purpose is not None:
             return
         record.job.purpose, record.job.next_fetch = purpose, 0.0
-        if record.in_doubt:  # it is asked for once more, at once, to be cancelled
+        if record.in_doubt:  # ask for it once more, at once, to cancel it
             calls = record.job.lane.calls
             calls.rest_until("axsched_submit", 0.0)
             calls.rest_until("axsched_reattach", 0.0)
 
     def advance(self, now: float) -> None:
-        """Cancel what is to be cancelled and was not yet.
+        """Send the cancels that were requested and not yet sent.
 
         Raises:
-            InvalidInput, RunLocked: as `Writer.flush_before_stopping`; nothing was cancelled.
+            InvalidInput, RunLocked: like `Writer.flush_before_stopping`; nothing was cancelled.
             RunnerError: a runner is broken.
         """
         to_cancel: dict[tuple[Lane, Purpose], list[Record]] = {}
@@ -64,12 +64,12 @@ class Canceller:
             for record in records
         )
         if to_cancel:
-            self._recorder.writer.flush_before_stopping()  # who was taken over cancels nothing
+            self._recorder.writer.flush_before_stopping()  # a replaced driver cancels nothing
         for (lane, purpose), records in to_cancel.items():
             self._cancel(lane, purpose, records, now)
 
     def _is_to_be_cancelled(self, record: Record, now: float) -> bool:
-        """True where the backend is to be told now. A job whose time is over is given up."""
+        """True if the backend must be told now. A job that did not end in time is given up."""
         job = record.job
         limit = job.request.resources.time_limit
         if (
@@ -81,7 +81,7 @@ class Canceller:
         ):
             job.purpose = Purpose.TIME_LIMIT
         if job.purpose is None or (self._active.is_left(record) and job.cancel_sent):
-            return False  # one that is not waited for is to be told to stop all the same
+            return False  # a job that is not waited for must still be told to stop
         if job.cancel_since is None:
             job.cancel_since = now
         if now >= job.cancel_since + self._grace(job):
@@ -100,7 +100,7 @@ class Canceller:
         lane.calls.hasten("axsched_poll", now + min(1.0, self._interval))
 
     def about_to_stop(self, records: Iterable[Record]) -> None:
-        """Write down that these jobs are stopped for the driver's sake."""
+        """Write down that these jobs stop because of the driver."""
         for record in records:
             self._recorder.job_stopping(record)
 

@@ -1,4 +1,4 @@
-"""One conversation with the optimizer, in the thread that owns it."""
+"""One conversation with the optimizer, on the thread that owns it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Consultation:
     """The result of the conversation."""
 
     closed: Mapping[int, str] = field(factory=dict)
-    """Watched trials that the user has ended since: index -> the optimizer's word."""
+    """Watched trials that the user has ended since: index -> the optimizer's status text."""
     told: bool = False
     """True when the outcomes and annotations were taken."""
     asked: Asked = field(factory=Asked)
     origins: Mapping[int, Any] = field(factory=dict)
-    """What the optimizer needs to make these candidates again, by index."""
+    """The data that the optimizer needs to make these candidates again, by index."""
     held_open: tuple[int, ...] = ()
-    """Trials that the optimizer waits for; looked up only if nothing was proposed."""
+    """Trials that the optimizer waits for; filled only if nothing was proposed."""
     error: Exception | None = None
 
 
@@ -36,7 +36,7 @@ def consult(
     alone: bool,
     origins: bool,
 ) -> Consultation:
-    """See what the user has done since, tell the outcomes, ask for ``n`` candidates.
+    """Check what the user has done since, tell the outcomes, ask for ``n`` candidates.
 
     Args:
         optimizer: the one that this thread owns.
@@ -45,7 +45,7 @@ def consult(
         annotations: data to add to trials.
         n: how many candidates to ask for; 0 for none.
         origins: True if the candidates' origins are needed.
-        alone: True if no trial is in progress that could help the optimizer to go on.
+        alone: True if no trial in progress could help the optimizer to continue.
     """
     views = optimizer.trials(watched) if watched else {}
     closed = {index: view.status for index, view in views.items() if not view.open}
@@ -54,7 +54,7 @@ def consult(
         optimizer.annotate(annotations)
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         return Consultation(closed, error=error)
-    optimizer.store()  # also the candidates of the last time: now the journal knows them
+    optimizer.store()  # also the last candidates: the journal has them now
     try:
         asked = optimizer.ask(n) if n else Asked()
         made = [candidate.index for candidate in asked.candidates]

@@ -1,7 +1,7 @@
-"""The life of jobs: what each of the run's runners does in one turn.
+"""The life of jobs: what each runner of the run does in one turn.
 
-`Dispatch` brings the trials that are on the way to a decision. What is told to the optimizer, and
-when, is the engine's business. Everything here runs on the engine's thread.
+`Dispatch` brings the trials in progress to a decision. The engine decides what the optimizer is
+told, and when. Everything here runs on the engine's thread.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ log = logging.getLogger("axsched")
 
 
 class Dispatch:
-    """Brings trials through the run's runners.
+    """Runs trials on the run's runners.
 
     Args:
         lanes: the runners; jobs go to the first that has a free place.
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
-        wake: given to the runners as ``context.wake``.
+        wake: the runners get it as ``context.wake``.
         recorder: takes what has happened.
         active: the trials that are on the way.
     """
@@ -60,10 +60,10 @@ class Dispatch:
         )
 
     def lane_called(self, name: str | None) -> Lane:
-        """The lane that has a job of the journal's; None: it was written when there was one lane.
+        """The lane of a job in the journal; None: the line is from a version with one lane.
 
         Raises:
-            InvalidInput: there is none of this name.
+            InvalidInput: there is no lane of this name.
         """
         if name is None:
             return self._lanes[0]
@@ -76,11 +76,11 @@ class Dispatch:
         )
 
     def expect(self, objective_names: tuple[str, ...], required_metrics: frozenset[str]) -> None:
-        """What a result must hold from now on: see `read_result`."""
+        """Set what a result must hold from now on: see `read_result`."""
         self._watcher.expect(objective_names, required_metrics)
 
     def one_at_a_time(self, synchronous: bool) -> None:
-        """Whether the next job waits for the result of the one before."""
+        """Set whether the next job waits for the result of the one before."""
         self._submitter.synchronous = synchronous
 
     def free_slots(self) -> int:
@@ -90,10 +90,10 @@ class Dispatch:
     # ---- opening and closing -------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the run directory and open the runners, once something is to be run.
+        """Make the run directory and open the runners, before the first job.
 
         Raises:
-            RunnerError: one cannot be opened.
+            RunnerError: a runner cannot be opened.
         """
         if self._rundir.make():
             self._recorder.say(f"Outputs: {self._rundir.path}")
@@ -108,20 +108,20 @@ class Dispatch:
             lane.open(context)
 
     def close(self, wait: bool) -> None:
-        """Let the runners go."""
+        """Close the runners."""
         with contextlib.ExitStack() as stack:
             for lane in self._lanes:
                 stack.callback(lane.close, wait)
 
     def abandon(self) -> None:
-        """Nobody waits any more: ask the backends to stop what runs, and let the runners go."""
+        """No call waits any more: ask the backends to stop running jobs, and close the runners."""
         running = self._active.at(Stage.SUBMITTED) if self._config.on_exit == "cancel" else []
         try:
             if running:
                 self._canceller.about_to_stop(running)
                 self._recorder.writer.flush_before_stopping()  # who was taken over cancels nothing
         except Exception:
-            log.exception("Jobs may run on.")
+            log.exception("Jobs may still run.")
             running = []
         for lane in self._lanes:
             lane.abandon(handles_of(r for r in running if r.job.lane is lane))
@@ -129,11 +129,11 @@ class Dispatch:
     # ---- a turn --------------------------------------------------------------------------------
 
     def woken(self, key: str) -> None:
-        """A runner says that there is something to see."""
+        """A runner reports news about a job."""
         self._watcher.woken(key)
 
     def due(self, now: float) -> float | None:
-        """The moment when something is to be done without a message; None: never."""
+        """The next moment with something to do without a message; None: never."""
         if not self._active:
             return None
         next_look = self._watcher.next_look(now)
@@ -149,18 +149,18 @@ class Dispatch:
         return min(moments)
 
     def _may_be_submitted(self, record: Record, now: float) -> Iterable[float]:
-        """The moments from which on something may be done for a trial that waits."""
+        """The moments from which a waiting trial may be processed."""
         hook = "axsched_reattach" if record.orphaned else "axsched_submit"
         own = [record.job.lane] if record.in_doubt or record.refusals else self._lanes
         return [record.not_before, *(lane.calls.ready_at(hook, now) for lane in own)]
 
     def advance(self, now: float, *, asking: bool = False) -> None:
-        """Do whatever can be done now.
+        """Do everything that is possible now.
 
-        ``asking``: `free_slots` is wanted after it, also where nothing is to be submitted.
+        ``asking``: `free_slots` is needed afterwards, even if there is nothing to submit.
 
         Raises:
-            InvalidInput: the run directory cannot be written; nothing new was started.
+            InvalidInput: the run directory cannot be written; no job was started.
             RunnerError: a runner is broken.
         """
         self._submitter.reattach(now)
@@ -171,12 +171,12 @@ class Dispatch:
         self._watcher.poll(now)
         self._watcher.fetch(now)
         if self._active.halted is not None:
-            self.start_nothing_more(self._active.halted)  # some may have come back meanwhile
+            self.start_nothing_more(self._active.halted)  # some may have come back since
 
     # ---- stopping ------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A new call: nothing is halted, and jobs that could not be stopped count again."""
+        """A new call: it is not halted, and jobs that could not be stopped count again."""
         self._active.halted = None
         self._active.wait_for_all()
         for record in self._active.undecided():
@@ -185,13 +185,13 @@ class Dispatch:
                 job.purpose, job.cancel_sent, job.cancel_since = None, False, None
 
     def halt(self, purpose: Purpose) -> None:
-        """Start nothing more, and cancel what runs."""
+        """Start no more jobs, and cancel running ones."""
         self.start_nothing_more(purpose)
         for record in self._active.undecided():
             self._canceller.stop(record, self._active.halted or purpose)
 
     def start_nothing_more(self, purpose: Purpose) -> None:
-        """Settle the trials whose jobs were not submitted yet; what runs goes on."""
+        """Settle the trials with jobs that were not submitted yet; running jobs continue."""
         if self._active.halted is None:
             self._active.halted = purpose
         for record in self._active.undecided():
@@ -199,19 +199,19 @@ class Dispatch:
                 self.settler.stopped_before_start(record)
 
     def leave(self) -> None:
-        """Do not wait for what runs any longer.
+        """Do not wait for running jobs any longer.
 
-        Nothing is written down: the journal knows these jobs, so whoever goes on looks for them,
-        and no second job stands beside one that may still run.
+        Nothing is written down: the journal has these jobs, so the next driver looks for them, and
+        no second job starts while the first may still run.
         """
         self._active.leave(self._active.undecided())
 
     def cancel(self, records: Iterable[Record], purpose: Purpose = Purpose.ABANDON) -> None:
-        """Have these trials given up, and their jobs, where they have any, cancelled."""
+        """Abandon these trials, and cancel their jobs if they have any."""
         for record in records:
             if record.state.ended or record.stage is Stage.TELLING:
                 continue
-            self._active.add(record)  # one without a job too: the optimizer is to hear it
+            self._active.add(record)  # also without a job: the optimizer must be told
             if record.stage is Stage.IDLE or record.unsent:
                 self.settler.decide(record, TrialState.CANCELLED, Cause.CANCELLED, purpose.value)
             else:

@@ -1,4 +1,4 @@
-"""The calls that move trials on: have them made, run, watched, cancelled."""
+"""The calls that make, run, watch and cancel trials."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def _make(
     timeout: float | None = None,
     synchronous: bool | None = None,
 ) -> Best:
-    """Have trials made, and wait for them.
+    """Make trials, and wait for them.
 
     Args:
         run: the run.
-        to_make: how many; None: as many as an interrupted call has left.
-        again: trials that are to be run too.
+        to_make: how many; None: the ones that an interrupted call has left.
+        again: open trials to run too.
         timeout: seconds.
         synchronous: see `AxScheduler.run_optimization`.
     """
@@ -56,7 +56,7 @@ def _make(
 
     def begin() -> None:
         left = budget.take_left()
-        # What a batch that did not wait has still to make is made too.
+        # Also make the trials that a batch without waiting has not made yet.
         on_the_way = len(engine.active)
         wanted = left if to_make is None else to_make
         engine.want(wanted, again, timeout, synchronous=synchronous)
@@ -71,7 +71,7 @@ def _make(
 
 
 def _best(run: Run, ran: Sequence[Record]) -> Best:
-    """The best trial after all of these have ended.
+    """The best trial after all trials in ``ran`` have ended.
 
     Raises:
         AllTrialsFailed, OptimizerError: there is none.
@@ -150,15 +150,16 @@ def cancel(run: Run) -> None:
 
 
 def cancel_from_shell(run: Run, trials: Collection[int] | None) -> tuple[list[Trial], list[Trial]]:
-    """What ``axsched cancel`` does where no driver lives: nothing is started, and the jobs of
-    other trials run on.
+    """What ``axsched cancel`` does without a living driver: it starts nothing, and the jobs of
+    other trials continue.
 
     Args:
         run: the run.
         trials: their indices; None: all, and nothing is left to `finish`.
 
     Returns:
-        Those that have ended, and those whose jobs could not be stopped: they are as before.
+        The trials that have ended, and those with jobs that could not be stopped: these are
+        unchanged.
     """
     with run.call("cancel", must_be_written=False):
         run.ready(objective=False)

@@ -1,7 +1,7 @@
 """What is done in a turn: ask -> submit -> watch -> fetch -> tell.
 
 The `Loop` makes the turns, on the engine's thread. One message tells the optimizer all outcomes
-that have come together, and asks for as many candidates as the `Budget` says.
+that arrived together, and asks for as many candidates as the `Budget` says.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Engine:
         self.records: dict[int, Record] = {}
         self.budget = Budget()
         self.cancel_wanted = False
-        """Set by `cancel`, for a call that is just being prepared; cleared by who prepares."""
+        """Set by `cancel`, for a call in preparation; cleared when the preparation starts."""
         self.deadline: float | None = None
-        """`time.monotonic` seconds; then everything is cancelled."""
+        """`time.monotonic` seconds; at this moment everything is cancelled."""
         self.stops_at_failures = False
-        """True while a call makes trials: then it is stopped where too many fail."""
+        """True while a call makes trials: it stops if too many fail."""
         self.changed_outside = False
-        """Set when the user has ended a trial in the optimizer while we were at it."""
+        """Set when the user has ended a trial in the optimizer during our work."""
 
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append)
@@ -89,17 +89,17 @@ class Engine:
     # ---- other threads' side ---------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Cancel everything; from any thread. A call that is on the stack ends in good order."""
+        """Cancel everything; from any thread. A running call ends cleanly."""
         self.cancel_wanted = True
         self.loop.post(lambda: self.halt(Purpose.ABANDON))
 
     def wake(self, key: str) -> None:
-        """Look at this job soon; from any thread."""
+        """Check this job soon; from any thread."""
         self.loop.post(lambda: self.dispatch.woken(key))
 
     def shut_down(self) -> None:
-        """Cancel what runs, leaving its trials open, or leave it, as ``on_exit`` says; then let the
-        runner and the threads go."""
+        """Cancel running jobs (their trials stay open) or leave them, as ``on_exit`` says; then
+        close the runner and the threads."""
         if self._dismissed:
             self.loop.join(timing.CANCEL_GRACE)
         if self.loop.over or self._dismissed:
@@ -113,7 +113,7 @@ class Engine:
         self._close(wait=not self._leaves_jobs and not termination.name())
 
     def dismiss(self) -> None:
-        """The same for a scheduler that was forgotten: in its own time, waiting for nothing."""
+        """The same for a scheduler that was garbage-collected; does not wait for it."""
         self._dismissed = True
 
         def finish() -> None:
@@ -121,7 +121,7 @@ class Engine:
             self._writer.close()
             self.optimizer_thread.dismiss()
 
-        self.loop.post(self._say_how_to_go_on)  # what was raised may have let go of it
+        self.loop.post(self._say_how_to_go_on)  # the exception may have released it
         self.loop.dismiss(finish)
 
     def _say_how_to_go_on(self) -> None:
@@ -133,8 +133,8 @@ class Engine:
             )
 
     def notify(self, tell: Callable[[], None]) -> None:
-        """Have the recorder ``tell`` something, and return when observers have heard it (not from
-        a runner that was left behind: then they hear it when that comes back)."""
+        """Record something with ``tell``, and return when observers have received it. If a runner
+        was left behind in a call, they receive it when that call returns."""
 
         def work() -> None:
             tell()
@@ -146,7 +146,7 @@ class Engine:
             self.loop.call(work)
 
     def let_go(self) -> None:
-        """Let the runner and the threads go, and leave what runs alone."""
+        """Close the runner and the threads; running jobs continue."""
         self._close(wait=False)
 
     def _close(self, wait: bool) -> None:
@@ -163,55 +163,55 @@ class Engine:
 
     @property
     def has_jobs(self) -> bool:
-        """True while trials are on the way."""
+        """True while trials are in progress."""
         return bool(self.active) and not self.loop.over
 
     @property
     def attempts(self) -> Attempts:
-        """What makes the jobs' requests."""
+        """The maker of the jobs' requests."""
         return self.dispatch.attempts
 
     @property
     def has_waiting(self) -> bool:
-        """True while trials wait for a job, or are still to be made."""
+        """True while trials wait for a job, or must still be made."""
         waiting = self.active.at(Stage.WAITING)
         return bool(self.budget.to_make) or not all(record.orphaned for record in waiting)
 
     @property
     def at_rest(self) -> bool:
-        """True while nothing is on the way (what could not be stopped does not count)."""
+        """True while no trial is in progress (jobs that could not be stopped do not count)."""
         return not self.active.busy
 
     @property
     def stopped(self) -> bool:
-        """True where nothing starts any more in this call."""
+        """True if this call starts no more jobs."""
         return self.active.halted is not None
 
     @property
     def settled(self) -> bool:
-        """True where the optimizer has heard all that is known."""
+        """True if the optimizer has been told all that is known."""
         return not self._look_outside and not self.active.at(Stage.TELLING)
 
     @property
     def idle(self) -> bool:
-        """True when nothing is on the way and nothing more is to be made."""
+        """True when no trial is in progress and no more must be made."""
         return not self.budget.to_make and self.at_rest
 
     def record(
         self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
     ) -> Record:
-        """The record of a trial; where there was none, it is made and written down."""
+        """The record of a trial; if there is none, it is made and written down."""
         if index not in self.records:
             self.records[index] = Record(index, dict(parameters))
             self.recorder.trial_made(self.records[index], origin, counted=counted)
         return self.records[index]
 
     def expect(self, objectives: tuple[str, ...], required: frozenset[str]) -> None:
-        """Say what a result must hold: the metrics of the objectives, and all that are required."""
+        """Set what a result must hold: the metrics of the objectives, and all required ones."""
         self.dispatch.expect(objectives, required)
 
     def take_up(self, records: Iterable[Record]) -> None:
-        """Go on with the trials of a driver before this one."""
+        """Continue the trials of an earlier driver."""
         for record in records:
             self.records[record.index] = record
             if record.stage in (Stage.WAITING, Stage.SUBMITTED):
@@ -225,13 +225,13 @@ class Engine:
         *,
         synchronous: bool | None = None,
     ) -> None:
-        """Have more trials made, and some run.
+        """Request more trials, and run some.
 
         Args:
-            to_make: how many the optimizer is to make.
-            records: trials that are there and are to be run.
+            to_make: how many the optimizer should make.
+            records: existing trials to run.
             timeout: seconds that the call may take; for the journal.
-            synchronous: True: one job at a time; None: as the settings say.
+            synchronous: True: one job at a time; None: the settings decide.
         """
         chosen = self._config.synchronous if synchronous is None else synchronous
         self.dispatch.one_at_a_time(bool(chosen))
@@ -243,13 +243,13 @@ class Engine:
         self.active.want(records)
 
     def halt(self, purpose: Purpose) -> None:
-        """Start nothing more, and cancel what runs."""
+        """Start no more jobs, and cancel running ones."""
         self._make_no_more()
         if purpose is not Purpose.REOPEN:
             self.recorder.call_ended()
             self.budget.drop()
         self.dispatch.halt(purpose)
-        if purpose is Purpose.ABANDON:  # nothing is left that a later call would take up
+        if purpose is Purpose.ABANDON:  # nothing is left for a later call
             self.dispatch.cancel(r for r in list(self.records.values()) if r.reopened)
 
     def cancel_only(self, records: Iterable[Record]) -> None:
@@ -277,19 +277,20 @@ class Engine:
             self.halt(Purpose.ABANDON)
 
     def due(self, now: float) -> float | None:
-        """When something is to be done without a letter (`time.monotonic` s); None: never."""
-        # While trials are to be made, the runner's capacity may change without a word.
+        """When there is something to do without a letter (`time.monotonic` s); None: never."""
+        # While trials must be made, the runner's capacity may change without a message.
         asking = now + timing.LOOK_INTERVAL if self.budget.to_make else None
         due = (self.deadline, self.dispatch.due(now), asking, self._writer.due)
         return min((moment for moment in due if moment is not None), default=None)
 
     def turn(self) -> None:
-        """Do what can be done now."""
+        """Do everything that is possible now."""
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
         if termination.name() and self.active.halted is None:
-            # Before a look: the jobs may have been sent the same signal, and are to stay open.
+            # Before checking the jobs: they may have got the same signal, and their trials stay
+            # open.
             self.say_interrupted()
             self.interrupt(hurry=False)
         try:
@@ -304,11 +305,12 @@ class Engine:
                 self._consult()
             self._writer.show(time.monotonic())
         except InvalidInput as error:
-            # What runs may still come home, unless that is what cannot be written down.
+            # Running jobs may still end and be recorded, unless the journal itself cannot be
+            # written.
             self.loop.fail(error, fatal=self.loop.failure is not None)
 
     def _judge_failures(self) -> None:
-        """Stop, as Ctrl-C does, where too many trials have failed; only a new failure can do it."""
+        """Stop like Ctrl-C if too many trials have failed; only a new failure can cause it."""
         if not self.stops_at_failures or self._one_turn or self.loop.failure or self.active.halted:
             return
         if all(r.state is not TrialState.FAILED for r in self.active.at(Stage.TELLING)):
@@ -328,14 +330,14 @@ class Engine:
             )
 
     def _do(self, request: CancelRequest) -> None:
-        """Cancel what ``axsched cancel`` in another shell names."""
+        """Cancel the trials that ``axsched cancel`` in another shell names."""
         if request.trials is None:
             self.halt(Purpose.ABANDON)
         else:
             self.dispatch.cancel(self.records[i] for i in request.trials if i in self.records)
 
     def failed(self) -> None:
-        """The call is going to end with an error: begin nothing more."""
+        """The call will end with an error: begin nothing more."""
         self.budget.stop()  # the call's timeout stays
         for record in self.active.undecided():
             if record.unsent:
@@ -365,19 +367,19 @@ class Engine:
         )
 
     def show(self) -> None:
-        """Tell observers what has happened, while the optimizer thread rests."""
+        """Tell observers what has happened, while the optimizer thread is idle."""
         while self._events:
             self._observers.notify(self._events.pop(0))
 
     def end(self) -> None:
-        """A call ends. The caller's program may now rest for hours, and die."""
+        """A call ends. The caller's program may now be idle for hours, and die."""
         self.deadline = None
         self._writer.flush()
 
     # ---- the optimizer -----------------------------------------------------------------
 
     def _consult(self) -> None:
-        """Send the optimizer thread everything that is to be told, and ask for what is free."""
+        """Send the optimizer thread all outcomes, and ask for candidates for the free places."""
         telling = self.active.at(Stage.TELLING)
         outcomes = []
         for r in telling:
@@ -432,7 +434,7 @@ class Engine:
     ) -> None:
         for index, word in found.closed.items():
             record = self.active.get(index)
-            # A result that comes later than the user's word stays in its folder, untold.
+            # A result that comes after the user's decision stays in its folder; nobody is told.
             if record and (record.stage is Stage.TELLING or not record.state.ended):
                 self.changed_outside = True
                 self.dispatch.settler.close_trial(

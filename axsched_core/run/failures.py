@@ -1,4 +1,4 @@
-"""What a run says when it cannot go on, and what it does when its trials fail."""
+"""Messages of a run that cannot continue, and what it does when its trials fail."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from axsched_core.trials import TrialState
 
 TAIL_BYTES = 2000
 TAIL_LINES = 12
-"""As much of a ``stderr.log`` is shown for each cause."""
+"""How much of a ``stderr.log`` is shown for each cause."""
 
 
 def stopped(
     verdict: Verdict, config: SchedulerConfig, unmade: int, run_dir: Path
 ) -> FailureRateExceeded:
-    """The error that ends the run: what failed, what is left, and how to go on.
+    """The error that ends the run: what failed, what is left, and how to continue.
 
     Args:
         verdict: the trials that failed.
-        config: with the two settings that the verdict was made with.
+        config: has the two settings that the verdict used.
         unmade: how many trials of the call are not made.
         run_dir: the run directory.
     """
@@ -52,7 +52,7 @@ def stopped(
 
 
 def _about(cause: str, records: list[Record]) -> str:
-    """How often it was, and what one of the trials says."""
+    """How often the cause occurred, and the message of one trial."""
     record = records[-1]
     lines = [f"  {len(records)} x {cause}, last trial {record.index}: {record.message}"]
     if record.folder is not None and (tail := stderr_tail(record.folder)):
@@ -62,7 +62,7 @@ def _about(cause: str, records: list[Record]) -> str:
 
 
 def stderr_tail(folder: Path) -> list[str]:
-    """The last lines of a job's stderr; none where it is missing, empty or cannot be read."""
+    """The last lines of a job's stderr; none if it is missing, empty or cannot be read."""
     try:
         data = jobfolder.read_end(folder, jobfolder.STDERR, TAIL_BYTES)
     except OSError:
@@ -72,11 +72,11 @@ def stderr_tail(folder: Path) -> list[str]:
 
 
 def stuck(reason: str, held_open: Sequence[int]) -> OptimizationStuck:
-    """The error of an optimizer that proposes nothing while nothing is on the way.
+    """The error for an optimizer that proposes nothing while no trial is in progress.
 
     Args:
-        reason: the optimizer's own words; "" where it gave none.
-        held_open: trials that it waits for, and that nobody runs here.
+        reason: the optimizer's own text; "" if it gave none.
+        held_open: trials that it waits for, and that are not running here.
     """
     if held_open:
         names = ", ".join(map(str, held_open[:10])) + (" ..." if len(held_open) > 10 else "")
@@ -95,18 +95,18 @@ def stuck(reason: str, held_open: Sequence[int]) -> OptimizationStuck:
 def begin_anew(
     records: Iterable[Record], recorder: Recorder, may_return: Callable[[list[int]], None]
 ) -> bool:
-    """From here on, what has ended says nothing about the objective.
+    """From here on, ended trials say nothing about the objective.
 
-    For a run that was stopped because its trials fail, and for another objective: failures do not
+    For a run that was stopped because its trials fail, and for a new objective: failures do not
     count any more, and the optimizer may propose their points again.
 
     Args:
         records: all trials of the run.
-        recorder: takes that this has happened, before the optimizer hears it.
+        recorder: records this, before the optimizer is told.
         may_return: `Optimizer.may_return`, on the thread that owns the optimizer.
 
     Returns:
-        True where anything had ended.
+        True if any trial had ended.
     """
     ended = [record for record in records if record.state.ended and not record.past]
     if not ended:

@@ -1,4 +1,4 @@
-"""From an experiment in a database back to a running driver, by way of its journal if it can."""
+"""From an experiment in a database back to a running driver, through its journal if possible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def from_stored(
     config: SchedulerConfig | Mapping[str, Any] | None,
     plugins: Sequence[object],
 ) -> Run:
-    """Go on with a stored experiment; see `AxScheduler.from_stored_experiment`."""
+    """Continue a stored experiment; see `AxScheduler.from_stored_experiment`."""
     adapter, last = from_database(name, db_settings)
     left = 0
     if (found := _journal_of(last)) is not None:
@@ -63,7 +63,7 @@ def _name_of(runner: str | object) -> str:
 
 
 def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
-    """The run directory of the last run and its journal's first line, where they can be seen."""
+    """The run directory of the last run and its journal's first line, if they are visible here."""
     if last is None or not last.run_dir:
         return None
     path = Path(last.run_dir)
@@ -83,18 +83,18 @@ def _journal_of(last: LastRun | None) -> tuple[Path, Mapping[str, Any]] | None:
 
 
 def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
-    """Tell the optimizer what a run of another runner knows.
+    """Tell the optimizer the results of a run on another runner.
 
     Returns:
-        How many trials it had still to make.
+        How many trials it still had to make.
 
     Raises:
-        InvalidInput: it has jobs whose end nobody has seen.
-        RunLocked: its driver is at it.
+        InvalidInput: it has jobs that no driver has seen end.
+        RunLocked: its driver still uses it.
     """
     writer = Writer()
     writer.open(run_dir, None)
-    recorder = Recorder(writer, lambda event: None)  # nobody watches a run that is over
+    recorder = Recorder(writer, lambda event: None)  # a run that is over has no observers
     try:
         found = replay.read(run_dir / lines.NAME)
         theirs = found.run["runner"]
@@ -119,7 +119,7 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
 
 
 def _interrupt_open(optimizer: Optimizer) -> None:
-    """Mark those trials of ours that are open, so that the next call takes them up."""
+    """Mark our open trials, so that the next call runs them."""
     optimizer.annotate(
         {
             index: {"axsched": {**view.metadata["axsched"], "interrupted": True}}

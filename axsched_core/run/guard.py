@@ -1,4 +1,4 @@
-"""One call to a run at a time; and what becomes of the runs that are open when the program ends."""
+"""One call to a run at a time; and the end of runs that are open when the program ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from axsched_core.run.engine import Engine
 
 
 class Guard:
-    """Stands before the methods of one run, for as long as somebody holds the run.
+    """Guards the methods of one run, as long as something holds a reference to the run.
 
-    When nobody does, its engine is dismissed; when the program ends, it is shut down.
+    Without a reference, its engine is dismissed; when the program ends, it is shut down.
 
     Args:
-        native: what is optimized. Runs of one and the same object let in one call in all.
+        native: what is optimized. All runs of the same object together allow one call.
         engine: the run's.
     """
 
     def __init__(self, native: object, engine: Engine) -> None:
-        self._native = native  # held, so that its id is not another object's
+        self._native = native  # a reference, so that no other object gets its id
         self._lock = _locks.setdefault(id(native), _CallLock())
         self._engine = engine
         _open_engines.add(engine)
@@ -34,11 +34,11 @@ class Guard:
 
     @property
     def open(self) -> bool:
-        """False once the run was closed or given up."""
+        """False after the run was closed or given up."""
         return self._forgotten.alive
 
     def check_open(self) -> None:
-        """Raise `SchedulerClosed` where the run is not open any more."""
+        """Raise `SchedulerClosed` if the run is not open any more."""
         if not self.open:
             raise SchedulerClosed("This scheduler has been closed; make another.")
 
@@ -46,10 +46,10 @@ class Guard:
     def alone(
         self, name: str, in_order: Callable[[], BaseException] | None = None
     ) -> Iterator[None]:
-        """Keep other calls out, and signals that end the program waiting (see `termination.watch`).
+        """Keep other calls out, and delay signals that end the program (see `termination.watch`).
 
         Raises:
-            SchedulerBusy: another call is on the stack.
+            SchedulerBusy: another call is running.
         """
         self._enter(name)
         try:
@@ -64,16 +64,16 @@ class Guard:
                 f"{name}: another call to this scheduler is on the stack (in another thread, or "
                 "this is called by an observer). Only cancel() may be called meanwhile."
             )
-        self._engine.cancel_wanted = False  # one that came before was for another call
+        self._engine.cancel_wanted = False  # an earlier request was for another call
 
     def retire(self) -> None:
-        """From here on nothing happens to the engine by itself: somebody ends it now."""
+        """From here on the engine is not ended automatically: the caller ends it now."""
         self._forgotten.detach()
         _open_engines.discard(self._engine)
 
 
 class _CallLock:
-    """Held while a call is on the stack."""
+    """Held while a call runs."""
 
     def __init__(self) -> None:
         lock = threading.Lock()
@@ -81,11 +81,11 @@ class _CallLock:
 
 
 _locks: weakref.WeakValueDictionary[int, _CallLock] = weakref.WeakValueDictionary()
-"""By the id of what is optimized, while a guard holds it."""
+"""By the id of the optimized object, while a guard holds it."""
 
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    # A forked child has none of the threads: it is not to wait for them when it ends.
+    # A forked child has none of the threads: it must not wait for them when it ends.
     os.register_at_fork(after_in_child=_open_engines.clear)
 termination.keep_while(lambda: any(engine.has_jobs for engine in list(_open_engines)))
 
@@ -98,6 +98,6 @@ def _close_all() -> None:
         with termination.watch():
             for engine in list(_open_engines):
                 engine.shut_down()
-    except OptimizationTerminated:  # it came only now, or the time is over
+    except OptimizationTerminated:  # the signal came only now, or the time is over
         hard = True
     termination.at_exit(hard or threads.any_alive())

@@ -1,4 +1,4 @@
-"""One runner of a run: its session, its pauses, and how many jobs it takes."""
+"""One runner of a run: its session, its pauses, and how many jobs it can have."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Lane:
     Args:
         session: the runner.
         interval: seconds; the usual pause between two polls.
-        on_trouble: told of each trouble: the lane's name, the hook, and what it raised, in words.
-        on_recovery: told which hook works again: the lane's name, the hook.
+        on_trouble: called for each failed call: the lane's name, the hook, and the error as text.
+        on_recovery: called when a hook works again: the lane's name, the hook.
         name: by which the journal tells the lanes of one run apart; "": the runner's.
     """
 
@@ -60,18 +60,18 @@ class Lane:
         self._opened = False
         self._capacity: int | None = None
         self._submitted_then = 0
-        """How many jobs were here when the capacity was asked."""
+        """How many jobs were here when the capacity was queried."""
 
     # ---- the session ---------------------------------------------------------------------------
 
     @property
     def result_grace(self) -> float:
-        """Seconds that a result may stay away after its job has ended well."""
+        """Seconds that a result may be late after its job has ended without an error."""
         return self.runner.result_grace
 
     @property
     def can_reattach(self) -> bool:
-        """True where the runner finds jobs by their keys."""
+        """True if the runner can find jobs by their keys."""
         return self._session.has("axsched_reattach")
 
     def can(self, capability: Capability) -> bool:
@@ -79,7 +79,7 @@ class Lane:
         return self._session.can(capability)
 
     def open(self, context: RunnerContext) -> None:
-        """Open the runner, once something is to be run.
+        """Open the runner, before its first job.
 
         Raises:
             RunnerError: it cannot be opened.
@@ -97,19 +97,19 @@ class Lane:
         self._opened = True
 
     def close(self, wait: bool) -> None:
-        """Let the runner go."""
+        """Close the runner."""
         if self._opened:
             self._session.close(wait)
         else:
             self._session.release()
 
     def abandon(self, handles: Sequence[JobHandle]) -> None:
-        """Ask the backend once to stop these, whatever comes of it, and let the runner go."""
+        """Ask the backend once to stop these, then close the runner; errors are only logged."""
         try:
             if handles:
                 self._session.cancel(handles, "the scheduler was dropped")
         except Exception:
-            log.exception("Jobs of runner %r may run on.", self.name)
+            log.exception("Jobs of runner %r may still run.", self.name)
         try:
             self.close(wait=False)
         except Exception:
@@ -123,17 +123,17 @@ class Lane:
     # ---- its jobs ------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[JobRequest]) -> Sequence[JobHandle | SubmitError] | None:
-        """Submit these; None: nobody knows whether the backend has them."""
+        """Submit these; None: it is not known whether the backend has them."""
         return self.calls.call("axsched_submit", lambda: self._session.submit(requests))
 
     def reattach(
         self, requests: Sequence[JobRequest]
     ) -> Mapping[str, JobHandle | NotSubmitted] | None:
-        """What the backend knows of these, by key."""
+        """What the backend knows about these, by key."""
         return self.calls.call("axsched_reattach", lambda: self._session.reattach(requests))
 
     def poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus] | None:
-        """What these do, by key."""
+        """The status of these, by key."""
         return self.calls.call("axsched_poll", lambda: self._session.poll(handles))
 
     def fetch_results(
@@ -147,20 +147,22 @@ class Lane:
     def cancel(
         self, handles: Sequence[JobHandle], reason: str
     ) -> Mapping[str, CancelOutcome] | None:
-        """Cancel these; what came of it, by key."""
+        """Cancel these; the outcomes, by key."""
         return self.calls.call("axsched_cancel", lambda: self._session.cancel(handles, reason))
 
-    # ---- how many it takes ---------------------------------------------------------------------
+    # ---- how many it can have
+    # ---------------------------------------------------------------------
 
     def refresh_capacity(self, submitted: int) -> None:
-        """Ask the runner how many more jobs could start now, while it has so many of ours."""
+        """Ask the runner how many more jobs could start now; ``submitted``: how many of ours it
+        has."""
         self._capacity = self.calls.call("axsched_capacity", self._session.capacity)
         self._submitted_then = submitted
 
     def free_slots(self, submitted: int) -> int | None:
-        """How many more jobs could start now, by what the runner said last; None: nobody knows.
+        """How many more jobs could start now, from the runner's last answer; None: not known.
 
-        A job that was submitted since takes a place, one that has ended gives its place back.
+        A job that was submitted since takes a place, one that has ended frees its place.
         """
         if self.calls.in_trouble("axsched_capacity"):
             return 0

@@ -1,11 +1,11 @@
-"""The engine's thread: what it is told, how long it sleeps, how Ctrl-C reaches it, how a call ends.
+"""The engine's thread: its messages, how long it sleeps, how Ctrl-C reaches it, how a call ends.
 
-It knows no trial. What is done in a turn is the `Work` that it is given.
+It knows nothing about trials. The `Work` that it gets says what a turn does.
 
 Three threads take part. The *caller's* waits in `Loop.perform`. The *engine's* is this one: it
 takes all decisions and makes all calls to the runner, so that a backend that blocks never stalls
-Ctrl-C. The *optimizer thread* (`Loop.hand_over`) alone touches the optimizer, and does one thing at
-a time. Between two calls of `perform` all of them rest.
+Ctrl-C. Only the *optimizer thread* (`Loop.hand_over`) uses the optimizer, and does one thing at a
+time. Between two calls of `perform` all of them are idle.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Work(Protocol):
         """A call begins with ``first``. ``one_turn``: it does not wait for anything."""
 
     def turn(self) -> None:
-        """Do what can be done now."""
+        """Do everything that is possible now."""
 
     def due(self, now: float) -> float | None:
-        """When something is to be done without a letter (`time.monotonic` s); None: never."""
+        """When there is something to do without a letter (`time.monotonic` s); None: never."""
 
     def interrupt(self, *, hurry: bool) -> None:
         """Ctrl-C was pressed; ``hurry``: a second time."""
@@ -44,25 +44,25 @@ class Work(Protocol):
         """Tell the user what happens now because of Ctrl-C; on any thread."""
 
     def failed(self) -> None:
-        """The call is going to end with an error: begin nothing more."""
+        """The call will end with an error: begin nothing more."""
 
     @property
     def at_rest(self) -> bool:
-        """True where nothing is on the way."""
+        """True if nothing is in progress."""
 
     @property
     def stopped(self) -> bool:
-        """True where the call was stopped: it ends as soon as it is `at_rest`."""
+        """True if the call was stopped: it ends as soon as it is `at_rest`."""
 
     @property
     def settled(self) -> bool:
-        """True where nothing waits for being handed over."""
+        """True if no work waits to be handed over."""
 
     def show(self) -> None:
         """Tell observers what has happened."""
 
     def end(self) -> None:
-        """A call ends. The caller's program may now rest for hours, and die."""
+        """A call ends. The caller's program may now be idle for hours, and die."""
 
 
 class Loop:
@@ -75,18 +75,18 @@ class Loop:
 
     def __init__(self, work: Work, name: str) -> None:
         self.failure: BaseException | None = None
-        """What the call in hand is going to raise. `Work` may set it."""
+        """What the current call will raise. `Work` may set it."""
         self.consulting = False
-        """True while work that was handed over is not back."""
+        """True while work that was handed over is not finished."""
         self.left_behind = False
-        """True where the last call did not wait for the end of what was in hand."""
+        """True if the last call did not wait for the work that was running."""
         self.over = False
-        """True once the thread has come to its end."""
+        """True after the thread has ended."""
         self._work = work
         self._letters: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._fatal = self._one_turn = False
         self._until: Callable[[], bool] | None = None
-        """Where the call in hand is to end; None: no call waits."""
+        """When the current call ends; None: no call waits."""
         self._future: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
@@ -96,14 +96,14 @@ class Loop:
     def perform(self, begin: Callable[[], None], until: Callable[[], bool] | None = None) -> bool:
         """Run ``begin`` on this thread, then turn after turn until ``until()`` is true.
 
-        Without ``until``, one turn is made. Returns True where Ctrl-C cut it short: then the
-        jobs were cancelled and their trials are open again, or they were left running.
+        Without ``until``, one turn is made. Returns True if Ctrl-C interrupted it: the jobs were
+        cancelled and their trials are open again, or the jobs were left running.
         """
         future: Future[None] = Future()
 
         def start() -> None:
             if self._future is future:
-                return  # a Ctrl-C came between its being put and our knowing that it was
+                return  # a Ctrl-C came after it was put and before we knew that it was
             self._future, self._until = future, until or (lambda: True)
             self.left_behind, self._one_turn = False, until is None
             self.failure, self._fatal = None, False
@@ -112,11 +112,11 @@ class Loop:
         return self._wait(future, start)
 
     def _wait(self, future: Future[None], start: Callable[[], None]) -> bool:
-        """Begin a call and wait for its end; say whether Ctrl-C was pressed meanwhile.
+        """Begin a call and wait for its end; return whether Ctrl-C was pressed during it.
 
-        The first Ctrl-C cancels the jobs, the second does not wait for them, and leaves even
-        where the runner's hook in hand does not return. A signal that ends the program is the
-        same, with a limit, after which not even the optimizer is waited for.
+        The first Ctrl-C cancels the jobs. The second does not wait for them, and leaves even if the
+        runner's current hook does not return. A signal that ends the program does the same, with a
+        time limit: after it, the call does not even wait for the optimizer.
         """
         pressed = handled = 0
         begun = False
@@ -128,7 +128,7 @@ class Loop:
                 while handled < pressed + termination.presses():
                     handled += 1
                     self._interrupted_by_user(again=handled > 1)
-                # Not for ever: a Ctrl-C that comes just before the wait does not end it.
+                # Not without a timeout: a Ctrl-C that comes just before the wait does not end it.
                 leaving = handled > 1 and not self.consulting
                 wait((future,), timing.LEAVING_GRACE if leaving else timing.CTRL_C_LAG)
             except KeyboardInterrupt:
@@ -140,7 +140,7 @@ class Loop:
             # It may have been busy when the wait began, or be busy only now.
             in_time = self.consulting or not leaving
             if handled < 2 or (in_time and not termination.overdue()):
-                continue  # the optimizer is not left in the middle
+                continue  # do not leave the optimizer in the middle of its work
             what = "optimizer is not done" if self.consulting else "runner does not answer"
             log.warning("The %s; it is left behind in the middle of a call.", what)
             self.left_behind = True
@@ -153,11 +153,11 @@ class Loop:
             self._work.say_interrupted()
 
     def post(self, work: Callable[[], None]) -> None:
-        """Have something done on this thread; an error ends the call in hand."""
+        """Run ``work`` on this thread; an error ends the current call."""
         self._letters.put(work)
 
     def call(self, work: Callable[[], T]) -> T:
-        """Have something done on this thread, without a turn; return what came of it."""
+        """Run ``work`` on this thread, without a turn; return its result."""
         done: Future[T] = Future()
 
         def attempt() -> None:
@@ -170,11 +170,11 @@ class Loop:
         return patiently(done)
 
     def end_with(self, last: Callable[[], None]) -> None:
-        """Have a last thing done on this thread, and wait for it."""
+        """Run ``last`` on this thread as its last work, and wait for it."""
         self.call(lambda: self._last(last))
 
     def dismiss(self, last: Callable[[], None]) -> None:
-        """The same in its own time: nobody waits."""
+        """The same without waiting."""
         self._letters.put(lambda: self._last(last))
 
     def _last(self, last: Callable[[], None]) -> None:
@@ -190,7 +190,7 @@ class Loop:
     def hand_over(
         self, thread: Actor, work: Callable[[], T], done: Callable[[Future[T]], None]
     ) -> None:
-        """Have ``work`` done on another thread, and ``done`` on this one when it is back."""
+        """Run ``work`` on another thread, and then ``done`` on this one."""
         self.consulting = True
 
         def back(future: Future[T]) -> None:
@@ -200,7 +200,7 @@ class Loop:
         thread.post(work).add_done_callback(lambda future: self._letters.put(lambda: back(future)))
 
     def fail(self, error: BaseException, *, fatal: bool = False) -> None:
-        """End the call with this error: at once, or when what is on the way has come home."""
+        """End the call with this error: at once, or when the trials in progress have ended."""
         if self.failure is None:
             self.failure = error
         self._fatal = self._fatal or fatal
@@ -270,7 +270,7 @@ class Loop:
         return until() and self._work.settled
 
     def _drop(self, future: Future[None]) -> None:
-        """The caller has left: its call is over, whatever state it is in."""
+        """The caller has left: its call is over in any state."""
         if self._future is future and not future.done():
             self._until = None
             future.set_result(None)

@@ -1,4 +1,4 @@
-"""What a run evaluates, and what becomes of it when that is another than before."""
+"""What a run evaluates, and what happens to the run when the objective changes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def _set(run: Run, chosen: ObjectiveSpec) -> None:
     evaluated = sum(t.state is TrialState.SUCCEEDED for t in run.engine.records.values())
     if evaluated and before is not None and chosen.differs_from(before):
         log.warning(
-            "The objective is another than before, and %d trials of this run have results of "
-            "that one, which are kept. To keep the two apart, begin a new experiment.",
+            "The objective has changed, and %d trials of this run have results of the old one, "
+            "which are kept. To keep the two apart, begin a new experiment.",
             evaluated,
         )
     needs = getattr(chosen.objective, "resources", Resources())
@@ -80,10 +80,10 @@ def _set(run: Run, chosen: ObjectiveSpec) -> None:
 
 
 def take_up(run: Run, plain: Mapping[str, Any]) -> bool:
-    """Go on with the objective of a journal.
+    """Continue with the objective of a journal.
 
     Returns:
-        True where its script is another by now.
+        True if its script has changed since.
     """
     chosen = ObjectiveSpec.from_plain(plain, run.rundir.path)
     script = getattr(chosen.objective, "script", None)

@@ -19,7 +19,7 @@ _KINDS: Mapping[TrialState, OutcomeKind] = {
 def kind_of(
     state: TrialState, cause: Cause | None, failed_points: str, *, past: bool = False
 ) -> OutcomeKind | None:
-    """How the optimizer is told of a trial's end; None for one that we did not end.
+    """How the optimizer is told about a trial's end; None for one that we did not end.
 
     Args:
         state: how it ended.

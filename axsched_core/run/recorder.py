@@ -1,8 +1,7 @@
-"""A fact is told once: to the journal, to the observers, and to the optimizer's trial.
+"""Each fact is recorded once: in the journal, for the observers, and on the optimizer's trial.
 
-Nobody else adds lines to the journal, sends events, or decides what the optimizer's trials are
-marked with. The rest of the engine changes a `Record` and calls the method that is named after
-what has happened.
+No other code adds lines to the journal, sends events, or decides the marks of the optimizer's
+trials. The rest of the engine changes a `Record` and calls the method that is named after the fact.
 """
 
 from __future__ import annotations
@@ -23,98 +22,100 @@ from axsched_core.run.records import Record, check_legal
 from axsched_core.trials import TrialState
 
 REASON_PAUSE = 600.0
-"""The most seconds between two lines that say why one job waits; the first ones come sooner."""
+"""The longest time in seconds between two lines that say why one job waits; the first come
+sooner."""
 WORDS, NAME = 1000, 255
-"""Characters of a message, and of a host's name, that a line takes: jobs' machines write them."""
+"""The limit of characters of a message, and of a host's name, in a line: jobs' machines write
+them."""
 
 
 class Recorder:
-    """Takes the facts of one run.
+    """Records the facts of one run.
 
     Args:
-        writer: takes the lines of the journal. When they are on disk is the caller's decision
+        writer: gets the lines of the journal. The caller decides when they go to disk
             (`Writer.flush`).
-        send: takes the events for observers.
+        send: gets the events for observers.
     """
 
     def __init__(self, writer: Writer, send: Callable[[Event], None]) -> None:
         self.writer = writer
         self._send = send
         self._optimized: Any = None
-        """What the journal says is optimized."""
+        """The description of what is optimized, as in the journal."""
         self._marks: dict[int, dict[str, Any]] = {}
 
     # ---- the run -------------------------------------------------------------------------------
 
     def begin(self, run_dir: Path, header: Mapping[str, Any]) -> None:
-        """The run has a directory, and from here on a journal; ``header`` is its first line.
+        """The run has a directory, and now a journal; ``header`` is its first line.
 
         Raises:
-            RunLocked: another living driver holds it.
+            RunLocked: another living driver holds the directory.
             InvalidInput: it cannot be written.
         """
         self.writer.open(run_dir, header)
         self._optimized = plain.as_written(header.get("optimized"))
 
     def go_on(self, found: replay.ReplayedRun) -> None:
-        """Take up what a driver before this one has written."""
+        """Continue the journal of an earlier driver."""
         self._optimized = found.optimized
         if found.place != (here := str(self.writer.run_dir)):
             self.writer.add("place", place=here)
 
     def snapshot(self, name: str, *, fresh: bool = False) -> None:
-        """From here on, this file of the optimizer's is what lines are replayed on.
+        """From here on, lines are replayed on this file of the optimizer.
 
-        ``fresh``: it holds another experiment, with which no line before this has to do.
+        ``fresh``: it holds another experiment, unrelated to all lines before this one.
         """
         if (run_dir := self.writer.run_dir) is not None:
-            lines.sync_names(run_dir)  # no line without its file
+            lines.sync_names(run_dir)  # the file must be there before its line
         self.writer.add("snapshot", name=name, **({"fresh": True} if fresh else {}))
 
     def objective(self, chosen: ObjectiveSpec) -> None:
-        """What jobs evaluate from now on."""
+        """Jobs evaluate this from now on."""
         self.writer.add("objective", **chosen.to_plain())
 
     def optimized(self, described: Mapping[str, Any]) -> None:
-        """What is optimized (`Optimizer.describe`); written where it is not what was written."""
+        """What is optimized (`Optimizer.describe`); written if it differs from the last time."""
         if (written := plain.as_written(described)) != self._optimized:
             self._optimized = written
             self.writer.add("optimized", **written)
 
     def call_begun(self, to_make: int, timeout: float | None = None) -> None:
-        """A call is to make so many trials; ``timeout``: seconds that it may take."""
+        """A call should make ``to_make`` trials; ``timeout``: seconds that it may take."""
         limit = {} if timeout is None else {"timeout": timeout}
         self.writer.add("call", to_make=to_make, host=socket.gethostname(), **limit)
 
     def call_ended(self) -> None:
-        """It has come to its end: there is nothing to be made up."""
+        """The call has ended: no trials are missing."""
         self.writer.add("ended")
 
     def run_started(self, trials: int) -> None:
-        """Observers are to expect that so many trials come to an end."""
+        """Tell observers how many trials the call will complete."""
         self._send(events.RunStarted(trials=trials))
 
     def run_ended(self) -> None:
-        """A call that waits for trials is at its end."""
+        """A call that waits for trials has ended."""
         self._send(events.RunEnded())
 
     def say(self, message: str) -> None:
-        """The user is to see this line."""
+        """Show this line to the user."""
         self._send(events.Message(message=message))
 
     def anew(self) -> None:
-        """What has ended so far says nothing about the objective from here on."""
+        """From here on, the trials that have ended say nothing about the objective."""
         self.writer.add("anew")
 
     # ---- a trial -------------------------------------------------------------------------------
 
     def trial_made(self, record: Record, origin: Any, *, counted: bool) -> None:
-        """A trial is there.
+        """A trial was made.
 
         Args:
             record: the trial.
-            origin: what the optimizer needs to make it again; None: it was given.
-            counted: towards the call's budget; observers hear of these alone.
+            origin: the data that the optimizer needs to make it again; None: the user gave it.
+            counted: True: it counts for the call's budget. Observers are told only about these.
         """
         check_legal(record)
         data: dict[str, Any] = {"i": record.index}
@@ -129,12 +130,12 @@ class Recorder:
             self._send(events.TrialCreated(trial_index=record.index, parameters=parameters))
 
     def notes_taken(self, record: Record) -> None:
-        """A result has brought notes; the journal has them with the outcome."""
+        """A result has notes; the journal gets them with the outcome."""
         check_legal(record)
         self._marks[record.index] = self.mark(record)
 
     def trial_decided(self, record: Record) -> None:
-        """It is known how a trial has ended; the optimizer is to hear it."""
+        """A trial's outcome is known; the optimizer must still be told."""
         check_legal(record)
         cause = record.cause.value if record.cause else None
         data: dict[str, Any] = {"state": record.state.value, "cause": cause}
@@ -189,18 +190,18 @@ class Recorder:
         self._send(events.JobSubmitted(**_about(record)))
 
     def job_refused_for_now(self, record: Record, words: str, now: float) -> None:
-        """The backend has refused the job, which is submitted again later."""
+        """The backend has refused the job; it is submitted again later."""
         self._waits(record, words, now)
         self._send(events.JobWaiting(**_about(record), message=words))
 
     def job_queued(self, record: Record, status: JobStatus, now: float) -> None:
-        """A poll says that the job waits in the backend's queue, and mostly why."""
+        """A poll says that the job waits in the backend's queue, and usually why."""
         self._waits(record, status.message, now)
 
     def _waits(self, record: Record, words: str, now: float) -> None:
-        """Write down why a job waits, where that has changed.
+        """Write down why a job waits, if the reason has changed.
 
-        Some backends change their words at every poll (a place in the queue), so not each is
+        Some backends change the text at every poll (a place in the queue), so not every change is
         written.
         """
         check_legal(record)
@@ -219,7 +220,7 @@ class Recorder:
         self._send(events.JobStarted(**_about(record), message=status.message))
 
     def job_has_run(self, record: Record, status: JobStatus) -> None:
-        """The job has ended well. Written down where nobody has seen it run."""
+        """The job has ended without an error. Written if no poll has seen it run."""
         if record.job.waits_for is not None:
             self._has_run(record, status)
 
@@ -235,7 +236,8 @@ class Recorder:
         self._send(events.JobRequeued(**_about(record), message=status.message))
 
     def job_stopping(self, record: Record) -> None:
-        """The job is about to be cancelled, while the trial stays open. Written once a job."""
+        """The job is about to be cancelled, while the trial stays open. Written once for each
+        job."""
         check_legal(record)
         if not record.job.stopping:
             record.job.stopping = True
@@ -250,14 +252,14 @@ class Recorder:
         *,
         again: bool = False,
     ) -> None:
-        """The last job is over, and nothing more is to come of it. Told once a job.
+        """The last job is over, and nothing more will follow from it. Recorded once for each job.
 
         Args:
             record: the trial.
-            state: how the job has ended, once its result was looked at.
+            state: how the job has ended, after its result was checked.
             cause: why.
-            message: the same in words.
-            again: True: the attempt has failed, and the trial is to have another job.
+            message: the same as text.
+            again: True: the attempt has failed, and the trial gets another job.
         """
         job = record.latest
         if job is None or job.over:
@@ -284,17 +286,17 @@ class Recorder:
     # ---- the backend ---------------------------------------------------------------------------
 
     def backend_trouble(self, runner: str, hook: str, words: str) -> None:
-        """A call to a runner has failed, and is made again later."""
+        """A call to a runner has failed; it is repeated later."""
         self._send(events.BackendTrouble(runner=runner, hook=hook, message=words))
 
     def backend_recovered(self, runner: str, hook: str) -> None:
-        """A hook that was in trouble works again."""
+        """A hook works again after it failed."""
         self._send(events.BackendRecovered(runner=runner, hook=hook))
 
     # ---- the optimizer's trials ----------------------------------------------------------------
 
     def mark(self, record: Record) -> dict[str, Any]:
-        """What the optimizer's trial is to know of its job."""
+        """The data about the job for the optimizer's trial."""
         job = record.latest
         notes = {} if record.notes is None else {NOTES: record.notes}
         if job is None:
@@ -309,16 +311,16 @@ class Recorder:
 
     @property
     def has_marks(self) -> bool:
-        """True while marks wait to be put onto the optimizer's trials."""
+        """True while marks for the optimizer's trials are waiting."""
         return bool(self._marks)
 
     def take_marks(self) -> dict[int, dict[str, Any]]:
-        """What the optimizer's trials are to be marked with, by index; given out once."""
+        """The marks for the optimizer's trials, by index; each is returned once."""
         marks, self._marks = self._marks, {}
         return marks
 
     def take_mark(self, index: int) -> dict[str, Any] | None:
-        """The same for one trial; None where there is nothing new."""
+        """The same for one trial; None if there is nothing new."""
         return self._marks.pop(index, None)
 
 
@@ -331,5 +333,5 @@ def _about(record: Record) -> dict[str, Any]:
 
 
 def _given(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is not known."""
+    """The data without unknown values."""
     return {name: value for name, value in data.items() if value is not None and value != ""}

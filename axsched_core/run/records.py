@@ -26,7 +26,7 @@ from axsched_core.trials import Trial, TrialState
 
 
 class Purpose(enum.Enum):
-    """Why the engine cancels a job, and so what becomes of its trial."""
+    """Why the engine cancels a job, which decides the state of its trial."""
 
     ABANDON = "cancelled by the user"
     FROM_SHELL = "cancelled by axsched cancel"
@@ -37,7 +37,7 @@ class Purpose(enum.Enum):
 
 
 class Stage(enum.Enum):
-    """Where a trial is for the engine."""
+    """The stage of a trial for the engine."""
 
     IDLE = "no job, none wanted"
     WAITING = "a job is to be submitted"
@@ -48,7 +48,7 @@ class Stage(enum.Enum):
 
 
 class Submission(enum.Enum):
-    """What is known of a job's submission."""
+    """What is known about a job's submission."""
 
     UNSENT = "prepared; the runner has not heard of it"
     IN_DOUBT = "given to the runner; nobody knows whether the backend took it"
@@ -58,23 +58,23 @@ class Submission(enum.Enum):
 
 @define(eq=False)
 class Attempt:
-    """One attempt, with what the engine knows of it. Times are `time.monotonic` seconds."""
+    """One attempt, with the engine's data about it. Times are `time.monotonic` seconds."""
 
     request: JobRequest
     lane: Lane
-    """Where it was, or is to be, submitted."""
+    """The lane where it was, or will be, submitted."""
     handle: JobHandle | None = None
     """The runner's, once the job is `Submission.ACCEPTED`."""
     submission: Submission = Submission.UNSENT
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     running_since: float | None = None
     result_due: float = 0.0
-    """When a result that stays away is given up."""
+    """When to stop waiting for a late result."""
     next_fetch: float = 0.0
     over: bool = False
     """True once the journal has its end."""
     waits_for: str | None = ""
-    """Why it waits in the backend's queue, as the journal has it; None: it runs."""
+    """Why it waits in the backend's queue, as in the journal; None: it runs."""
     reasons: int = 0
     """How many reasons the journal has."""
     next_reason: float = 0.0
@@ -82,13 +82,12 @@ class Attempt:
     inherited: bool = False
     """A driver before this one submitted it."""
     stopping: bool = False
-    """It was cancelled for a driver's sake, this one's or one's before, and its trial is to stay
-    open."""
+    """It was cancelled because this driver or an earlier one stopped, and its trial stays open."""
     purpose: Purpose | None = None
-    """Set once it is to be cancelled."""
+    """Set when it must be cancelled."""
     cancel_sent: bool = False
     cancel_since: float | None = None
-    """Since when it is to be cancelled."""
+    """Since when it must be cancelled."""
 
 
 @define(eq=False)
@@ -99,17 +98,17 @@ class Record:
     parameters: Parameters
     stage: Stage = Stage.IDLE
     latest: Attempt | None = None
-    """Its last job; None where it never had one."""
+    """Its last job; None if it never had one."""
     attempts: int = 0
     ended: list[Ended] = field(factory=list)
-    """The attempts that have failed and count: not those that Ctrl-C has stopped, that were refused
-    for now, or whose driver died before they began."""
+    """The attempts that have failed and count. Those that Ctrl-C has stopped, that were refused for
+    now, or that had not begun when their driver died do not count."""
     grown: Resources | None = None
-    """What the next attempt gets at least; None: what the objective says."""
+    """The least that the next attempt gets; None: the objective's resources."""
     refusals: int = 0
     """How often its job was refused for now, in a row."""
     refused_since: float = 0.0
-    """Since when, where it was. It is submitted again under the same key."""
+    """Since when it is refused. It is submitted again under the same key."""
     not_before: float = 0.0
     """The next job is not submitted before this moment."""
     state: TrialState = TrialState.CANDIDATE
@@ -118,12 +117,12 @@ class Record:
     results: Metrics | None = None
     notes: Any = None
     orphaned: bool = False
-    """A driver that has died may have submitted its last job, or may not."""
+    """It is not known whether a driver that has died submitted its last job."""
     past: bool = False
-    """It had ended when the run was stopped because its trials failed, or when another objective
-    was set: it says nothing about the objective that is evaluated now."""
+    """It had ended before the run was stopped because its trials failed, or before another
+    objective was set: it says nothing about the current objective."""
     reopened: bool = False
-    """Its job was taken away (Ctrl-C), or could not be submitted; the next run takes it up."""
+    """Its job was stopped (Ctrl-C), or could not be submitted; the next call runs it."""
 
     @property
     def job(self) -> Attempt:
@@ -133,24 +132,24 @@ class Record:
 
     @property
     def in_doubt(self) -> bool:
-        """True where a job was submitted and nobody knows whether the backend took it."""
+        """True if a job was submitted and it is not known whether the backend accepted it."""
         return self.latest is not None and self.latest.submission is Submission.IN_DOUBT
 
     @property
     def may_have_a_job(self) -> bool:
-        """True while the backend may have its job, or the job's result is still to come."""
+        """True while the backend may have its job, or the job's result is still missing."""
         return self.stage in (Stage.SUBMITTED, Stage.FETCHING) or (
             self.stage is Stage.WAITING and self.in_doubt
         )
 
     @property
     def purpose(self) -> Purpose | None:
-        """Why its job is being cancelled; None where that is not so, or the job is over."""
+        """Why its job is being cancelled; None if it is not, or if the job is over."""
         return None if self.latest is None or self.latest.over else self.latest.purpose
 
     @property
     def unsent(self) -> bool:
-        """True where it waits for a job that the backend is certain not to have."""
+        """True if it waits for a job that the backend certainly does not have."""
         return self.stage is Stage.WAITING and not self.in_doubt
 
     @property
@@ -159,7 +158,7 @@ class Record:
         return self.latest.request.folder if self.latest else None
 
     def snapshot(self) -> Trial:
-        """What users see."""
+        """The trial for users."""
         return Trial(
             index=self.index,
             parameters=dict(self.parameters),
@@ -175,7 +174,7 @@ class Record:
 
 _ENDED = (TrialState.SUCCEEDED, TrialState.FAILED, TrialState.CANCELLED, TrialState.CLOSED)
 _BY_HAND = (TrialState.SUCCEEDED, TrialState.CANCELLED, TrialState.CLOSED)
-"""What a trial is that the user has ended, here or in the optimizer."""
+"""The states of a trial that the user has ended, here or in the optimizer."""
 _STOPPED = (Purpose.ABANDON, Purpose.FROM_SHELL, Purpose.TIMEOUT, Purpose.REOPEN)
 
 LEGAL: Mapping[tuple[Stage, TrialState], tuple[Purpose | None, ...]] = {
@@ -189,12 +188,12 @@ LEGAL: Mapping[tuple[Stage, TrialState], tuple[Purpose | None, ...]] = {
     **{(Stage.FETCHING, state): (Purpose.CLOSED,) for state in _BY_HAND},
     **{(stage, state): (None,) for stage in (Stage.TELLING, Stage.ENDED) for state in _ENDED},
 }
-"""All that a trial can be whenever something is recorded: its stage and state, and why its job is
-being cancelled (`Record.purpose`). docs/architecture.md shows this table."""
+"""All combinations that a trial can have when something is recorded: its stage, its state, and why
+its job is being cancelled (`Record.purpose`). docs/architecture.md shows this table."""
 
 
 def check_legal(record: Record) -> None:
-    """Raise AssertionError where a trial is what it cannot be."""
+    """Raise AssertionError if a trial has an impossible combination."""
     purposes = LEGAL.get((record.stage, record.state), ())
     assert record.purpose in purposes, (
         f"trial {record.index} is {record.stage.name}, {record.state.value}, "
@@ -203,12 +202,12 @@ def check_legal(record: Record) -> None:
 
 
 def handles_of(records: Iterable[Record]) -> list[JobHandle]:
-    """The handles of their jobs, where they have one."""
+    """The handles of their jobs, if they have one."""
     return [handle for record in records if (handle := record.job.handle) is not None]
 
 
 def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
-    """The error that says why nothing succeeded; None where something did, or nothing ran."""
+    """The error that says why nothing succeeded; None if something did, or nothing ran."""
     ended = [r for r in records if r.state in (TrialState.FAILED, TrialState.SUCCEEDED)]
     if not ended or any(r.state is TrialState.SUCCEEDED for r in ended):
         return None

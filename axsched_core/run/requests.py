@@ -16,11 +16,11 @@ log = logging.getLogger("axsched")
 
 
 class Requests:
-    """The requests of other shells that a call is at.
+    """The requests of other shells that a call is working on.
 
     Args:
-        rundir: where they lie.
-        writer: flushed before a request is done, and before it is answered.
+        rundir: the folder that holds them.
+        writer: flushed before a request is executed, and before it is answered.
     """
 
     def __init__(self, rundir: RunDirectory, writer: Writer) -> None:
@@ -29,27 +29,27 @@ class Requests:
         self._next_look = 0.0
 
     def clear(self) -> None:
-        """A call begins: those that were not answered are to be done again."""
+        """A call begins: requests without an answer will be executed again."""
         self._open.clear()
 
     def look(self, now: float, do: Callable[[CancelRequest], None]) -> None:
-        """Have new ones done, where it is time to look."""
+        """Execute new requests, if it is time to check."""
         if now < self._next_look:
             return
         self._next_look = now + timing.LOOK_INTERVAL
         new = [r for r in cancel_request.found(self._rundir.path) if r not in self._open]
         if new:
-            self._writer.flush()  # who was taken over leaves them to the driver that did it
+            self._writer.flush()  # a replaced driver leaves them to its successor
         for request in new:
             log.warning("Asked by axsched cancel: %s.", request)
             do(request)
         self._open += new
 
     def answer(self, undecided: Callable[[], Iterable[Record]]) -> None:
-        """Let those know who have asked, once what has become of their trials is on disk.
+        """Answer the requests, after the outcomes of their trials are on disk.
 
         Args:
-            undecided: gives the trials whose outcome is not decided yet.
+            undecided: gives the trials without a decided outcome.
         """
         if not self._open:
             return

@@ -38,18 +38,18 @@ def resume(
     plugins: Sequence[object] = (),
     stored: Optimizer | None = None,
 ) -> Run:
-    """Go on with the run of a driver that has ended; see `AxScheduler.resume`.
+    """Continue the run of a driver that has ended; see `AxScheduler.resume`.
 
-    ``stored`` is the optimizer as a database has it, and takes the place of the snapshot.
+    ``stored`` is the optimizer from a database; it replaces the snapshot.
     """
     path = run_dir.expanduser().absolute()
     if not (path / lines.NAME).is_file():
-        raise InvalidInput(f"{path} is no run directory: it holds no {lines.NAME}.")
+        raise InvalidInput(f"{path} is not a run directory: it holds no {lines.NAME}.")
     writer = Writer()
     writer.open(path, None)
     try:
         for request in cancel_request.found(path):
-            request.done()  # of a driver before this one
+            request.done()  # of an earlier driver
         found = replay.read(path / lines.NAME)
         if any(trial.key and not trial.state for trial in found.trials.values()):
             replay.check_place(path, found)
@@ -75,7 +75,7 @@ def resume(
     except BaseException:
         run.let_go()
         raise
-    termination.settle()  # jobs may be on the way already
+    termination.settle()  # jobs may be in progress already
     return run
 
 
@@ -91,7 +91,7 @@ def _optimizer_of_before(path: Path, found: ReplayedRun, given: Any) -> Any:
 def runner_of_before(
     path: Path, run: Mapping[str, Any], given: Mapping[str, Any] | None
 ) -> tuple[str, dict[str, Any]]:
-    """The name and options of a run's runner; those that are given go before those written down.
+    """The name and options of a run's runner; given options replace written ones.
 
     Raises:
         InvalidInput: there are options that were not written down.
@@ -115,15 +115,15 @@ def runner_of_before(
 def _settings(
     first: Mapping[str, Any], given: SchedulerConfig | Mapping[str, Any] | None
 ) -> SchedulerConfig | Mapping[str, Any]:
-    """A mapping changes the first driver's settings; a `SchedulerConfig` is all of them."""
+    """A mapping changes the first driver's settings; a `SchedulerConfig` replaces all of them."""
     if given is None or isinstance(given, Mapping):
-        mine = attrs.fields_dict(SchedulerConfig)  # a newer version's may have had more
+        mine = attrs.fields_dict(SchedulerConfig)  # a newer version may have had more
         return {**{name: first[name] for name in first if name in mine}, **(given or {})}
     return given
 
 
 def _restore(run: Run, found: ReplayedRun) -> None:
-    """Bring the optimizer and the engine to where the last driver was."""
+    """Bring the optimizer and the engine to the last driver's state."""
     engine, runners = run.engine, [lane.runner.name for lane in run.lanes]
     run.recorder.go_on(found)
     if found.run["runner"] not in runners:
@@ -149,7 +149,8 @@ def _restore(run: Run, found: ReplayedRun) -> None:
 
 
 def _mark_again(optimizer: Optimizer, marks: Mapping[int, Mapping[str, Any]]) -> None:
-    """What the snapshot does not know of the trials' jobs goes onto the optimizer's trials."""
+    """Mark the optimizer's trials with the data about their jobs that the snapshot does not
+    have."""
     views = optimizer.trials(list(marks))
     optimizer.annotate(
         {
@@ -163,7 +164,7 @@ def _mark_again(optimizer: Optimizer, marks: Mapping[int, Mapping[str, Any]]) ->
 def bring_up_to_date(
     optimizer: Optimizer, trials: Iterable[ReplayedTrial], failed_points: str
 ) -> None:
-    """Do with a snapshot of the optimizer what the journal says was done since.
+    """Repeat on a snapshot of the optimizer what the driver did since, according to the journal.
 
     ``failed_points`` is the setting of that name.
     """
@@ -196,8 +197,8 @@ def _replayed(trial: ReplayedTrial, failed_points: str) -> OutcomeKind | None:
     if trial.state is None:
         return None
     if trial.state == TrialState.CLOSED.value:
-        # The user had ended it in the optimizer itself. How is in the snapshot that follows; a
-        # driver that was killed before that has lost it, and it must at least not be open again.
+        # The user had ended it in the optimizer itself. The next snapshot says how; a driver that
+        # was killed before it has lost this, and the trial must at least not be open again.
         return OutcomeKind.ABANDONED
     return kind_of(TrialState(trial.state), trial.cause, failed_points, past=trial.past)
 
@@ -230,7 +231,7 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
         record.results, record.notes = trial.results, trial.notes
         record.past = trial.past
     elif trial.key is None:
-        # Made but not submitted, or stopped by Ctrl-C: the next run takes it up.
+        # Made but not submitted, or stopped by Ctrl-C: the next call runs it.
         record.reopened = True
     else:
         record.orphaned = trial.handle is None

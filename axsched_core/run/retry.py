@@ -1,4 +1,4 @@
-"""Is a trial tried again after its job ended or was refused for now? Verdicts without a clock."""
+"""Is a trial tried again after its job ended or was refused for now? The verdicts use no clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ended:
 
     cause: Cause | None
     resources: Resources = field(factory=Resources)
-    """What it had; only the last attempt's matter."""
+    """The resources that it had; only the last attempt's matter."""
 
 
 @frozen
@@ -29,7 +29,7 @@ class Again:
     pause: float
     """Seconds until then."""
     resources: Resources
-    """The least that the attempt gets."""
+    """The least resources that the attempt gets."""
 
 
 @frozen
@@ -37,13 +37,13 @@ class Stop:
     """The trial has failed."""
 
     reason: str = ""
-    """Why it is not tried again, if the cause is not enough to say so."""
+    """Why it is not tried again, if the cause alone does not explain it."""
 
 
 def verdict(
     policy: RetryPolicy, ended: Sequence[Ended], *, resizable: bool, jitter: float = 1.0
 ) -> Again | Stop:
-    """Say what follows after a failed attempt.
+    """Decide what follows a failed attempt.
 
     Args:
         policy: the setting.
@@ -88,19 +88,19 @@ def patience(
 
     Args:
         policy: the setting.
-        refusals: how often it was refused in a row, from 1.
+        refusals: how often it was refused in a row, at least 1.
         waited: seconds since the first of these refusals.
-        jitter: as for `verdict`.
+        jitter: see `verdict`.
     """
     pause = _pause(policy, refusals, jitter)
     if policy.max_refusal_time is None:
         return pause
     left = policy.max_refusal_time - waited
-    return min(pause, left) if left > 0 else None  # it is tried once more when the time is up
+    return min(pause, left) if left > 0 else None  # one more try at the end of the time
 
 
 def at_least(resources: Resources, grown: Resources | None) -> Resources:
-    """``resources``, with the memory and time of ``grown`` where these are more."""
+    """``resources``, with the memory and time of ``grown`` if these are larger."""
     if grown is None:
         return resources
     return attrs.evolve(
@@ -111,12 +111,12 @@ def at_least(resources: Resources, grown: Resources | None) -> Resources:
 
 
 def machines_failed(status: JobStatus) -> bool:
-    """True if a job ended through no fault of its own."""
+    """True if a job ended because of its machine or backend."""
     return status.state is JobState.LOST or status.cause in FAULTS_OF_THE_MACHINES
 
 
 def _pause(policy: RetryPolicy, times: int, jitter: float) -> float:
-    # From 2**60 on it is always the greatest pause, and a float cannot grow without limit.
+    # From 2**60 on it is always the longest pause, and a float cannot grow without a limit.
     longest = min(policy.max_pause, policy.pause * 2.0 ** min(times - 1, 60))
     return longest * (1 + jitter) / 2
 

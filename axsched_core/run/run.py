@@ -1,4 +1,4 @@
-"""`Run`: one optimization on one runner, wired; what everything that works on a run shares."""
+"""`Run`: one optimization on one runner, with its parts; shared by all code that works on a run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ T = TypeVar("T")
 class Run:
     """One run: an optimizer, a runner, a run directory, and the engine between them.
 
-    What users do with it is in `driving` (trials that jobs evaluate), `by_hand` (one trial at a
-    time), `objective` (what is evaluated) and `batch`. What they share is here: each of their
+    The user's actions are in `driving` (trials that jobs evaluate), `by_hand` (one trial at a
+    time), `objective` (what is evaluated) and `batch`. Their common code is here: each of their
     functions is one `call`.
 
     Args:
@@ -54,7 +54,7 @@ class Run:
         generation_strategy: for an Ax ``Experiment``.
         plugins: observers, and wrappers of the runner's hooks.
         db_settings: of the database in which the experiment is stored.
-        found: the run directory and the journal that this run goes on with; None: it is new.
+        found: the run directory and the journal that this run continues; None: it is new.
 
     Raises:
         InvalidInput: a setting is unknown or wrong, or the database cannot be used.
@@ -98,7 +98,7 @@ class Run:
         self.snapshots.remember(adapter)
         self.guard = Guard(native, self.engine)
         self.objective: ObjectiveSpec | None = None
-        """What jobs evaluate; None: it is still to be set."""
+        """What jobs evaluate; None: not set yet."""
         self.budget = self.engine.budget
         self._runner = session.info
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
@@ -108,15 +108,14 @@ class Run:
 
     @contextlib.contextmanager
     def call(self, name: str, *, must_be_written: bool = True) -> Iterator[None]:
-        """One call: what the user has changed before it is seen, and what it changes is known.
+        """One call: it notices the user's changes at its start, and remembers its own at its end.
 
         Args:
             name: of the user's method.
-            must_be_written: the call is not made where what the user has changed cannot be
-                written.
+            must_be_written: True: the call is refused if the user's changes cannot be written.
 
         Raises:
-            SchedulerBusy: another call is on the stack.
+            SchedulerBusy: another call is running.
             SchedulerClosed: the run is not open any more.
         """
         with self.guard.alone(name, lambda: self.interrupted(self.save_interrupted())):
@@ -133,7 +132,7 @@ class Run:
             self._leave()
 
     def _notice_changes(self, name: str, *, must: bool) -> None:
-        """Write down and store what the user has done to the optimizer since the last call."""
+        """Write down and store the user's changes to the optimizer since the last call."""
         try:
             self.snapshots.notice(self.optimizer)
         except Exception as error:
@@ -142,22 +141,22 @@ class Run:
             log.error("%s: what has changed since the last call is not written: %s", name, error)
 
     def _leave(self, error: BaseException | None = None) -> None:
-        """A call is over; ``error``: what it ended with."""
+        """A call is over; ``error``: the exception that ended it."""
         if self.engine.changed_outside:
             self.engine.changed_outside = False
             self.snapshots.due()
         self.snapshots.remember(self.optimizer, error)
 
     def ready(self, *, objective: bool = True, write: bool = True) -> None:
-        """See that all is there that a call needs.
+        """Check that a call has all that it needs.
 
         Args:
-            objective: it runs jobs.
-            write: it makes trials or gives them results, so there is to be a journal.
+            objective: the call runs jobs.
+            write: the call makes trials or gives them results, so there must be a journal.
 
         Raises:
             InvalidInput: no objective is set, or the run directory cannot be written.
-            OptimizerError: nothing is to be optimized yet.
+            OptimizerError: there is nothing to optimize yet.
         """
         self.optimizer.check()
         if objective and not all(lane.can(Capability.PARAMETERS) for lane in self.lanes):
@@ -178,8 +177,8 @@ class Run:
         self.engine.expect(self.optimizer.objective_names, self.optimizer.required_metrics)
 
     def write_down(self) -> None:
-        """Have a journal, and in it a snapshot of the optimizer as the user has left it."""
-        if not self.writer.durable:  # as configured, or since its folder was removed
+        """Make sure that there is a journal, with a snapshot of the user's optimizer state."""
+        if not self.writer.durable:  # as configured, or because its folder was removed
             return
         if not self.writer.opened:
             if self.rundir.make():
@@ -200,7 +199,7 @@ class Run:
             path, run_id = self.rundir.path, self.rundir.run_id
             self.with_optimizer(lambda optimizer: optimizer.runs_in(path, run_id))
         self.engine.attempts.write_function()
-        self.writer.flush()  # who was taken over by another driver writes nothing
+        self.writer.flush()  # a replaced driver writes nothing
         self.snapshots.write(self.optimizer)
         self.writer.flush()
 
@@ -213,16 +212,16 @@ class Run:
 
     @property
     def optimizer(self) -> Optimizer:
-        """What proposes the trials. What computes in it is done by `with_optimizer`."""
+        """What proposes the trials. Use `with_optimizer` for computations in it."""
         return self.engine.optimizer
 
     def with_optimizer(self, work: Callable[[Optimizer], T]) -> T:
-        """Have something done to the optimizer, in the one thread that touches it."""
+        """Run ``work`` with the optimizer, on the one thread that uses it."""
         optimizer = self.optimizer
         return self.engine.optimizer_thread.call(lambda: work(optimizer))
 
     def trials(self) -> dict[int, Trial]:
-        """The trials that this run has to do with, by index, as they are now."""
+        """The trials that this run knows, by index, as they are now."""
         records = self.engine.records
         return {index: records[index].snapshot() for index in sorted(records)}
 
@@ -240,7 +239,7 @@ class Run:
         return [r for r in found if r.state is TrialState.CANDIDATE and views[r.index].open]
 
     def begin_anew(self) -> None:
-        """What has ended says nothing about the objective from here on."""
+        """From here on, ended trials say nothing about the objective."""
         if failures.begin_anew(
             self.engine.records.values(),
             self.recorder,
@@ -270,11 +269,11 @@ class Run:
     # ---- waiting, and Ctrl-C -------------------------------------------------------------------
 
     def perform(self, begin: Callable[[], None], until: Callable[[], bool] | None = None) -> None:
-        """Have ``begin`` done on the engine's thread, then turn after turn made.
+        """Run ``begin`` on the engine's thread, then turn after turn.
 
         Args:
-            begin: the first thing.
-            until: True where it is enough; None: after one turn.
+            begin: runs first.
+            until: returns True at the end; None: end after one turn.
 
         Raises:
             OptimizationInterrupted, OptimizationTerminated: Ctrl-C or a signal came.
@@ -283,7 +282,7 @@ class Run:
             raise self.interrupted(self.save_interrupted())
 
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
-        """The same for a call that waits for trials: observers hear when it ends."""
+        """The same for a call that waits for trials: observers are told when it ends."""
         try:
             interrupted = self.engine.loop.perform(begin, until)
         except FailureRateExceeded:
@@ -296,7 +295,7 @@ class Run:
 
     @contextlib.contextmanager
     def parking(self, records: list[Record]) -> Iterator[None]:
-        """Should this be interrupted, trials that were made by then are for the next run."""
+        """If this is interrupted, the next call runs the trials that were made before."""
         try:
             yield
             interrupted = termination.presses() > 0
@@ -332,7 +331,7 @@ class Run:
             self.with_optimizer(lambda optimizer: optimizer.save(path))
 
     def load(self, path: Path) -> None:
-        """Go on with another experiment; see `AxScheduler.load_experiment`."""
+        """Continue another experiment; see `AxScheduler.load_experiment`."""
         with self.call("load_experiment", must_be_written=False):
             if not self.engine.idle:
                 raise InvalidInput(
@@ -347,7 +346,7 @@ class Run:
             self.budget.drop()
 
     def close(self) -> None:
-        """Cancel what runs, or leave it, and let the runner go; see `AxScheduler.close`."""
+        """Cancel running jobs, or leave them, and close the runner; see `AxScheduler.close`."""
         if not self.guard.open:
             return
         with self.guard.alone("close"):
@@ -358,7 +357,7 @@ class Run:
                 self.engine.shut_down()
 
     def let_go(self) -> None:
-        """Give up a run that could not be restored; touch nothing of it."""
+        """Give up a run that could not be restored, without changes to it."""
         self.guard.retire()
         self.engine.let_go()
 

@@ -1,4 +1,4 @@
-"""What becomes of a trial: another attempt, an outcome, or it stays open."""
+"""What happens to a trial: another attempt, an outcome, or it stays open."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ log = logging.getLogger("axsched")
 
 
 class Settler:
-    """Settles trials whose jobs have ended, or never began.
+    """Settles trials with jobs that have ended, or never began.
 
     Args:
         config: the scheduler's settings.
         rundir: the run directory.
-        recorder: takes what has happened.
-        active: the trials that are on the way.
+        recorder: records what has happened.
+        active: the trials in progress.
     """
 
     def __init__(
@@ -38,16 +38,16 @@ class Settler:
         self._config, self._rundir = config, rundir
         self._recorder, self._active = recorder, active
         self._dropped: set[str] = set()
-        """Names in results of which was said that they are no metrics."""
+        """Names in results that were already reported as not being metrics."""
 
     # ---- an attempt is over --------------------------------------------------------------------
 
     def failed(
         self, record: Record, cause: Cause | None, words: str, *, again: bool = True
     ) -> None:
-        """An attempt has failed: the trial gets another one, or fails too.
+        """An attempt has failed: the trial gets another attempt, or fails too.
 
-        ``again``: another one may begin; False: this one may still run.
+        ``again``: another attempt may begin; False: this one may still run.
         """
         request = record.job.request
         never_began = (
@@ -57,7 +57,7 @@ class Settler:
             and jobfolder.never_ran(request.folder)
         )
         verdict: retry.Again | retry.Stop = retry.Stop()
-        if never_began:  # because its driver died: that is no attempt
+        if never_began:  # because its driver died: this does not count as an attempt
             verdict = retry.Again(0.0, request.resources)
         else:
             record.ended.append(retry.Ended(cause, request.resources))
@@ -82,19 +82,19 @@ class Settler:
         log.warning("Trial %d: %s; it is tried again.", record.index, words)
 
     def cancelled(self, record: Record, message: str, *, gone: bool = True) -> None:
-        """The job is over because it was cancelled: what that means depends on by whom.
+        """The job is over because it was cancelled: the effect depends on who cancelled it.
 
-        ``gone``: it is certain to have ended, so that another one may follow.
+        ``gone``: it has certainly ended, so that another one may follow.
         """
         job = record.job
-        # It may have been stopped in an earlier call, or by a driver that has died since.
+        # It may have been stopped in an earlier call, or by an earlier driver.
         purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
             self._recorder.attempt_ended(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
             if self._active.halted is None:
-                # It has ended in a later call than the one that was interrupted: go on with it.
+                # It has ended in a later call than the interrupted one: continue with it.
                 self._active.remove(record)
                 self._active.want([record])
             else:
@@ -116,17 +116,17 @@ class Settler:
         self.settle_without(record, "could not be stopped")
 
     def settle_without(self, record: Record, message: str) -> None:
-        """Settle a trial that is to be cancelled without knowing its job's end."""
+        """Settle a trial that must be cancelled, although its job's end is not known."""
         job = record.job
         if job.purpose in (Purpose.REOPEN, Purpose.FROM_SHELL):
-            # It may yet have a result, and a second job beside it must not be.
+            # It may still get a result, and there must not be a second job at the same time.
             job.purpose, job.cancel_sent, job.cancel_since = None, False, None
             self._active.leave([record])
         else:
             self.cancelled(record, message, gone=False)
 
     def claim(self, record: Record, why: str) -> bool:
-        """Keep a job that has not begun from ever beginning; True where that is certain.
+        """Prevent a job that has not begun from ever beginning; True if that is certain.
 
         Raises:
             InvalidInput: the run directory cannot be written.
@@ -141,14 +141,14 @@ class Settler:
     # ---- a trial -------------------------------------------------------------------------------
 
     def take_notes(self, record: Record, found: Result) -> None:
-        """What a valid result holds beside metrics goes to the trial, here and in the optimizer."""
+        """Add the notes of a valid result to the trial, here and in the optimizer."""
         warn_of_dropped(found, record.index, self._dropped)
         record.notes = found.notes
         if found.notes is not None:
             self._recorder.notes_taken(record)
 
     def decide(self, record: Record, state: TrialState, cause: Cause | None, message: str) -> None:
-        """The trial's outcome is known; the optimizer hears it next."""
+        """The trial's outcome is known; next the optimizer is told."""
         record.stage, record.state, record.cause, record.message = (
             Stage.TELLING,
             state,
@@ -163,7 +163,7 @@ class Settler:
             log.warning("Trial %d failed: %s: %s%s", record.index, word, message, folder)
 
     def stopped_before_start(self, record: Record) -> None:
-        """Settle a trial whose job was not submitted before everything was halted."""
+        """Settle a trial with a job that was not submitted before everything was halted."""
         halted = self._active.halted
         if halted is Purpose.REOPEN:
             self.park(record)
@@ -171,7 +171,7 @@ class Settler:
             self.decide(record, TrialState.CANCELLED, Cause.CANCELLED, halted.value)
 
     def park(self, record: Record) -> None:
-        """The trial has no job any more but stays open; the next run takes it up."""
+        """The trial has no job any more but stays open; the next call runs it."""
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._active.remove(record)
         record.reopened = True
@@ -193,7 +193,7 @@ class Settler:
             log.warning("%s cannot be tidied: %s", record.folder, error)
 
     def _end_unheard(self, record: Record) -> None:
-        """Write down the end of a job whose trial was ended by hand, or in the optimizer."""
+        """Write down the end of a job after its trial was ended by hand, or in the optimizer."""
         if (job := record.latest) is not None:
             ended = job.status.state.ended
             state = job.status.state if ended else JobState.CANCELLED
@@ -206,7 +206,7 @@ class Settler:
     def end_by_hand(
         self, record: Record, state: TrialState, message: str, results: Metrics | None
     ) -> None:
-        """Write down how the user has ended a trial; `close_trial` then stops its job."""
+        """Write down how the user has ended a trial; afterwards `close_trial` stops its job."""
         record.state, record.message, record.results = state, message, results
         if record.may_have_a_job:
             record.job.purpose = Purpose.CLOSED
@@ -215,8 +215,8 @@ class Settler:
         self._recorder.trial_decided(record)
 
     def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
-        """The trial was ended by the user, and the optimizer knows: its job, if any, is to stop."""
-        if record.state is not state:  # else it is written down already
+        """The user has ended the trial, and the optimizer knows: stop its job, if any."""
+        if record.state is not state:  # otherwise it is written down already
             self.end_by_hand(record, state, message, record.results)
         if record.stage is Stage.FETCHING or not record.may_have_a_job:
             self.retire(record)

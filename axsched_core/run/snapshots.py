@@ -18,12 +18,12 @@ log = logging.getLogger("axsched")
 class Snapshots:
     """The snapshots of one run directory.
 
-    What the optimizer holds is taken down after each of our calls (`remember`), and compared when
-    the next one begins (`notice`). What differs is the user's doing. Both do nothing for a run that
-    has neither a journal nor a database.
+    The optimizer's content is remembered after each of our calls (`remember`), and compared when
+    the next one begins (`notice`). The differences come from the user. Both do nothing for a run
+    without a journal and without a database.
 
     Args:
-        call: has something done in the thread that owns the optimizer, and returns its answer.
+        call: runs a function on the thread that owns the optimizer, and returns its result.
         recorder: the run's; a snapshot's line in the journal waits there for the next flush.
         rundir: the run directory.
     """
@@ -34,36 +34,37 @@ class Snapshots:
         self._call, self._recorder, self._rundir = call, recorder, rundir
         self._writer = recorder.writer
         self._held: Content | None = None
-        """None: nobody knows what we have done to the optimizer, and what the user has."""
+        """None: it is not known which changes in the optimizer are ours and which are the
+        user's."""
         self._due, self._fresh, self._made = True, False, 0
 
     def goes_on(self, optimizer: Optimizer) -> None:
-        """Take up a run directory in which the last snapshot and the journal say all."""
+        """Continue a run directory with a complete last snapshot and journal."""
         files = self._rundir.path.glob("snapshot-*.json")
         numbers = [int(path.stem.split("-")[1]) for path in files]
         self._made, self._due = 1 + max(numbers, default=-1), False
         self.remember(optimizer)
 
     def due(self) -> None:
-        """Have the next call write one, whether or not anything has changed."""
+        """Make the next call write one, even if nothing has changed."""
         self._due = True
 
     def another(self) -> None:
-        """The optimizer was replaced: no trial before it counts any more."""
+        """The optimizer was replaced: earlier trials do not count any more."""
         self._held, self._due, self._fresh = None, True, True
 
     def remember(self, optimizer: Optimizer, error: BaseException | None = None) -> None:
-        """Take down what the optimizer holds, after we have worked on it.
+        """Remember what the optimizer holds, after we have worked on it.
 
         Args:
             optimizer: the optimizer.
-            error: what has ended our call; None: it went well.
+            error: the exception that ended our call; None: there was none.
         """
         if not self._follows(optimizer):
             return
         try:
             if isinstance(error, BaseException) and not isinstance(error, _IN_ORDER):
-                self._held = None  # the optimizer may be in the middle of something
+                self._held = None  # the optimizer may be in the middle of its work
             else:
                 self._held = self._call(optimizer.content)
         except BaseException as second:
@@ -73,7 +74,7 @@ class Snapshots:
             error.add_note(f"Nor can the optimizer be looked at: {second!r}")
 
     def notice(self, optimizer: Optimizer) -> None:
-        """See what the user has changed, say so, and have it written and stored.
+        """Find the user's changes, log them, and write and store the optimizer.
 
         Raises:
             AxschedError, OSError: it cannot be written now; the next call tries again.
@@ -83,7 +84,7 @@ class Snapshots:
         changed = self._look(optimizer)
         if not self._due:
             return
-        self._writer.flush()  # who was taken over by another driver writes nothing
+        self._writer.flush()  # a replaced driver writes nothing
         self.write(optimizer)
         self._writer.flush()
         if changed and optimizer.in_database:
@@ -104,7 +105,7 @@ class Snapshots:
         return True
 
     def write(self, optimizer: Optimizer) -> None:
-        """Write one where it is due and there is a journal."""
+        """Write one if it is due and there is a journal."""
         if not (self._due and self._writer.opened):
             return
         name = f"snapshot-{self._made}.json"
@@ -115,4 +116,4 @@ class Snapshots:
 
 
 _IN_ORDER = (Exception, OptimizationInterrupted, OptimizationTerminated)
-"""What ends a call with the optimizer at rest."""
+"""Exceptions that end a call while the optimizer is idle."""

@@ -18,7 +18,7 @@ class Verdict:
     failed: tuple[Record, ...]
     """The trials that failed, but not because of the machines, by index."""
     finished: int
-    """All that have ended, without those that failed because of the machines."""
+    """The number of all ended trials, without those that failed because of the machines."""
 
 
 def verdict(
@@ -32,7 +32,7 @@ def verdict(
 
     Args:
         records: all trials of the run.
-        tolerated_rate: from 0 to 1; a greater share of failures is too many.
+        tolerated_rate: from 0 to 1; a larger share of failures is too many.
         least_failures: fewer failures are never too many.
     """
     current = [record for record in records if not record.past]

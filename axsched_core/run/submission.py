@@ -1,4 +1,4 @@
-"""Submitting jobs: to which runner, how many at once, and what becomes of those in doubt."""
+"""Submitting jobs: to which runner, how many at once, and what happens to those in doubt."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from axsched_core.trials import TrialState
 log = logging.getLogger("axsched")
 
 DEFAULT_PARALLELISM = 8
-"""Jobs at once where neither the runner nor the user says."""
+"""Jobs at once if the runner and the user give no number."""
 
 
 def lane_for(record: Record, free: Mapping[Lane, int]) -> Lane | None:
     """Where the next job of a trial goes: to the first lane with a free place.
 
-    A job that was refused for now is submitted where it was: the same request under the same key.
+    A job that was refused for now goes to the same lane again: the same request under the same key.
 
     Args:
         record: the trial.
         free: each lane's free places.
 
     Returns:
-        The lane; None where the trial waits.
+        The lane; None if the trial waits.
     """
     if record.refusals:
         return record.job.lane if free.get(record.job.lane) else None
@@ -47,8 +47,8 @@ class Submitter:
     Args:
         config: the scheduler's settings.
         lanes: the run's runners.
-        recorder: takes what has happened.
-        active: the trials that are on the way.
+        recorder: records what has happened.
+        active: the trials in progress.
         attempts: makes the requests.
         settler: settles trials that get no job.
     """
@@ -75,11 +75,11 @@ class Submitter:
             lane.refresh_capacity(self._submitted(lane))
 
     def free_slots(self) -> int:
-        """How many more jobs may be submitted now, by what the runners said last."""
+        """How many more jobs may be submitted now, from the runners' last answers."""
         return sum(self._free().values())
 
     def _free(self) -> dict[Lane, int]:
-        """The free places of each lane; all together within what the user allows."""
+        """The free places of each lane; their sum stays within the user's limit."""
         limit = 1 if self.synchronous else self._config.max_parallelism
         taken = len(self._active.at(Stage.SUBMITTED))
         if self.synchronous:  # the next is made with the result of the one before
@@ -103,7 +103,7 @@ class Submitter:
     # ---- submit --------------------------------------------------------------------------------
 
     def anything_new(self, now: float) -> bool:
-        """True where a job that no backend has could be submitted now."""
+        """True if a job that no backend has yet could be submitted now."""
         return bool(self._fresh(now))
 
     def _fresh(self, now: float) -> list[Record]:
@@ -116,11 +116,11 @@ class Submitter:
         """Submit what may be submitted now.
 
         Raises:
-            InvalidInput: the run directory cannot be written; nothing new was started.
+            InvalidInput: the run directory cannot be written; no job was started.
             RunnerError: a runner is broken.
         """
-        # What was submitted with an unknown outcome is submitted again, under the same key: it
-        # may well be what fills the places, and when all is halted, it is to be cancelled.
+        # A submission with an unknown outcome is repeated, under the same key: its job may be the
+        # one that takes the places, and when everything is halted, it must be cancelled.
         chosen: dict[Lane, list[Record]] = {lane: [] for lane in self._lanes}
         for record in self._active.at(Stage.WAITING):
             if record.in_doubt and not record.orphaned and record.not_before <= now:
@@ -144,13 +144,13 @@ class Submitter:
         records = [record for record in records if record.stage is Stage.WAITING]
         if not records:
             return
-        self._recorder.writer.flush()  # the keys are on disk before anybody may have the jobs
+        self._recorder.writer.flush()  # the keys are on disk before a backend may have the jobs
         for record in records:
             record.job.submission = Submission.IN_DOUBT
         answers = lane.submit(requests)
         if answers is None:
             return
-        jitter = random.random()  # one for all: who was refused together is submitted together
+        jitter = random.random()  # one for all: refused together, submitted together
         for record, answer in zip(records, answers, strict=True):
             if isinstance(answer, SubmitError):
                 self._refused(record, answer, now, jitter)
@@ -160,8 +160,8 @@ class Submitter:
         lane.calls.hasten("axsched_poll", now + self._config.monitoring_interval)
 
     def _request(self, record: Record, lane: Lane) -> JobRequest | None:
-        """The request for the next job of a trial; None where there can be none, which is decided
-        then."""
+        """The request for the next job of a trial; None if there can be none: the trial is then
+        decided."""
         try:
             return self._attempts.next(record, lane)
         except InvalidInput:
@@ -191,7 +191,7 @@ class Submitter:
             self._settler.decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, error.message)
 
     def _wait(self, record: Record, why: str, now: float, jitter: float) -> None:
-        """The backend has refused a job for now, which is no attempt: submit it again later."""
+        """The backend has refused a job for now, which does not count: submit it again later."""
         if not record.refusals:
             record.refused_since = now
         record.refusals += 1
@@ -210,7 +210,7 @@ class Submitter:
     # ---- jobs in doubt -------------------------------------------------------------------------
 
     def reattach(self, now: float) -> None:
-        """Find out what has become of jobs whose driver died while it submitted them.
+        """Find out what happened to jobs after their driver died while it submitted them.
 
         Raises:
             InvalidInput: the run directory cannot be written.
@@ -244,7 +244,7 @@ class Submitter:
                 self._give_up(record, certain=answer is not None)
 
     def _give_up(self, record: Record, *, certain: bool) -> None:
-        """Go on without a job that never was, or of which nobody can say whether it was."""
+        """Continue without a job that never existed, or that may never have existed."""
         certain = self._settler.claim(record, "taken over") or certain
         if record.job.purpose is not None and not certain:
             self._settler.cannot_be_stopped(record)

@@ -1,13 +1,13 @@
-"""SIGTERM and SIGHUP: the driver is told to end, and will be killed soon if it does not.
+"""SIGTERM and SIGHUP: the driver must end, and will be killed soon if it does not.
 
 `docker stop`, systemd, `scancel` and a closed terminal send them. They are treated like Ctrl-C,
-with a limit. A handler of ours is set while one of our methods is on the stack, and between two
-calls while jobs are on the way; and only in the main thread, in place of the default action: a
-handler of the user's, or a signal that is ignored (nohup), is left alone.
+with a time limit. Our handler is set while one of our methods runs, and between two calls while
+jobs are in progress; only in the main thread, and only in place of the default action: a handler of
+the user's, or a signal that is ignored (nohup), does not change.
 
-While a method is on the stack the handler only takes a note. Whoever waits looks at the note
-(`presses`, `overdue`), and `watch` raises when all is in order. Between two calls the handler
-raises at once, and `close`, or the program's end, does the rest.
+While a method runs, the handler only takes a note. The waiting code checks the note (`presses`,
+`overdue`), and `watch` raises after a clean stop. Between two calls the handler raises at once, and
+`close`, or the program's end, does the rest.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 
 
 class _Note:
-    """What has come: one a process."""
+    """The signals that have come: one object per process."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -42,7 +42,7 @@ class _Note:
         self.since = 0.0
         """When it came, by the monotonic clock, s."""
         self.again = False
-        """Another came, on purpose."""
+        """Another signal came, on purpose."""
         self.raised = False
         """It was raised in the main thread."""
 
@@ -65,7 +65,7 @@ class _Note:
 
 _note = _Note()
 _on_stack = 0
-"""How many of our methods are on the main thread's stack."""
+"""How many of our methods run on the main thread."""
 _jobs_on_the_way: Callable[[], bool] = bool
 
 
@@ -73,17 +73,17 @@ _jobs_on_the_way: Callable[[], bool] = bool
 
 
 def keep_while(jobs_on_the_way: Callable[[], bool]) -> None:
-    """Say when the signals are ours between two calls."""
+    """Set when the signals are ours between two calls."""
     global _jobs_on_the_way
     _jobs_on_the_way = jobs_on_the_way
 
 
 @contextlib.contextmanager
 def watch(in_order: Callable[[], BaseException] | None = None) -> Iterator[None]:
-    """A method of ours is on the stack: a signal that comes meanwhile is raised at its end.
+    """One of our methods runs: a signal that comes during it is raised at its end.
 
     Args:
-        in_order: puts all in order and returns what is raised; None: there is nothing to do.
+        in_order: stops cleanly and returns the exception to raise; None: there is nothing to do.
     """
     global _on_stack
     if not _in_main_thread():
@@ -98,7 +98,7 @@ def watch(in_order: Callable[[], BaseException] | None = None) -> Iterator[None]
         except BaseException as error:
             if not _note.pending:
                 raise
-            log.error("%s: %s", type(error).__name__, error)  # nobody else will say it
+            log.error("%s: %s", type(error).__name__, error)  # no other code will report it
             failure = error
         if _note.pending and in_order is not None:
             raise in_order() from failure
@@ -110,7 +110,7 @@ def watch(in_order: Callable[[], BaseException] | None = None) -> Iterator[None]
 
 
 def settle() -> None:
-    """Have our handlers set exactly while they are needed, if this is the main thread."""
+    """Set our handlers exactly while they are needed, if this is the main thread."""
     if not _in_main_thread():
         return
     if _on_stack or _jobs_on_the_way():
@@ -131,8 +131,8 @@ def _in_main_thread() -> bool:
 
 
 def _handle(number: int, _frame: FrameType | None) -> None:
-    # It may come in the middle of anything, even of a line of the log: so nothing is logged here.
-    if not (_on_stack or _jobs_on_the_way()):  # a scheduler was forgotten, and its jobs are gone
+    # The signal may come at any point, even inside a line of the log: so nothing is logged here.
+    if not (_on_stack or _jobs_on_the_way()):  # the scheduler and its jobs are gone
         _replace(_handle, signal.SIG_DFL)
         signal.raise_signal(number)
         return
@@ -141,8 +141,9 @@ def _handle(number: int, _frame: FrameType | None) -> None:
         raise ending()
 
 
-# A child that the driver forks (a multiprocessing.Pool) is no driver: our handler would only take
-# notes there, and who ends it with SIGTERM would wait for ever. One that is sent at once waits.
+# A child that the driver forks (a multiprocessing.Pool) is not a driver: our handler would only
+# take notes there, and a parent that ends it with SIGTERM would wait forever. A signal during the
+# fork waits.
 
 _masks = threading.local()
 
@@ -172,14 +173,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def presses() -> int:
-    """As how many Ctrl-C it counts: the second does not wait for the jobs to end."""
+    """The number of Ctrl-C that it counts as: the second does not wait for the jobs to end."""
     if not _note.number:
         return 0
     return 2 if _note.again or _note.age > timing.TERMINATION_GRACE else 1
 
 
 def overdue(slack: float = 0.0) -> bool:
-    """True where not even the optimizer is waited for any longer.
+    """True when it is too late to wait even for the optimizer.
 
     Args:
         slack: seconds that it may take longer.
@@ -188,15 +189,16 @@ def overdue(slack: float = 0.0) -> bool:
 
 
 def name() -> str:
-    """The signal's name; "" where none has come."""
+    """The signal's name; "" if none has come."""
     return signal.Signals(_note.number).name if _note.number else ""
 
 
 def ending(words: str = "") -> OptimizationTerminated:
-    """The exception that ends the program, to be raised now.
+    """The exception to raise now, which ends the program.
 
     Args:
-        words: what has become of the run; they are logged, for the interpreter shows none of this.
+        words: what happened to the run; logged, because the interpreter does not show the
+            exception.
     """
     if words:
         log.warning("%s", words)
@@ -206,7 +208,8 @@ def ending(words: str = "") -> OptimizationTerminated:
 
 
 def go_on() -> None:
-    """A call begins that makes trials or jobs: whoever has caught what was raised goes on."""
+    """A call that makes trials or jobs begins: the program has caught the exception and
+    continues."""
     if _note.raised:
         _forget()
 
@@ -220,12 +223,12 @@ def _forget() -> None:
 
 
 def at_exit(hard: bool) -> None:
-    """The last that the program does of ours.
+    """Our last action before the program ends.
 
     Args:
-        hard: end it here. Code of Ax that is at work in a thread may crash an interpreter that is
-            taken down around it, and nothing else gives the exit status to a program that was told
-            only now.
+        hard: end the program here. Ax's code in a running thread may crash an interpreter that
+            shuts down, and only this sets the exit status of a program that got the signal only
+            now.
     """
     if _note.number and hard:
         for stream in (sys.stdout, sys.stderr):

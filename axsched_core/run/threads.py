@@ -18,10 +18,10 @@ _actors: weakref.WeakSet[Actor] = weakref.WeakSet()
 
 
 class Actor:
-    """A thread with a letter box; everything that it owns is touched by it alone.
+    """A thread with a letter box; only this thread uses the things that it owns.
 
-    The thread is a daemon, so that it never keeps a program from ending while it rests;
-    whoever owns an actor sees to it that it rests when the interpreter ends (`rest`).
+    The thread is a daemon, so that it never keeps a program from ending while it is idle. The owner
+    of an actor must make sure that it is idle when the interpreter ends (`rest`).
     """
 
     def __init__(self, name: str) -> None:
@@ -32,21 +32,21 @@ class Actor:
         _actors.add(self)
 
     def post(self, work: Callable[[], T]) -> Future[T]:
-        """Have ``work`` done after everything that was posted before."""
+        """Run ``work`` after everything that was posted before."""
         future: Future[T] = Future()
         self._box.put((future, work))
         return future
 
     def call(self, work: Callable[[], T]) -> T:
-        """Have ``work`` done and wait. Ctrl-C is honoured when the work in hand is over."""
+        """Run ``work`` and wait. Ctrl-C takes effect when the current work is over."""
         return patiently(self.post(work))
 
     def dismiss(self) -> None:
-        """Let the thread end after what was posted; waits for nothing."""
+        """Let the thread end after the posted work; does not wait."""
         self._box.put(None)
 
     def rest(self, timeout: float | None = None) -> bool:
-        """Let the thread end after what was posted; True when it has."""
+        """Let the thread end after the posted work; True if it has ended."""
         self.dismiss()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -69,12 +69,12 @@ class Actor:
 
 
 def any_alive() -> bool:
-    """True where the thread of an actor has not ended."""
+    """True if the thread of an actor has not ended."""
     return any(actor.alive for actor in list(_actors))
 
 
 def patiently(future: Future[T]) -> T:
-    """Wait for a future; a Ctrl-C meanwhile is raised when it is done.
+    """Wait for a future; a Ctrl-C during the wait is raised when it is done.
 
     Raises:
         OptimizationTerminated: it is not done, and the program will be killed soon.
@@ -87,7 +87,7 @@ def patiently(future: Future[T]) -> T:
                 raise termination.ending()
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
-    answer = future.result()  # outside: a Ctrl-C may be what came of it
+    answer = future.result()  # outside: the result may be a Ctrl-C
     if interrupted is not None:
         raise interrupted
     return answer

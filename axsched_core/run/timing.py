@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 FETCH_INTERVAL = 0.5
-"""Seconds between two looks for a result that is not there yet."""
+"""Seconds between two checks for a result that is not there yet."""
 
 CANCEL_GRACE = 10.0
 """Seconds that a cancelled job may take to end before the scheduler stops waiting for it."""
 
 LIMIT_GRACE = 600.0
 """The same for a job that is over its time limit: if its machine has died, the backend may need
-minutes to notice it, and only then says that it was not the job's fault."""
+minutes to notice it. Only then it says that the machine was the cause."""
 
 LEAVING_GRACE = 2.0
 """Seconds that the runner has, after a second Ctrl-C, before its call is abandoned."""
@@ -19,28 +19,28 @@ CTRL_C_LAG = 0.5
 """Seconds within which a Ctrl-C is always noticed."""
 
 TERMINATION_GRACE = 3.0
-"""Seconds after SIGTERM or SIGHUP in which the jobs may end; then they are not waited for.
+"""Seconds after SIGTERM or SIGHUP in which the jobs may end; after that nothing waits for them.
 ``docker stop`` kills after 10, `scancel` after 30, systemd after 90."""
 TERMINATION_LIMIT = 5.0
-"""The same for a candidate that the optimizer makes; then it is abandoned half-made."""
+"""The same for a candidate that the optimizer is making; after that it is abandoned."""
 SAME_SIGNAL = 1.0
 """Seconds in which a second SIGTERM or SIGHUP counts as the first: some senders send two (a
 terminal and its shell, `scancel`)."""
 
 TIME_LIMIT_SLACK = 5.0
-"""Seconds over the limit after which the core cancels a job that the backend has not ended."""
+"""Seconds over its limit after which the core cancels a job that the backend has not ended."""
 
 
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks for exit files in the folders of running jobs."""
+"""Seconds between two checks for exit files in the folders of running jobs."""
 QUICK_LOOK_INTERVAL = 0.05
 """The same soon after a job was submitted."""
 LOOKS_PER_SECOND = 1000
-"""Folders. This many looks are cheap on a local disk, and acceptable on a shared one."""
+"""Number of folders that are cheap to check on a local disk, and acceptable on a shared one."""
 
 
 def pause_between_looks(since: float, jobs: int) -> float:
-    """Seconds from one look at all jobs' folders to the next: short for jobs of a second, long for
+    """Seconds from one check of all jobs' folders to the next: short for jobs of seconds, long for
     jobs of hours.
 
     Args:

@@ -1,4 +1,4 @@
-"""Watching submitted jobs: polls, looks into their folders, and their results."""
+"""Watching submitted jobs: polls, checks of their folders, and their results."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger("axsched")
 
 
 class Watcher:
-    """Takes in what submitted jobs do.
+    """Processes the changes of submitted jobs.
 
     Args:
         config: the scheduler's settings.
         lanes: the run's runners.
-        recorder: takes what has happened.
-        active: the trials that are on the way.
-        settler: settles those whose jobs have ended.
+        recorder: records what has happened.
+        active: the trials in progress.
+        settler: settles trials with jobs that have ended.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Watcher:
         self._next_look = 0.0
 
     def expect(self, objective_names: tuple[str, ...], required_metrics: frozenset[str]) -> None:
-        """What a result must hold from now on: see `read_result`."""
+        """Set what a result must hold from now on: see `read_result`."""
         self._objective_names, self._required_metrics = objective_names, required_metrics
 
     def woken(self, key: str) -> None:
-        """A runner says that there is something to see."""
+        """A runner reports news about a job."""
         self._woken.add(key)
 
     def next_look(self, now: float) -> float:
-        """When the jobs' folders are to be looked at next."""
+        """When to check the jobs' folders next."""
         return now + self._pause_between_looks(now)
 
     def _pause_between_looks(self, now: float) -> float:
@@ -67,7 +67,7 @@ class Watcher:
     # ---- what they do --------------------------------------------------------------------------
 
     def poll(self, now: float) -> None:
-        """Look into the jobs' folders, and ask the runners, where it is time for it.
+        """Check the jobs' folders, and ask the runners, if it is time for it.
 
         Raises:
             InvalidInput: the run directory cannot be written.
@@ -95,7 +95,7 @@ class Watcher:
             self._take(submitted[key], status, now)
 
     def _look(self, now: float) -> None:
-        """See without a query what shows in the jobs' folders: that they run, that they ended."""
+        """Read from the jobs' folders, without a query, that jobs run or have ended."""
         if now < self._next_look:
             return
         self._next_look = self.next_look(now)
@@ -110,7 +110,7 @@ class Watcher:
                 self._take(record, seen, now)
 
     def _take(self, record: Record, status: JobStatus, now: float) -> None:
-        """Take in what is said of a submitted job."""
+        """Process a submitted job's status."""
         if status.state.ended:
             self._ended(record, status, now)
             return
@@ -130,14 +130,15 @@ class Watcher:
             self._recorder.job_requeued(record, status)
 
     def _ended(self, record: Record, status: JobStatus, now: float) -> None:
-        """Its process has ended, in whatever way."""
+        """Its process has ended in any way."""
         job = record.job
         job.status = status
         if status.state is JobState.LOST:
-            # If it only seems to be lost, its claim keeps it from ever starting beside the next.
+            # If it only seems to be lost, the claim prevents it from ever starting next to the next
+            # job.
             self._settler.claim(record, "given up as lost")
         if job.purpose is Purpose.TIME_LIMIT and retry.machines_failed(status):
-            job.purpose = None  # its machine has died, and with it who keeps the limit there
+            job.purpose = None  # the process for the limit died with its machine
         if job.purpose is Purpose.CLOSED:
             self._settler.retire(record)
         elif status.state is JobState.SUCCEEDED:
@@ -156,7 +157,7 @@ class Watcher:
     # ---- what they bring -----------------------------------------------------------------------
 
     def fetch(self, now: float) -> None:
-        """Fetch the results of jobs that have ended well.
+        """Fetch the results of jobs that have ended without an error.
 
         Raises:
             RunnerError: a runner is broken.
@@ -179,7 +180,7 @@ class Watcher:
         for key, record in waiting.items():
             if results is not None:
                 self._result(record, results.get(key, NotReady()), now)
-            elif record.job.purpose is not None:  # nobody waits for the backend any more
+            elif record.job.purpose is not None:  # the call does not wait for the backend any more
                 self._settler.settle_without(record, "its result could not be fetched")
 
     def _result(self, record: Record, result: JobResult | NotReady, now: float) -> None:
@@ -212,12 +213,12 @@ class Watcher:
 
 
 def _keep(request: JobRequest, found: Result) -> None:
-    """A result that came over the wire: the folder is to hold it like any other."""
+    """Write a result from the network into the folder, so that it is there like any other."""
     content: dict[str, Any] = {name: list(value) for name, value in found.metrics.items()}
     if found.notes is not None:
         content[NOTES] = found.notes
     data = json.dumps(content)
     try:
         jobfolder.write(request.folder, jobfolder.RESULT, data.encode())
-    except OSError as error:  # it is in the journal, and the optimizer hears it
+    except OSError as error:  # it is in the journal, and the optimizer gets it
         log.warning("Job %s: its result cannot be written: %s", request.key, error)

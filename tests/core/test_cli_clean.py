@@ -112,4 +112,4 @@ def test_a_runner_that_cannot_say_what_it_leaves(run_dir: Path, monkeypatch: pyt
 def test_clean_of_no_run_directory(tmp_path: Path):
     result = clean(tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "is no run directory" in result.stderr
+    assert "is not a run directory" in result.stderr

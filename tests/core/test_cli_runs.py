@@ -53,7 +53,7 @@ def test_resume_of_no_run_directory(tmp_path: Path, name: str):
     (tmp_path / "empty").mkdir()
     result = axsched("resume", tmp_path / name)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{tmp_path / name} is no run directory" in result.stderr
+    assert f"{tmp_path / name} is not a run directory" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -205,7 +205,7 @@ def test_salvage_leaves_a_whole_journal_alone(finished: Path):
 def test_salvage_of_no_run_directory(tmp_path: Path):
     result = axsched("salvage", tmp_path)
     assert result.exit_code == 1
-    assert "is no run directory" in result.stderr
+    assert "is not a run directory" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -613,7 +613,7 @@ def test_a_newer_format_is_refused_and_so_is_another_runs_journal(tmp_path: Path
     named = tmp_path / "exp-20260101-000000-abcdefabcd"
     with pytest.raises(InvalidInput, match="another run"):
         looked(write(named, FIRST))
-    with pytest.raises(InvalidInput, match="is no run directory"):
+    with pytest.raises(InvalidInput, match="is not a run directory"):
         looked(tmp_path / "nothing")
 
 

@@ -261,7 +261,7 @@ def test_another_objective_than_before_is_said(make: Make, tmp_path, caplog, cha
             again.finish()
         options = {"env": {"TOKEN": "2"}, **({"args": [1]} if changed == "options" else {})}
         again.set_script_objective(script, options)
-    words = "The objective is another than before, and 2 trials of this run have"
+    words = "The objective has changed, and 2 trials of this run have"
     assert (words in caplog.text) is (changed != "nothing")
 
 

@@ -156,7 +156,7 @@ def test_no_journal(tmp_path: Path, there: bool):
     folder = tmp_path / "some folder"
     if there:
         folder.mkdir()
-    with pytest.raises(InvalidInput, match=f"{folder} is no run directory"):
+    with pytest.raises(InvalidInput, match=f"{folder} is not a run directory"):
         resume(folder)
     assert there == folder.exists()
 

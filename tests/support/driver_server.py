@@ -87,7 +87,7 @@ def go_on(order: dict[str, Any], disk: Disk) -> Any:
             given = None if order["ax"] else optimizer(order)
             scheduler = AxScheduler.resume(run_dir, optimizer=given)
         except InvalidInput as error:
-            words = ("is no run directory", "before anything was begun")
+            words = ("is not a run directory", "before anything was begun")
             if not any(word in str(error) for word in words):
                 raise
             assert not (run_dir / "jobs").exists(), "jobs were begun"
