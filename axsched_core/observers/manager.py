@@ -1,4 +1,4 @@
-"""The plugins that watch a run, and how they are told."""
+"""The plugins that watch a run, and how they get events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("axsched")
 
 
 class Observers:
-    """The plugins that watch; a fault in one of them is logged and goes no further."""
+    """The plugins that watch; an error in one of them is only logged."""
 
     def __init__(self) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
@@ -30,12 +30,12 @@ class Observers:
 
     def notify(self, event: Event) -> None:
         """Give an event to every observer, the first registered first."""
-        # Called one by one: in one pluggy call, the first that raises would silence the rest.
+        # Called one by one: in one pluggy call, the first that raises would skip the rest.
         for impl in self._manager.hook.axsched_on_event.get_hookimpls():
             try:
                 impl.function(event=event)
             except BaseException:
-                # sys.exit() and pytest.fail() in an observer end the run no more than others.
+                # sys.exit() and pytest.fail() in an observer do not end the run either.
                 name = type(event).__name__
                 log.exception("Observer %s failed on %s.", plugin_name(impl.plugin), name)
 

@@ -1,4 +1,4 @@
-"""A progress line where the terminal can show one, plain lines elsewhere."""
+"""A progress line if the terminal can show one, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from axsched_core.trials import TrialState
 
 
 class Progress:
-    """Shows how a run goes on, on standard error.
+    """Shows the progress of a run, on standard error.
 
     Args:
-        console: where to; None: standard error.
+        console: where to write; None: standard error.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -41,13 +41,13 @@ class Progress:
         self._total = 0
         self._running: set[int] = set()
         self._waiting: dict[int, str] = {}
-        """Trial -> why its job has to wait."""
+        """Trial -> why its job must wait."""
         self._ended: Counter[TrialState] = Counter()
         self._last = ""
 
     @hookimpl
     def axsched_on_event(self, event: Event) -> None:
-        """Take one event in, and show what came of it."""
+        """Process one event, and show the new state."""
         match event:
             case RunStarted():
                 self._run_started(event)
@@ -92,7 +92,7 @@ class Progress:
         self._waiting.clear()
 
     def _job_waiting(self, event: JobWaiting) -> None:
-        news = event.message not in self._waiting.values()  # one line for all that hear the same
+        news = event.message not in self._waiting.values()  # one line for all with the same message
         self._waiting[event.trial_index] = event.message
         if news and self._live is None:
             self._print(f"trial {event.trial_index} waits: {event.message}")

@@ -1,7 +1,7 @@
-"""What hooks return, checked down to the fields: a wrong value is found where it comes in, and not
-deep inside the engine.
+"""Checks of the hooks' return values, including all fields: a wrong value is found when it arrives,
+and not deep inside the engine.
 
-Each function returns None, or what is expected and what came, in words.
+Each function returns None, or two texts: what was expected, and what came.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from axsched_core.jobs import (
 )
 
 Wrong = tuple[str, str]
-"""What is expected, and what was returned."""
+"""What was expected, and what was returned."""
 Rule = tuple[str, Callable[[Any], bool]]
-"""What is expected, in words, and whether a value is that."""
+"""What is expected, as text, and a test of a value."""
 
 
 def _is_int(value: Any) -> bool:
@@ -58,7 +58,7 @@ _BOOL: Rule = ("a bool", lambda value: isinstance(value, bool))
 _TIME: Rule = ("a finite number of seconds", _is_time)
 _STATE: Rule = ("a JobState", lambda value: isinstance(value, JobState))
 _CAUSE: Rule = ("a Cause", lambda value: isinstance(value, Cause))
-_DATA: Rule = ("a mapping that comes back from JSON as it was", _survives_json)
+_DATA: Rule = ("a mapping that comes back from JSON unchanged", _survives_json)
 
 _FIELDS: Mapping[type, Mapping[str, Rule]] = {
     JobHandle: {"key": TEXT, "backend_id": TEXT, "data": _DATA},
@@ -87,8 +87,8 @@ def wrong(value: Any, kinds: tuple[type, ...], key: str | None = None) -> Wrong 
 
     Args:
         value: the answer.
-        kinds: what it may be.
-        key: the job's, where the answer has to repeat it.
+        kinds: the allowed types.
+        key: the job's, if the answer has to repeat it.
     """
     names = " or ".join(kind.__name__ for kind in kinds)
     if not isinstance(value, kinds):
@@ -113,7 +113,7 @@ def broken(value: Any, rule: Rule) -> Wrong | None:
 
 
 def shown(value: Any) -> str:
-    """A value as errors quote it."""
+    """A value in the form for error messages."""
     try:
         text = f"{value!r:.200}"
     except Exception as error:  # noqa: BLE001 - a value of somebody else's may raise anything

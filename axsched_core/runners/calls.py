@@ -1,4 +1,4 @@
-"""Calls to the runner, and the peace that a backend in trouble is left in."""
+"""Calls to the runner, and the pauses while a backend is in trouble."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from axsched_core.errors import BackendUnavailable, RunnerError
 log = logging.getLogger("axsched")
 
 FAULTS_BEFORE_GIVING_UP = 5
-"""Exceptions in a row from one hook, outages aside, after which a runner is called broken."""
+"""Number of exceptions in a row from one hook, without outages, after which a runner is broken."""
 T = TypeVar("T")
 
 
 class Calls:
-    """Counts the troubles of each hook, and spaces the calls to it.
+    """Counts the failures of each hook, and makes pauses between the calls to it.
 
     Args:
         name: the runner's.
         interval: seconds; the usual pause between two polls.
-        on_trouble: told of each trouble: the hook, and what it raised, in words.
-        on_recovery: told which hook works again.
+        on_trouble: called for each failed call: the hook, and the error as text.
+        on_recovery: called when a hook works again.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Calls:
         self._not_before: dict[str, float] = {}
 
     def resting(self, hook: str, now: float) -> bool:
-        """True while ``hook`` is not to be called."""
+        """True while ``hook`` must not be called."""
         return now < self._not_before.get(hook, 0.0)
 
     def ready_at(self, hook: str, default: float) -> float:
@@ -48,19 +48,19 @@ class Calls:
         return self._not_before.get(hook, default)
 
     def rest_until(self, hook: str, moment: float) -> None:
-        """Leave ``hook`` in peace until this moment (`time.monotonic` seconds)."""
+        """Do not call ``hook`` until this moment (`time.monotonic` seconds)."""
         self._not_before[hook] = moment
 
     def hasten(self, hook: str, moment: float) -> None:
-        """Call ``hook`` at this moment if it would be later; never sooner in trouble."""
+        """Call ``hook`` at this moment if it would be later; after a failure never sooner."""
         if not self._troubles.get(hook):
             self._not_before[hook] = min(moment, self._not_before.get(hook, moment))
 
     def call(self, hook: str, call: Callable[[], T]) -> T | None:
-        """Call the runner. None: it is in trouble, and is left in peace for a while.
+        """Call the runner. None: the call failed, and there is a pause now.
 
         Raises:
-            RunnerError: it failed several times in a row, and not for an outage.
+            RunnerError: it failed several times in a row, and not because of an outage.
         """
         now = time.monotonic()
         if self._troubles.get(hook) and self.resting(hook, now):
@@ -77,7 +77,7 @@ class Calls:
         return answer
 
     def in_trouble(self, hook: str) -> bool:
-        """True where the last call failed."""
+        """True if the last call failed."""
         return hook in self._troubles
 
     def _trouble(self, hook: str, error: Exception, now: float) -> None:
@@ -98,9 +98,9 @@ class Calls:
 
 
 def pause_after_trouble(failures: int, interval: float) -> float:
-    """Seconds to leave a backend in peace after so many failures in a row: growing, jittered.
+    """Seconds to pause after this number of failures in a row: growing, with jitter.
 
-    "Full jitter" over an exponentially growing cap of ten intervals at the most.
+    "Full jitter" over an exponentially growing cap of at most ten intervals.
     """
     cap = min(interval * 10, interval * 2**failures)
     return random.uniform(min(interval, cap) / 2, cap)

@@ -1,4 +1,5 @@
-"""Find a runner by its name, check it, and make it; list what is installed, broken ones too."""
+"""Find a runner by its name, check it, and make it; list all installed runners, also broken
+ones."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ class Loaded:
     manager: pluggy.PluginManager
 
     def options(self, values: Any) -> Any:
-        """Check ``runner_options``; None where the runner takes none."""
+        """Check ``runner_options``; None if the runner takes none."""
         what = f"runner_options of {self.info.name!r}"
         if self.info.options_class is None:
             if values:
@@ -85,10 +86,10 @@ class Loaded:
         return runner
 
     def diagnose(self, values: Any) -> Sequence[Check]:
-        """The plugin's own checks of its backend; empty where it has none.
+        """The plugin's own checks of its backend; empty if it has none.
 
         Raises:
-            ContractError: it returned something else.
+            ContractError: it returned a wrong value.
         """
         checks = self.manager.hook.axsched_diagnose(options=self.options(values)) or ()
         if not isinstance(checks, Sequence) or not all(isinstance(one, Check) for one in checks):
@@ -121,8 +122,9 @@ def find(name: str) -> Installed:
     """Find the one distribution that offers the runner ``name``.
 
     Raises:
-        RunnerNotFound: nobody does; says who is there, the closest match and what to install.
-        RunnerLoadError: more than one does; names them.
+        RunnerNotFound: none does; the message names the installed runners, the closest match and
+            what to install.
+        RunnerLoadError: more than one does; the message names them.
     """
     everything = installed()
     matching = [one for one in everything if one.name == name]
@@ -149,20 +151,20 @@ def load(name: str) -> Loaded:
 
     Raises:
         RunnerNotFound, RunnerLoadError: see `find`; or the import failed.
-        ContractError: it does not keep to the contract.
+        ContractError: it breaks the contract.
     """
     return check(find(name))
 
 
 def check(one: Installed) -> Loaded:
-    """Import one plugin and check what can be checked without making a runner.
+    """Import one plugin and check it as far as possible without making a runner.
 
-    Whatever the plugin does to that end, even `sys.exit`, is told as an error of ours: one that
-    is broken must not keep the others from being found.
+    Any error in the plugin, even `sys.exit`, becomes an error of ours: a broken plugin must not
+    prevent others from being found.
 
     Raises:
         RunnerLoadError: it cannot be imported.
-        ContractError: it does not keep to the contract.
+        ContractError: it breaks the contract.
     """
     who = f"Runner {one.name!r} ({one})"
     try:
@@ -206,7 +208,7 @@ def hookimpl_names(plugin: object) -> list[str]:
     """The names of the axsched hooks that ``plugin`` implements (marked with ``hookimpl``)."""
     names = []
     for name in dir(plugin):
-        # Only names of ours are looked at: evaluating a property may do anything.
+        # Only our names are checked: evaluating a property may have any effect.
         if name.startswith("axsched_"):
             marked = getattr(getattr(plugin, name, None), f"{PROJECT}_impl", None)
             if isinstance(marked, dict):
@@ -215,13 +217,13 @@ def hookimpl_names(plugin: object) -> list[str]:
 
 
 def unmarked_names(plugin: object, known: Sequence[str]) -> list[str]:
-    """Methods that are named like hooks but lack the ``hookimpl`` mark."""
+    """Methods with names of hooks but without the ``hookimpl`` mark."""
     implemented = hookimpl_names(plugin)
     return [name for name in known if hasattr(plugin, name) and name not in implemented]
 
 
 def register(manager: pluggy.PluginManager, plugin: object, who: str, known: Sequence[str]) -> None:
-    """Register ``plugin``, refusing hooks that do not exist and signatures that do not fit."""
+    """Register ``plugin``; refuse hooks that do not exist and signatures that do not fit."""
     for name in hookimpl_names(plugin):
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -236,7 +238,7 @@ def register(manager: pluggy.PluginManager, plugin: object, who: str, known: Seq
                 "Run the coroutine inside the hook (asyncio.run) instead."
             )
     if type(plugin).__hash__ is None:
-        # pluggy tells plugins apart by ==, so two equal ones would be taken for one.
+        # pluggy compares plugins by ==, so it would treat two equal ones as one.
         raise ContractError(
             f"{who}: {type(plugin).__name__} compares by value and so cannot be told apart from "
             "another; an attrs or data class needs eq=False."
@@ -248,7 +250,7 @@ def register(manager: pluggy.PluginManager, plugin: object, who: str, known: Seq
 
 
 def require(manager: pluggy.PluginManager, hooks: Sequence[str], who: str) -> None:
-    """Raise `ContractError` where one of ``hooks`` has no implementation (pluggy would not)."""
+    """Raise `ContractError` if one of ``hooks`` has no implementation (pluggy would not)."""
     missing = [name for name in hooks if not getattr(manager.hook, name).get_hookimpls()]
     if not missing:
         return
@@ -264,7 +266,7 @@ def require(manager: pluggy.PluginManager, hooks: Sequence[str], who: str) -> No
 
 
 def check_info(info: Any, who: str) -> None:
-    """Check what a runner says of itself, the API version first."""
+    """Check what a runner says about itself, the API version first."""
     if not isinstance(info, RunnerInfo):
         raise ContractError(
             f"{who}: axsched_runner_info returned {type(info).__name__}, not a RunnerInfo."
@@ -292,6 +294,6 @@ def check_info(info: Any, who: str) -> None:
 
 
 def plugin_name(plugin: object) -> str:
-    """What a plugin is called in a message."""
+    """A plugin's name for messages."""
     named = getattr(plugin, "__name__", None) or type(plugin).__qualname__
     return str(named)

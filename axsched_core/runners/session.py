@@ -1,7 +1,7 @@
-"""One scheduler's typed view of its runner: a plugin manager of its own, one method a hook.
+"""One scheduler's typed view of its runner: its own plugin manager, one method for each hook.
 
-pluggy returns whatever a plugin returned; here it is checked against the contract, down to the
-fields (`answers`), so that the engine can rely on it.
+pluggy does not check what a plugin returns. This module checks it against the contract, including
+all fields (`answers`), so that the engine can rely on it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from axsched_core.runners import answers, discovery
 
 log = logging.getLogger("axsched")
 
-# Runners that an open session holds, by id; a session that is collected lets go of its own.
+# Runners that an open session holds, by id; a garbage-collected session releases its runner.
 _held: weakref.WeakValueDictionary[int, RunnerSession] = weakref.WeakValueDictionary()
 
 
@@ -44,8 +44,8 @@ class RunnerSession:
         wrappers: plugins that wrap hooks (``@hookimpl(wrapper=True)``).
 
     Raises:
-        ContractError: the runner or a wrapper does not keep to the contract.
-        RunnerError: another open scheduler uses this very runner.
+        ContractError: the runner or a wrapper breaks the contract.
+        RunnerError: another open scheduler uses the same runner.
     """
 
     def __init__(self, runner: object, wrappers: Sequence[object] = ()) -> None:
@@ -84,7 +84,7 @@ class RunnerSession:
         _held.pop(id(self._runner), None)
 
     def register(self, wrapper: object) -> None:
-        """Add a plugin that wraps hooks; refuse one that would stand in for the runner."""
+        """Add a plugin that wraps hooks; refuse one that would replace the runner's hooks."""
         who = f"Plugin {discovery.plugin_name(wrapper)}"
         known = (*hook_names(RunnerSpec), *hook_names(ObserverSpec))
         discovery.register(self._manager, wrapper, who, known)
@@ -98,15 +98,15 @@ class RunnerSession:
                     )
 
     def has(self, hook: str) -> bool:
-        """True where the runner implements this optional hook."""
+        """True if the runner implements this optional hook."""
         impls = getattr(self._manager.hook, hook).get_hookimpls()
         return any(impl.plugin is self._runner for impl in impls)
 
     def can(self, capability: Capability) -> bool:
-        """True where the runner says that it can do this."""
+        """True if the runner says that it can do this."""
         return capability in self.info.capabilities
 
-    # One method a hook, in the order of the contract.
+    # One method for each hook, in the order of the contract.
 
     def open(self, context: RunnerContext) -> None:
         """Call ``axsched_open``."""
@@ -137,26 +137,26 @@ class RunnerSession:
         return self._by_key("axsched_cancel", (CancelOutcome,), handles, reason=reason)
 
     def close(self, wait: bool) -> None:
-        """Call ``axsched_close``, then let go of the runner."""
+        """Call ``axsched_close``, then release the runner."""
         try:
             self._manager.hook.axsched_close(wait=wait)
         finally:
             self.release()
 
     def capacity(self) -> int | None:
-        """Call ``axsched_capacity``; None where the runner cannot say."""
+        """Call ``axsched_capacity``; None if the runner cannot say."""
         free = self._manager.hook.axsched_capacity()
         self._check("axsched_capacity", answers.broken(free, answers.CAPACITY))
         return None if free is None else max(0, free)
 
     def reattach(self, requests: Sequence[JobRequest]) -> dict[str, JobHandle | NotSubmitted]:
-        """Call ``axsched_reattach``; empty where the runner cannot."""
+        """Call ``axsched_reattach``; empty if the runner cannot."""
         found = self._manager.hook.axsched_reattach(requests=requests)
         kinds = (JobHandle, NotSubmitted)
         return self._of_jobs("axsched_reattach", kinds, found, {r.key for r in requests})
 
     def read_log(self, handle: JobHandle, stream: str, offset: int, limit: int) -> bytes:
-        """Call ``axsched_read_log``; empty where the runner has none."""
+        """Call ``axsched_read_log``; empty if the runner has none."""
         found = self._manager.hook.axsched_read_log(
             handle=handle, stream=stream, offset=offset, limit=limit
         )
@@ -166,24 +166,24 @@ class RunnerSession:
     def read_progress(
         self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
     ) -> dict[str, bytes]:
-        """Call ``axsched_read_progress``; empty where the runner has none."""
+        """Call ``axsched_read_progress``; empty if the runner has none."""
         found = self._manager.hook.axsched_read_progress(handles=handles, offsets=offsets)
         asked = {handle.key for handle in handles}
         return self._plain_of_jobs("axsched_read_progress", answers.BYTES, found, asked)
 
     def preview(self, requests: Sequence[JobRequest]) -> dict[str, str]:
-        """Call ``axsched_preview``; empty where the runner has none."""
+        """Call ``axsched_preview``; empty if the runner has none."""
         found = self._manager.hook.axsched_preview(requests=requests)
         asked = {request.key for request in requests}
         return self._plain_of_jobs("axsched_preview", answers.TEXT, found, asked)
 
     def find_leftovers(self, run_id: str) -> list[str]:
-        """Call ``axsched_find_leftovers``; empty where the runner has none."""
+        """Call ``axsched_find_leftovers``; empty if the runner has none."""
         found = self._manager.hook.axsched_find_leftovers(run_id=run_id)
         return self._texts("axsched_find_leftovers", found)
 
     def remove_leftovers(self, run_id: str) -> list[str]:
-        """Call ``axsched_remove_leftovers``; empty where the runner has none."""
+        """Call ``axsched_remove_leftovers``; empty if the runner has none."""
         found = self._manager.hook.axsched_remove_leftovers(run_id=run_id)
         return self._texts("axsched_remove_leftovers", found)
 
@@ -202,7 +202,7 @@ class RunnerSession:
     def _of_jobs(
         self, hook: str, kinds: tuple[type, ...], answer: Any, asked: Set[str]
     ) -> dict[str, Any]:
-        # What nobody asked about is none of our business.
+        # Ignore answers that nothing asked for.
         found = {key: value for key, value in self._items(hook, answer) if key in asked}
         for key, value in found.items():
             self._check(hook, answers.wrong(value, kinds, key), key)

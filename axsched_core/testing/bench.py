@@ -1,4 +1,4 @@
-"""Drives one runner through its hooks, as the engine would."""
+"""Calls the hooks of one runner, like the engine."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from axsched_core.testing import payloads
 RESULT_LIMIT = 200_000
 """Bytes; the ``max_result_bytes`` of the kit's sessions."""
 LOG_LIMIT = 64 << 20
-"""Bytes of a log that the kit reads."""
+"""The limit of bytes that the kit reads of a log."""
 
 
 class Bench:
-    """An open session with a runner, and what tests do with it.
+    """An open session with a runner, and actions for tests.
 
-    Its run directory is ``run_dir``, the run's id ``run_id``, and ``context`` what the runner was
-    opened with. ``session`` has a method for each hook (``session.poll(handles)``), which checks
-    the answer. ``handles`` are all that were submitted, ``woken`` a queue of the keys that the
+    Its run directory is ``run_dir``, and the run's id ``run_id``. The runner was opened with
+    ``context``. ``session`` has a method for each hook (``session.poll(handles)``), which checks
+    the answer. ``handles`` holds all submitted jobs, ``woken`` is a queue of the keys that the
     runner has pushed.
 
     Args:
         runner: the runner under test.
         folder: where the run directory is made.
-        patience: seconds that jobs may take to do what they are told.
+        patience: seconds that jobs may take to react.
     """
 
     def __init__(self, runner: object, folder: Path, patience: float) -> None:
@@ -81,12 +81,12 @@ class Bench:
 
     @property
     def kind(self) -> Capability:
-        """The kind of objective that the runner is tested with: the first that it takes."""
+        """The kind of objective for the tests: the first that the runner can run."""
         order = (Capability.FUNCTION, Capability.SCRIPT, Capability.PARAMETERS)
         return next((one for one in order if self.session.can(one)), Capability.CONTAINER)
 
     def objective(self) -> Objective | None:
-        """What jobs evaluate: the kit's `payloads`, where the runner takes one."""
+        """What jobs evaluate: the kit's `payloads`, if the runner takes an objective."""
         if self.kind is Capability.FUNCTION:
             python = (sys.version_info.major, sys.version_info.minor)
             return FunctionObjective("act", False, python)
@@ -128,7 +128,7 @@ class Bench:
         return self.run_dir / "jobs" / f"{int(number):05d}-{attempt}"
 
     def submit(self, *requests: JobRequest) -> list[JobHandle]:
-        """Submit requests that are meant to be accepted."""
+        """Submit requests that must be accepted."""
         answers = self.session.submit(requests)
         handles = [answer for answer in answers if isinstance(answer, JobHandle)]
         assert len(handles) == len(requests), f"refused: {answers}"
@@ -142,7 +142,7 @@ class Bench:
     def wait(
         self, handles: Sequence[JobHandle], until: Callable[[JobStatus], bool] | None = None
     ) -> dict[str, JobStatus]:
-        """Poll until every job is as it should be: by default, until it has ended."""
+        """Poll until every job is in the expected state: by default, until it has ended."""
         right = until or (lambda status: status.state.ended)
         deadline = time.monotonic() + self.patience
         seen: dict[str, JobStatus] = {}
@@ -176,17 +176,17 @@ class Bench:
             time.sleep(0.05)
 
     def metrics(self, handle: JobHandle) -> Metrics:
-        """The validated metrics of a job that has ended well.
+        """The validated metrics of a job that has ended without an error.
 
         Raises:
-            InvalidResult: there are none.
+            InvalidResult: it has no valid metrics.
         """
         result = self.fetch(handle)
         assert isinstance(result, JobResult), f"no result: {result}"
         return metrics_of(result, objectives=["loss"], required=["loss"], limit=RESULT_LIMIT)
 
     def log(self, handle: JobHandle, stream: str) -> bytes:
-        """All of a job's stdout or stderr, by the hook where there is one."""
+        """All of a job's stdout or stderr; through the hook if there is one."""
         if not self.session.has("axsched_read_log"):
             name = jobfolder.log_name(stream)
             return jobfolder.read_part(self.folder(handle), name, 0, LOG_LIMIT)
@@ -197,7 +197,7 @@ class Bench:
         return data
 
     def close(self, wait: bool = True) -> None:
-        """Cancel what runs, and close the session."""
+        """Cancel running jobs, and close the session."""
         if self._closed:
             return
         self._closed = True
@@ -209,5 +209,5 @@ class Bench:
 
 
 def through_json(handle: JobHandle) -> JobHandle:
-    """What a journal would make of a handle."""
+    """A handle after a round trip through JSON, as in a journal."""
     return JobHandle(**json.loads(json.dumps(attrs.asdict(handle))))

@@ -1,8 +1,8 @@
 """The conformance kit: `RunnerConformance`, a pytest class to derive from.
 
-Each test is one promise of the contract. What a runner says that it cannot do is skipped as
-"capability absent: ..."; what the kit would need a fixture for is skipped as "not tested: ...".
-Neither ever counts as passed; ``pytest -rs`` lists both.
+Each test checks one promise of the contract. A test for a capability that the runner does not have
+is skipped as "capability absent: ..."; a test without its fixture is skipped as "not tested: ...".
+Skipped tests never count as passed; ``pytest -rs`` lists both kinds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from axsched_core.testing.bench import RESULT_LIMIT, Bench, through_json
 from axsched_core.testing.payloads import checksum
 
 SETTLED = 1.0
-"""Seconds in which a job that was cancelled by mistake would have ended."""
+"""Seconds in which a job would end if it was cancelled by mistake."""
 AWKWARD = {
     "quotes": 'it\'s "quoted" `back` \\ slash',
     "newlines": "one\ntwo\r\nthree\t.",
@@ -57,11 +57,11 @@ AWKWARD = {
     "exact": 0.1 + 0.2,
     "big": 2**53 + 1,
 }
-"""Parameters that a shell, a file name or a number's text would spoil."""
+"""Parameters that a shell, a file name or a number's text could damage."""
 
 
 def not_tested(why: str) -> NoReturn:
-    """Report that the kit lacks what it needs to test this."""
+    """Report that the kit lacks something that it needs to test this."""
     pytest.skip(f"not tested: {why}")
 
 
@@ -85,33 +85,34 @@ class RunnerConformance:
 
     @pytest.fixture
     def runner_options(self) -> Mapping[str, Any]:
-        """Options for the runner; JSON values, where `new process` cases are to be tested."""
+        """Options for the runner; JSON values, if `new process` cases should be tested."""
         return {}
 
     @pytest.fixture
     def make_runner(self, runner_options: Mapping[str, Any]) -> Callable[[], object]:
-        """Makes a new runner for the same backend each time."""
+        """Make a new runner for the same backend at each call."""
         return lambda: discovery.load(self.runner_name).make_runner(runner_options)
 
     @pytest.fixture
     def patience(self) -> float:
-        """Seconds that your backend may take for whatever it is told."""
+        """Seconds that your backend may take for any request."""
         return 30.0
 
     @pytest.fixture
     def parameters_for(self) -> Callable[[str], Mapping[str, Any] | None]:
-        """Parameters that make a job behave; None: it cannot be told to ("not tested").
+        """Parameters that make a job behave in a given way; None: not possible ("not tested").
 
         The behaviours: ``succeed``, ``fail``, ``hang`` (until it is cancelled), ``late`` (ends
-        well, its result comes a little later), and for runners of functions and scripts, where
-        the kit's own objective does it: ``exit`` (code 3), ``die`` (SIGKILL), ``no result``,
+        without an error, its result comes a little later), and for runners of functions and
+        scripts, with the kit's own objective: ``exit`` (code 3), ``die`` (SIGKILL), ``no result``,
         ``torn``, ``nan``, ``enormous``, ``print``, ``progress``.
         """
         return lambda behaviour: None if behaviour == "late" else {"do": behaviour}
 
     @pytest.fixture
     def received(self) -> Callable[[JobHandle], Mapping[str, Any]] | None:
-        """For a runner that evaluates parameters itself: what has reached the backend."""
+        """For a runner that evaluates parameters itself: the parameters that reached the
+        backend."""
         return None
 
     @pytest.fixture
@@ -131,13 +132,13 @@ class RunnerConformance:
 
     @pytest.fixture
     def answer_lost(self) -> Callable[[], contextlib.AbstractContextManager[object]] | None:
-        """A context in which the backend takes jobs, but its answer to a submission is lost."""
+        """A context in which the backend accepts jobs, but its answer to a submission is lost."""
         return None
 
     @pytest.fixture
     def jobs_made(self) -> Callable[[str], int] | None:
-        """For a runner that evaluates parameters itself: how many jobs of this key the backend
-        has ever had. (Of functions and scripts the kit counts the runs itself.)"""
+        """For a runner that evaluates parameters itself: how many jobs of this key the backend has
+        had in total. (The kit counts the runs of functions and scripts itself.)"""
         return None
 
     @pytest.fixture
@@ -172,7 +173,7 @@ class RunnerConformance:
     def told(
         self, parameters_for: Callable[[str], Mapping[str, Any] | None], bench: Bench
     ) -> Callable[..., dict[str, Any]]:
-        """Parameters for a behaviour, or the test ends as not tested."""
+        """Parameters for a behaviour; without them the test is reported as not tested."""
 
         def tell(behaviour: str, **more: Any) -> dict[str, Any]:
             parameters = parameters_for(behaviour)
@@ -184,9 +185,9 @@ class RunnerConformance:
 
     @pytest.fixture
     def kit_payload(self, bench: Bench) -> None:
-        """For cases that only the kit's own function or script can play."""
+        """For cases that need the kit's own function or script."""
         if bench.kind not in (Capability.FUNCTION, Capability.SCRIPT):
-            absent("functions or scripts, by which the kit plays this case")
+            absent("functions or scripts, which the kit needs for this case")
 
     # ---- submitting --------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ class RunnerConformance:
         elif bench.kind not in (Capability.FUNCTION, Capability.SCRIPT):
             not_tested("whether the job was made once: no fixture jobs_made")
         else:
-            # Whoever was started beside it has run by the time that two later jobs have.
+            # A second job of the same key would have run before two later jobs have.
             for _ in range(2):
                 bench.status(bench.start(told("succeed")))
             assert mark.read_text() == "ran\n"
@@ -394,7 +395,7 @@ class RunnerConformance:
         while time.monotonic() < begin + SETTLED:
             status = bench.session.poll([other]).get(other.key)
             assert status is None or not status.state.ended
-            time.sleep(0.1)  # there is nothing to wait for: nothing is to happen
+            time.sleep(0.1)  # there is nothing to wait for: nothing should happen
 
     def test_cancel_what_has_not_begun(
         self, bench: Bench, told: Callable[..., dict[str, Any]]
@@ -566,7 +567,7 @@ class RunnerConformance:
         handle = bench.start(told("hang"))
         bench.running(handle)
         with outage(), pytest.raises(BackendUnavailable):
-            # The first polls may be answered with what was seen a moment ago.
+            # The first polls may return states from a moment ago.
             bench.wait([handle])
         bench.wait([handle], lambda status: not status.state.ended)
         bench.session.cancel([handle], "enough")

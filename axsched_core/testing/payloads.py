@@ -1,6 +1,6 @@
-"""What the conformance kit has a function or script runner evaluate: behaviour on demand.
+"""What function and script runners evaluate for the conformance kit: behaviour on demand.
 
-Run as a script it does the same with the job folder's files, so it is standard library only.
+As a script it does the same with the job folder's files, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def checksum(parameters: Mapping[str, Any]) -> int:
-    """A number that two equal mappings of parameters share, and others do not."""
+    """A number that is equal for equal mappings of parameters, and different for others."""
     return zlib.crc32(json.dumps(dict(parameters), sort_keys=True).encode())
 
 
@@ -62,7 +62,7 @@ def act(parameters: Mapping[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Be a script objective."""
+    """Run as a script objective."""
     with open(os.environ["AXSCHED_PARAMS_FILE"], encoding="utf-8") as file:
         parameters = json.load(file)
     metrics = act(parameters)

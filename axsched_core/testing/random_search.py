@@ -1,4 +1,4 @@
-"""The smallest useful optimizer: for an author's own tests, where Ax is not to be waited for."""
+"""The smallest useful optimizer: for an author's own tests that should not wait for Ax."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RandomSearch(Optimizer):
     Args:
         bounds: parameter -> (lowest, highest).
         objective: the metric.
-        seed: of the draws.
+        seed: for the random numbers.
 
     Example:
         >>> scheduler = AxScheduler(RandomSearch({"x": (0.0, 1.0)}), "mine")

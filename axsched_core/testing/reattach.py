@@ -1,7 +1,7 @@
 """``python -m axsched_core.testing.reattach``: a new process looks for the jobs of an old one.
 
 Reads a description of the runner and of the requests from standard input; writes, as JSON, what
-``axsched_reattach`` found: key -> the handle, "not submitted", or nothing where it cannot say.
+``axsched_reattach`` found: key -> the handle, "not submitted", or nothing if it cannot say.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from axsched_core.testing.bench import RESULT_LIMIT
 
 
 def main() -> None:
-    """Do it."""
+    """Run the module."""
     given = json.load(sys.stdin)
     session = RunnerSession(discovery.load(given["runner"]).make_runner(given["options"]))
     session.open(
