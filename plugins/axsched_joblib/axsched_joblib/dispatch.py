@@ -1,7 +1,7 @@
-"""Brings jobs to the pool's workers, at most as many at a time as it has slots.
+"""Sends jobs to the pool's workers, at most as many at a time as it has slots.
 
-One thread owns the pool; everybody else sends it messages. So a callback that comes from
-inside a dying pool never makes, uses or closes a pool itself.
+One thread owns the pool; other threads send it messages. So a callback from inside a dying pool
+never makes, uses or closes a pool itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from axsched_joblib.options import Settings
 from axsched_joblib.pools import Pool, open_pool
 
 ATTEMPTS = 3
-"""How often a job is brought to a worker before it is given up. Once it has begun, it is
-brought to one again as often as workers die, only to be waited for."""
+"""How often a job is sent to a worker before it is given up. Once it has begun, it is sent again as
+often as workers die, only to wait for its end."""
 TICK = 1.0
-"""Seconds between two looks for what no callback tells."""
+"""Seconds between two checks for changes without a callback."""
 CLOSE_LIMIT = 10.0
 """Seconds that `Dispatcher.close` waits for the pool."""
 
@@ -35,25 +35,25 @@ _log = logging.getLogger("axsched")
 
 
 class Phase(enum.Enum):
-    """How far the dispatcher is with a job."""
+    """The dispatcher's stage of a job."""
 
     ACTIVE = "active"
     """It waits for a slot, or has one."""
     ELSEWHERE = "elsewhere"
-    """It runs where nobody can be waited for."""
+    """It runs at a place where the dispatcher cannot wait for it."""
     ENDED = "ended"
     UNKNOWN = "unknown"
-    """It is not one of ours (an earlier driver's)."""
+    """It is not ours (it is an earlier driver's)."""
 
 
 @frozen
 class Progress:
-    """What `Dispatcher.progress` says."""
+    """What `Dispatcher.progress` returns."""
 
     phase: Phase
     isolation: str | None = None
     words: str = ""
-    """Why the job was not brought to a worker, the last time that it was not."""
+    """Why the job did not reach a worker, the last time that this failed."""
     age: float = 0.0
     """Seconds since the job has left the phase `ACTIVE`."""
 
@@ -67,7 +67,7 @@ class _Job:
     phase: Phase = Phase.ACTIVE
     attempts: int = 0
     words: str = ""
-    """Why it could not be brought to a worker."""
+    """Why it could not reach a worker."""
     settled_at: float = 0.0
     """By the monotonic clock, s."""
 
@@ -80,11 +80,11 @@ _registered = False
 
 
 def _close_at_exit(dispatcher: Dispatcher) -> None:
-    """See to it that a driver which forgets to close can end.
+    """Make sure that a driver that forgets to close can end.
 
-    At the end of the interpreter loky waits for all that its pools are at. It says so to
-    `threading` when the first pool starts, and who has spoken last is called first: so this
-    is called after the first job was given to a pool.
+    At the end of the interpreter loky waits for the work of its pools. It registers this with
+    `threading` when the first pool starts, and the last registered function is called first: so
+    call this after a pool got its first job.
     """
     global _registered
     _open_dispatchers.add(dispatcher)
@@ -104,7 +104,7 @@ class Dispatcher:
 
     Args:
         settings: which pool.
-        wake: called with a job's key when there is news of it, from the dispatcher's thread.
+        wake: called with a job's key when there is news about it, from the dispatcher's thread.
 
     Raises:
         RunnerError: the backend cannot be used.
@@ -144,19 +144,19 @@ class Dispatcher:
         self._messages.put(partial(self._waiting.append, job))
 
     def forget(self, key: str) -> None:
-        """A job was cancelled that has not begun: let go of it as soon as may be."""
+        """A job was cancelled before it began: release it as soon as possible."""
         job = self._jobs.get(key)
         if job is not None:
             self._messages.put(partial(self._drop, job))
 
     def ended(self, key: str) -> None:
-        """The job's folder says that it has ended, maybe before its worker does."""
+        """The job's folder says that it has ended, maybe before its worker says so."""
         job = self._jobs.get(key)
         if job is not None:
             self._leave(job, Phase.ENDED)
 
     def progress(self, key: str) -> Progress:
-        """How far the dispatcher is with a job."""
+        """The dispatcher's stage of a job."""
         job = self._jobs.get(key)
         if job is None:
             return Progress(Phase.UNKNOWN)
@@ -169,7 +169,7 @@ class Dispatcher:
             return max(0, self.slots - self._active)
 
     def close(self) -> None:
-        """Let go of the pool. Supervised jobs go on; others never start."""
+        """Close the pool. Supervised jobs continue; others never start."""
         self._messages.put(self._stop)
         self._thread.join(CLOSE_LIMIT)
         if self._thread.is_alive():
@@ -239,8 +239,8 @@ class Dispatcher:
         if job.attempts >= ATTEMPTS and not job.has("claim"):
             self._settle(job, Phase.ENDED)
         else:
-            # First in the queue, for it may well run already and fill its slot. The claim
-            # keeps it from running twice: a worker that finds it taken waits for its end.
+            # First in the queue, because it may already run and take its slot. The claim prevents
+            # it from running twice: a worker that finds it claimed waits for its end.
             self._waiting.appendleft(job)
 
     def _drop(self, job: _Job) -> None:
@@ -260,7 +260,7 @@ class Dispatcher:
                 job.settled_at = time.monotonic()
 
     def _look_around(self) -> None:
-        """Once a tick: what no callback tells."""
+        """Once in each tick: check for changes without a callback."""
         for job, attempt in list(self._in_flight.values()):
             if job.has("exit.json"):
                 self._done(job, attempt, warm.ENDED)

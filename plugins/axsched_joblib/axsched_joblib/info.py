@@ -1,4 +1,4 @@
-"""What the runner is called and what it can do: cheap to import."""
+"""The runner's name and what it can do: cheap to import."""
 
 from __future__ import annotations
 

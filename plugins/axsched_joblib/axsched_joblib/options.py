@@ -13,7 +13,7 @@ from attrs import Attribute, field, frozen
 from axsched_core.errors import InvalidInput, RunnerError, did_you_mean
 
 PROCESSES = ("loky", "multiprocessing")
-"""Backends whose workers are processes of ours, which never run user code: safe to fork."""
+"""Backends with our own processes as workers, which never run user code: safe to fork."""
 ISOLATIONS = ("fork", "spawn", "none")
 
 
@@ -59,7 +59,7 @@ class JobLibOptions:
     """Options of the joblib runner; every one has a default.
 
     Raises:
-        InvalidInput: a value that has no meaning.
+        InvalidInput: a value is not valid.
     """
 
     n_jobs: int | None = field(
@@ -70,13 +70,12 @@ class JobLibOptions:
             negative=True,
         ),
     )
-    """How many jobs run at a time; -1: as many as there are cores, -2: one fewer, ...
-
-    None: as the caller's `joblib.parallel_config` says, else all cores."""
+    """How many jobs run at a time; -1: the number of cores, -2: one fewer, ... None: the value of
+    the caller's `joblib.parallel_config`, otherwise all cores."""
     backend: str | None = field(default=None, validator=_name)
-    """The name of a joblib backend. None: as `joblib.parallel_config` says, else loky."""
+    """The name of a joblib backend. None: the one of `joblib.parallel_config`, otherwise loky."""
     isolation: str | None = field(default=None, validator=_isolation)
-    """How a job is kept apart from the worker that starts it.
+    """How a job is isolated from the worker that starts it.
 
     ``fork``: a process forked from a warm worker; ``spawn``: a fresh interpreter; ``none``: a
     call in the worker itself. None: fork for loky and multiprocessing on Linux, none for
@@ -93,22 +92,22 @@ class JobLibOptions:
 
 @frozen
 class Settings:
-    """What the options and the caller's `joblib.parallel_config` come to."""
+    """The result of the options and the caller's `joblib.parallel_config`."""
 
     n_jobs: int
     backend: str
     isolation: str
     threads: int
     backend_object: Any = None
-    """The backend that `joblib.parallel_config` has made, where it has."""
+    """The backend that `joblib.parallel_config` has made, if it has."""
     backend_options: Mapping[str, Any] = MappingProxyType({})
 
 
 def capture_parallel_config() -> tuple[Any, int | None]:
     """Return the backend and n_jobs that this thread's `joblib.parallel_config` has set.
 
-    None for what it has not set. Where joblib was never imported it cannot have set anything,
-    and is not imported for the asking.
+    None for a value that it has not set. If joblib was never imported, it cannot have set anything,
+    and this function does not import it.
     """
     if "joblib" not in sys.modules:
         return None, None
@@ -123,7 +122,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
 
     Raises:
         InvalidInput: the options do not fit each other.
-        RunnerError: joblib knows no backend of that name.
+        RunnerError: joblib has no backend of that name.
     """
     backend_object, configured_n_jobs = captured
     if options.backend is not None:
@@ -158,7 +157,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
 
 
 def _name_of(backend: Any) -> str:
-    """The name of one of joblib's own backends, else of its class."""
+    """The name of one of joblib's own backends, otherwise of its class."""
     from joblib.parallel import BACKENDS
 
     for name, factory in BACKENDS.items():

@@ -14,13 +14,13 @@ from axsched_joblib.options import JobLibOptions, capture_parallel_config, resol
 
 @hookimpl
 def axsched_runner_info() -> RunnerInfo:
-    """Say what the runner is called and what it can do."""
+    """Return the runner's name and what it can do."""
     return INFO
 
 
 @hookimpl
 def axsched_make_runner(options: Any) -> object:
-    """Make a `JobLibRunner`; the calling thread's `joblib.parallel_config` is honoured."""
+    """Make a `JobLibRunner`; it uses the calling thread's `joblib.parallel_config`."""
     from axsched_joblib.runner import JobLibRunner
 
     return JobLibRunner.from_options(options if options is not None else JobLibOptions())
@@ -28,7 +28,7 @@ def axsched_make_runner(options: Any) -> object:
 
 @hookimpl
 def axsched_diagnose(options: Any) -> Sequence[Check]:
-    """Say whether joblib and the chosen backend can be used here."""
+    """Check whether joblib and the chosen backend can be used here."""
     from axsched_core.errors import AxschedError
 
     try:

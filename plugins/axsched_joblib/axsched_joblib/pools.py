@@ -1,8 +1,8 @@
-"""Pools: each takes a job's folder to a warm worker, whatever joblib calls that.
+"""Pools: each sends a job's folder to a warm worker of some joblib backend.
 
-A pool belongs to one thread, the runner's dispatcher: it alone makes, uses and closes it.
+A pool belongs to one thread, the runner's dispatcher: only it makes, uses and closes it.
 ``done`` may be called from any thread, more than once, with `warm.ENDED`, `warm.ELSEWHERE`
-or why the job could not be brought to a worker, in words.
+or a text that says why the job could not reach a worker.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ TAKE_LIMIT = 1.0
 
 
 class Pool(Protocol):
-    """What the dispatcher needs of a pool."""
+    """What the dispatcher needs from a pool."""
 
     size: int
     """How many jobs run at a time."""
 
     def submit(self, task: warm.Task, done: Done) -> None:
-        """Start the job as soon as a worker is free. Any exception: it will not."""
+        """Start the job as soon as a worker is free. Any exception: it will not start."""
 
     def close(self) -> None:
-        """Let go of the workers at once. Supervised jobs go on."""
+        """Release the workers at once. Supervised jobs continue."""
 
 
 def open_pool(settings: Settings) -> Pool:
     """Make the pool that the settings ask for.
 
     Raises:
-        RunnerError: the backend cannot be used; the message has its own words.
+        RunnerError: the backend cannot be used; the message has the backend's text.
     """
     if settings.backend in PROCESSES:
         return LokyPool(settings)
@@ -61,13 +61,13 @@ def _worker_environment(threads: int) -> dict[str, str]:
 
 
 class LokyPool:
-    """Processes of ours, for the backends loky and multiprocessing.
+    """Our own processes, for the backends loky and multiprocessing.
 
-    To be used by a thread of its own: that is made deaf to Ctrl-C, with all that it starts.
+    Use it on a separate thread: that thread ignores Ctrl-C, with all processes that it starts.
 
-    A private executor, since joblib's reusable one is the user's. multiprocessing's own pool
-    will not do: it forks the driver, where torch may have run, and whatever it is started
-    by, a worker that is killed while it waits takes the queue's lock with it for ever.
+    It is a private executor, because joblib's reusable one belongs to the user. multiprocessing's
+    own pool does not work: it forks the driver, where torch may have run. Also, with every start
+    method, a worker that is killed while it waits keeps the queue's lock forever.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -82,15 +82,15 @@ class LokyPool:
         try:
             future = self._executor.submit(task.function, *task.arguments)
         except BrokenProcessPool:
-            # One dead worker takes all its siblings with it; their supervised jobs go on.
+            # If one worker dies, all its siblings end too; their supervised jobs continue.
             self._executor = self._make()
             future = self._executor.submit(task.function, *task.arguments)
         self._last = future
         future.add_done_callback(functools.partial(_tell_future, done))
 
     def close(self) -> None:
-        # Its thread raises KeyError where it is shut down before it has taken what was submitted
-        # last, which it does at once.
+        # Its thread raises KeyError if it is shut down before it has taken the last submitted task.
+        # It takes it at once, so wait for that.
         deadline = time.monotonic() + TAKE_LIMIT
         while self._last is not None and not (self._last.running() or self._last.done()):
             if time.monotonic() > deadline:
@@ -104,8 +104,8 @@ class LokyPool:
         from joblib.externals.loky import ProcessPoolExecutor
         from joblib.externals.loky.backend import resource_tracker as loky_resource_tracker
 
-        # A worker needs half a second until `warm.initialize` makes it deaf to Ctrl-C; it
-        # inherits this until then. The trackers first: to start one unblocks SIGINT again.
+        # A worker needs half a second until `warm.initialize` makes it ignore Ctrl-C; until then it
+        # inherits this. The trackers first: starting one unblocks SIGINT again.
         safe_path = os.environ.get(starting.SAFE_PATH)
         with starting.fit_to_start():
             resource_tracker.ensure_running()
@@ -118,37 +118,35 @@ class LokyPool:
                 initargs=(os.getpid(), safe_path),
                 env=_worker_environment(self._settings.threads),
             )
-            self._last = executor.submit(
-                os.getpid
-            )  # which starts its processes, here and not later
+            self._last = executor.submit(os.getpid)  # this starts its processes here and not later
         return executor
 
 
 class BackendPool:
-    """Any other joblib backend, through what `joblib.Parallel` itself does with it."""
+    """Any other joblib backend, used like `joblib.Parallel` uses it."""
 
     def __init__(self, backend: Any, size: int) -> None:
         self.size = size
         self._backend = backend
-        # Newer joblib has submit, older the same under another name.
+        # Newer joblib has submit, older joblib has it under another name.
         self._submit = getattr(self._backend, "submit", None) or self._backend.apply_async
 
     def submit(self, task: warm.Task, done: Done) -> None:
         tell = functools.partial(_tell_backend, self._backend, done)
         future = self._submit(task, tell)
-        # dask calls back only where all went well, but returns a future that tells everything.
+        # dask calls back only if all went well, but returns a future that tells everything.
         if hasattr(future, "add_done_callback"):
             future.add_done_callback(functools.partial(_tell_future, done))
 
     def close(self) -> None:
-        # What is queued on a cluster has lost its claim to the driver, and will not start.
+        # The driver has claimed the jobs that are queued on a cluster, so they will not start.
         if hasattr(self._backend, "stop_call"):
             self._backend.stop_call()
         self._backend.terminate()
 
 
 class ThreadPool:
-    """One slot, a thread for each job: joblib has no workers at all for n_jobs=1."""
+    """One slot, a thread for each job: joblib has no workers for n_jobs=1."""
 
     size = 1
 
@@ -168,7 +166,7 @@ def _initialize_backend(settings: Settings) -> tuple[Any, int]:
     from joblib import Parallel, parallel_config
 
     try:
-        # Only parallel_config knows the backends that come from elsewhere (dask).
+        # Only parallel_config knows the backends of other packages (dask).
         backend = settings.backend_object or settings.backend
         with parallel_config(backend=backend, **settings.backend_options):
             parallel = Parallel(n_jobs=settings.n_jobs)
@@ -180,18 +178,18 @@ def _initialize_backend(settings: Settings) -> tuple[Any, int]:
     backend = parallel._backend
     if hasattr(backend, "start_call"):
         backend.start_call()
-    # A cluster may ignore n_jobs and name all its cores.
+    # A cluster may ignore n_jobs and report all its cores.
     return backend, max(1, min(workers, settings.n_jobs))
 
 
 def _tell_future(done: Done, future: Any) -> None:
-    """Pass on what a future holds: what `warm.run_job` returned, or the pool's error."""
+    """Pass on a future's content: the result of `warm.run_job`, or the pool's error."""
     error = future.exception()
     done(_words(error) if error is not None else _answer(future.result()))
 
 
 def _tell_backend(backend: Any, done: Done, out: Any) -> None:
-    """The same for what joblib's backends give to a callback."""
+    """The same for the argument of a joblib backend's callback."""
     try:
         answer = _answer(backend.retrieve_result_callback(out))
     except Exception as error:  # noqa: BLE001 - the worker's error, whatever it is

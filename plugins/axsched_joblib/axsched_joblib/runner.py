@@ -1,7 +1,7 @@
-"""The runner: what the hooks say of jobs is read from the jobs' folders.
+"""The runner: the hooks' answers about jobs come from the jobs' folders.
 
-Memory serves only to bring each job to a worker, through the `Dispatcher`. Hence it does not
-matter which worker, pool or driver has started a job, or whether that still lives.
+Memory is used only to send each job to a worker, through the `Dispatcher`. So it does not matter
+which worker, pool or driver has started a job, or whether it still lives.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ ORPHAN_BY = "given up: the driver that submitted it has ended before it ran"
 
 
 class JobLibRunner:
-    """Runs jobs on this machine's cores, or wherever a joblib backend brings them.
+    """Runs jobs on this machine's cores, or on the machines of a joblib backend.
 
     Args:
         n_jobs, backend, isolation, threads_per_job, backend_options: see `JobLibOptions`.
 
     Raises:
-        InvalidInput: an option that has no meaning.
+        InvalidInput: an option is not valid.
         RunnerError: joblib has no such backend.
     """
 
@@ -75,7 +75,7 @@ class JobLibRunner:
 
     @classmethod
     def from_options(cls, options: JobLibOptions) -> JobLibRunner:
-        """Make a runner from options that are checked already."""
+        """Make a runner from options that were checked already."""
         runner = cls.__new__(cls)
         runner._set_up(options)
         return runner
@@ -115,8 +115,8 @@ class JobLibRunner:
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is None:
             return
-        # Whoever wins a claim here has the certainty that the job never runs, even if a
-        # cluster should still have it in its queue.
+        # If a claim succeeds here, the job certainly never runs, even if a cluster still has it in
+        # its queue.
         for handle in self._handles.values():
             folder = self._folders.of(handle)
             if not jobfolder.has(folder, jobfolder.CLAIM):
@@ -163,7 +163,7 @@ class JobLibRunner:
     def _isolation_for(self, request: JobRequest) -> str:
         objective, isolation = request.objective, self._settings.isolation
         if isinstance(objective, ScriptObjective):
-            # A script is a process of its own anyway, and is supervised like any other.
+            # A script is a separate process anyway, and is supervised like any other.
             return "spawn" if isolation == "none" else isolation
         if not isinstance(objective, FunctionObjective):
             kind = objective.capability.value if objective is not None else "no objective"
@@ -173,7 +173,8 @@ class JobLibRunner:
         return isolation
 
     def _complete_job_file(self, request: JobRequest) -> None:
-        """Add to ``job.json`` what only this runner knows of the place where the job will run."""
+        """Add to ``job.json`` what only this runner knows about the place where the job will
+        run."""
         folder = request.folder
         job = jobfolder.read_json(folder, jobfolder.JOB)
         if not isinstance(job, dict):
@@ -181,7 +182,7 @@ class JobLibRunner:
                 f"job {request.key}: there is no usable {jobfolder.JOB} in {folder}."
             )
         if jobfolder.has(folder, jobfolder.CLAIM):
-            return  # submitted before; somebody may be reading the file
+            return  # submitted before; another process may be reading the file
         job["threads"] = self._settings.threads
         job |= {**imports.places(self._sys_path_base), "driver": worker.identity()}
         jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
@@ -200,7 +201,7 @@ class JobLibRunner:
         if not jobfolder.has(folder, jobfolder.CLAIM):
             if progress.phase is Phase.ACTIVE:
                 return JobStatus(JobState.QUEUED)
-            # Nobody will start it; make sure of that before it is tried again.
+            # Nothing will start it; make sure of that before it is tried again.
             words = f"{NEVER_STARTED_BY}: {progress.words}" if progress.words else ORPHAN_BY
             jobfolder.keep_from_running(folder, words)
         taken_by = jobfolder.taken_back_by(folder)
@@ -210,7 +211,7 @@ class JobLibRunner:
             return _lost(taken_by)
         if self._may_still_run(folder, progress):
             return JobStatus(JobState.RUNNING)
-        # It may have written its last file and ended since we looked.
+        # It may have written its last file and ended since we checked.
         return jobfolder.read_exit(folder) or _lost(
             "the process that ran the job has vanished and has left no exit file; it was "
             "killed, or the machine was restarted"
@@ -219,7 +220,7 @@ class JobLibRunner:
     def _may_still_run(self, folder: Path, progress: Progress) -> bool:
         ended = progress.phase is Phase.ENDED
         if ended and progress.isolation == "none":
-            return False  # the process that owns it is a worker, and lives on
+            return False  # the process that owns it is a worker, and continues
         alive = worker.owner_is_alive(str(folder))
         if alive is None:  # it runs elsewhere; the network's file system may lag behind
             return not ended or progress.age < FOLDER_LAG
@@ -241,7 +242,7 @@ class JobLibRunner:
         for handle in handles:
             try:
                 outcomes[handle.key] = self._cancel(handle, reason)
-            except OSError as error:  # the others are to be told all the same
+            except OSError as error:  # the others must still be told
                 trouble = error
         if trouble is not None:
             raise trouble
@@ -269,7 +270,7 @@ class JobLibRunner:
     def axsched_reattach(
         self, requests: Sequence[JobRequest]
     ) -> dict[str, JobHandle | NotSubmitted]:
-        # Whoever takes the claim decides: if it is taken here, the job never runs.
+        # The process that makes the claim decides: if it is made here, the job never runs.
         found: dict[str, JobHandle | NotSubmitted] = {}
         for request in requests:
             ours = jobfolder.try_claim(request.folder, WITHDRAWN_BY)

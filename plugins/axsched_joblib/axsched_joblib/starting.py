@@ -1,4 +1,4 @@
-"""To start a pool where that is hard, and to know that it has started before it gets a job."""
+"""Start a pool where that is difficult, and check that it has started before it gets a job."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ START_LIMIT = 300.0
 """Seconds in which a worker process of ours must have answered. Ten thousand files on a slow
 network drive are imported in less."""
 ANSWER_LIMIT = 10.0
-"""Seconds for a backend of somebody else's; its cluster may just be starting machines."""
+"""Seconds for a backend of another package; its cluster may just be starting machines."""
 SAFE_PATH = "PYTHONSAFEPATH"
 _WORKER_IMPORTS = "import axsched_joblib.warm, joblib.externals.loky.backend.popen_loky_posix"
 
 
 def check(pool: Any, settings: Settings) -> None:
-    """Have the pool greet us, so that no job is lost to one that cannot start.
+    """Make the pool answer once, so that no job goes to a pool that cannot start.
 
     Args:
         pool: a `axsched_joblib.pools.Pool`.
-        settings: it was made of these.
+        settings: those that it was made with.
 
     Raises:
-        RunnerError: it cannot run jobs; says why.
+        RunnerError: it cannot run jobs; the message says why.
     """
     answered = threading.Event()
     answers: list[str] = []
@@ -66,13 +66,13 @@ def check(pool: Any, settings: Settings) -> None:
 
 
 def _in_one_line(answer: str) -> str:
-    """The error of a traceback, or the first line of a pool's long words."""
+    """The error of a traceback, or the first line of a pool's long text."""
     lines = answer.strip().splitlines() or [""]
     return lines[-1 if lines[0].startswith("Traceback") else 0]
 
 
 def _why_workers_end() -> str:
-    """What a worker process would complain of while it starts; "" where that goes well."""
+    """The error of a worker process while it starts; "" if there is none."""
     command = [sys.executable, "-P", "-c", _WORKER_IMPORTS]
     try:
         ran = subprocess.run(
@@ -86,10 +86,10 @@ def _why_workers_end() -> str:
 
 @contextlib.contextmanager
 def fit_to_start() -> Iterator[None]:
-    """Give this process, for the moment, what loky needs to start processes.
+    """Give this process temporarily what loky needs to start processes.
 
-    That is streams that can be flushed, no daemonic process, and helpers that do not import what
-    lies in the current directory in place of Python's own modules.
+    These are streams that can be flushed, no daemonic process, and helpers that do not import files
+    in the current directory in place of Python's own modules.
     """
     take_standard_descriptors()
     streams = {name: getattr(sys, name) for name in ("stdout", "stderr")}
@@ -114,9 +114,9 @@ def fit_to_start() -> Iterator[None]:
 
 
 def take_standard_descriptors() -> None:
-    """Where stdin, stdout or stderr was closed, put /dev/null in its place.
+    """If stdin, stdout or stderr was closed, put /dev/null in its place.
 
-    Else the next file that is opened, a journal or a pipe, gets the number, and with it whatever
+    Otherwise the next open file, a journal or a pipe, gets its number, and with it everything that
     is printed to that stream.
     """
     descriptor = 0

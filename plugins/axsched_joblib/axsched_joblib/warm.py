@@ -1,8 +1,7 @@
 """What runs in a pool's warm worker: standard library only, and never the user's code.
 
-A child that is forked from a process which has *run* OpenMP hangs. Hence the worker of a
-pool loads nothing but the job's worker file; the function, and all that it imports, are
-loaded in the child.
+A child that is forked from a process that has *run* OpenMP hangs. So the worker of a pool loads
+only the job's worker file; the child loads the function, and all that it imports.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ ENDED = "ended"
 READY = "ready"
 """A worker can run jobs."""
 ELSEWHERE = "elsewhere"
-"""The job runs on another machine; only its folder will say when it has ended."""
+"""The job runs on another machine; only its folder says when it has ended."""
 
 DRIVER_CHECK = 0.5
-"""Seconds between two looks for the driver, where the system cannot tell of its end."""
+"""Seconds between two checks of the driver, if the system cannot report its end."""
 
 _worker: types.ModuleType | None = None
 
 
 class Task:
-    """One call, as any joblib backend takes it: a picklable callable without arguments."""
+    """One call, in the form for any joblib backend: a picklable callable without arguments."""
 
     def __init__(self, function: Callable[..., str], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
 
     @property
     def items(self) -> list[tuple[object, list[object], dict[str, object]]]:
-        """The calls that it consists of: what the dask backend asks for."""
+        """The calls that it consists of; the dask backend asks for them."""
         return [(self.function, list(self.arguments), {})]
 
     def __call__(self) -> list[str]:
@@ -47,7 +46,7 @@ class Task:
 
 
 def greet(isolation: str) -> str:
-    """Say that jobs can be run here: `READY`, or in words why they cannot."""
+    """Check that jobs can run here: `READY`, or a text that says why they cannot."""
     if isolation != "spawn":
         return READY
     try:
@@ -63,28 +62,28 @@ def run_job(folder: str, isolation: str, env: Mapping[str, str]) -> str:
     Args:
         folder: the job's folder.
         isolation: ``"fork"``, ``"spawn"`` or ``"none"``.
-        env: what its environment is to have beside this process's.
+        env: variables for its environment in addition to this process's.
 
     Returns:
-        `ENDED`, `ELSEWHERE`, or why the job could not be started, in words.
+        `ENDED`, `ELSEWHERE`, or a text that says why the job could not be started.
     """
     try:
         worker = _load_worker(folder)
         if isolation == "none":
             worker.run_here(folder)
-            return ENDED  # the owner is a process that lives on: nothing to wait for
+            return ENDED  # the owner is a process that continues: nothing to wait for
         if isolation == "fork":
             worker.wait_for_end(worker.start_detached(folder, env=env))
         else:
             worker.wait_for_end(worker.start_spawned(folder, env=env))
-        # Another worker's supervisor may have had the claim, and may still be at work.
+        # Another worker's supervisor may have made the claim, and may still be working.
         return ENDED if worker.wait_for_owner(folder) else ELSEWHERE
     except Exception:  # noqa: BLE001 - whatever it is, the driver reports it
         return traceback.format_exc()
 
 
 def _load_worker(folder: str) -> types.ModuleType:
-    """Load the worker file that travels with the job (once a process)."""
+    """Load the worker file from the job's folder (once for each process)."""
     global _worker
     if _worker is None:
         path = Path(folder, "axsched_worker.py")
@@ -96,18 +95,18 @@ def _load_worker(folder: str) -> types.ModuleType:
 
 
 def initialize(driver: int, safe_path: str | None) -> None:
-    """Make a worker process deaf to Ctrl-C, and let it keep nothing open or outlive its driver.
+    """Make a worker process ignore Ctrl-C, keep nothing open, and end with its driver.
 
     Args:
-        driver: process id of the driver, which has started this process.
-        safe_path: the driver's $PYTHONSAFEPATH, which jobs are to have in place of the worker's.
+        driver: process id of the driver that has started this process.
+        safe_path: the driver's $PYTHONSAFEPATH, which jobs get in place of the worker's.
     """
     os.environ.pop("PYTHONSAFEPATH", None)
     if safe_path is not None:
         os.environ["PYTHONSAFEPATH"] = safe_path
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # Else a pipe behind the driver (`driver | tee log`) would stay open as long as we live.
+    # Otherwise a pipe behind the driver (`driver | tee log`) would stay open as long as we live.
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -117,7 +116,7 @@ def initialize(driver: int, safe_path: str | None) -> None:
 
 
 def _end_with(driver: int) -> None:
-    """End this process when the driver has ended; a supervised job goes on."""
+    """End this process when the driver has ended; a supervised job continues."""
     try:
         descriptor = os.pidfd_open(driver)
     except (AttributeError, OSError):  # not Linux, an old kernel, or it has ended already
