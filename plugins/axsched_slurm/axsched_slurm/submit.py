@@ -23,6 +23,9 @@ LARGEST_ARRAY = 1000
 _LIMIT = re.compile(r"Submit\w*Limit|SubmitJob|job queue full|MaxJobCount", re.IGNORECASE)
 """Words of a limit on how many jobs may be in the queue: it passes as jobs end."""
 
+_TOO_LARGE = re.compile(f"{_LIMIT.pattern}|Invalid job array specification", re.IGNORECASE)
+"""Words that an array may be refused with while a smaller one, or its jobs, are taken."""
+
 _FOR_NOW = re.compile(
     r"accounting/QOS policy|not available now|partition not available|presently disabled"
     r"|reservation|in transition",
@@ -106,17 +109,18 @@ class Submitter:
     def _bring(self, jobs: list[Prepared], size: int) -> dict[str, SubmitError]:
         """Submit like jobs in arrays of at most ``size``, smaller ones where a limit is near."""
         refused: dict[str, SubmitError] = {}
-        size = min(size, self._max_array_size() if len(jobs) > 1 else 1)
+        # A cluster without arrays says 0.
+        size = min(size, max(1, self._max_array_size()) if len(jobs) > 1 else 1)
         while jobs:
             if self.held:
                 self.held |= {job.request.key: job for job in jobs}
                 break
             part = jobs[:size]
             error = self._try(part)
+            if error is not None and len(part) > 1 and _TOO_LARGE.search(error.message):
+                size = len(part) // 2
+                continue
             if error is not None and _LIMIT.search(error.message):
-                if len(part) > 1:
-                    size = len(part) // 2
-                    continue
                 self.held_why = error.message
                 self.held |= {job.request.key: job for job in jobs}
                 break

@@ -180,6 +180,20 @@ def test_sbatch_answers_nonsense(slurm: FakeSlurm, make_bench: Callable[..., Ben
     assert slurm.commands.calls("sbatch") == 1
 
 
+def test_arrays_that_the_cluster_refuses_are_made_smaller(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    # The administrator has made MaxArraySize smaller, or SchedulerParameters has max_array_tasks.
+    bench = make_bench()
+    slurm.commands.script(
+        "sbatch",
+        'case "$*" in *--array=0-[1-9]*) echo \'sbatch: error: Batch job submission failed: '
+        "Invalid job array specification' >&2; exit 1;; esac; echo 7",
+    )
+    handles = bench.submit(*[bench.request({}) for _ in range(3)])
+    assert [handle.backend_id for handle in handles] == ["7", "7", "7"]
+
+
 # ---- what is believed ------------------------------------------------------------------------
 
 
