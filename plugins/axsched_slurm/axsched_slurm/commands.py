@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import selectors
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
@@ -32,19 +35,33 @@ would change what our commands do, and leak into jobs."""
 
 KEPT = ("SLURM_CONF",)
 
-_OUTAGE = re.compile(
-    r"unable to contact|unable to connect|timed out|zero bytes were transmitted"
-    r"|connection (refused|reset|timed out|failure)|connect failure|communication"
-    r"|standby mode|transport endpoint|message (send|receive) failure|unable to establish"
-    r"|authentication error|munge|slurmdbd|temporarily unable|temporarily unavailable"
-    r"|configuration source|insane message|unexpected message|shutting down|not responding"
-    r"|header lengths|host is down|no route to host|unable to resolve",
-    re.IGNORECASE,
+_RETRIES = re.compile(
+    r"\w+: (?:error: )?"
+    r"((?:Slurm|Job|Requested|Nodes)\b[\w .]*, ?sleeping and retrying\.?"
+    r"|s_p_parse_file: .*, retrying in 1 ?sec up to \d+ ?sec)"
 )
+"""A line that a command of Slurm's prints before it sleeps, for up to two minutes, and tries again:
+sbatch where the queue is full, all where there is no slurm.conf."""
+
+
+class CommandRetries(BackendUnavailable):
+    """A command has said that it will try again by itself, and was ended.
+
+    What it had asked for was not done, unless it has tried again before it was ended.
+    """
 
 
 class CommandFailed(Exception):
-    """A command said no. Its words are the message, without the command's own name."""
+    """A command said no. Its words are the message, without the command's own name.
+
+    Args:
+        lines: what it has printed, a line each.
+        code: its exit code.
+    """
+
+    def __init__(self, lines: Sequence[str], code: int) -> None:
+        super().__init__("; ".join(lines) or f"failed with exit code {code}, without a word")
+        self.lines, self.code = tuple(lines), code
 
 
 @frozen
@@ -75,28 +92,54 @@ class Commands:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
                 start_new_session=True,  # out of reach of Ctrl-C
             )
         except OSError as error:
             raise BackendUnavailable(f"{argv[0]} cannot be run: {error}") from error
         try:
-            out, err = process.communicate(timeout=self.timeout)
-        except BaseException as error:
+            out, err = self._finish(process, argv[0])
+        except BaseException:
             _kill(process)
-            if isinstance(error, subprocess.TimeoutExpired):
-                words = f"{argv[0]} has not answered in {self.timeout:g} s"
-                raise BackendUnavailable(words) from error
             raise
-        words = _words(err) or _words(out)
         if process.returncode < 0:
             raise BackendUnavailable(f"{argv[0]} was ended by signal {-process.returncode}")
         if process.returncode > 0:
-            if is_outage(words) or not words:
-                raise BackendUnavailable(f"{argv[0]}: {words or 'failed without a word'}")
-            raise CommandFailed(words)
+            raise CommandFailed(_lines(err) or _lines(out), process.returncode)
         return out
+
+    def _finish(self, process: subprocess.Popen[bytes], name: str) -> tuple[str, str]:
+        """Wait for a command; return its stdout and stderr.
+
+        Raises:
+            BackendUnavailable: it takes too long, or is about to sleep.
+        """
+        assert process.stdout is not None
+        assert process.stderr is not None
+        deadline = time.monotonic() + self.timeout
+        printed: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
+        with selectors.DefaultSelector() as selector:
+            for pipe in printed:
+                selector.register(pipe, selectors.EVENT_READ)
+            while selector.get_map():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise BackendUnavailable(f"{name} has not answered in {self.timeout:g} s")
+                for key, _ in selector.select(left):
+                    piece = os.read(key.fd, 1 << 16)
+                    printed[key.fileobj] += piece
+                    if not piece:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is process.stderr:
+                        _refuse_to_wait(name, bytes(printed[process.stderr]))
+        out, err = (bytes(printed[pipe]).decode(errors="replace") for pipe in printed)
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            words = f"{name} has not answered in {self.timeout:g} s"
+            raise BackendUnavailable(words) from error
+        process.stdout.close()
+        process.stderr.close()
+        return out, err
 
     def ask(self, *argv: str) -> str:
         """Run a command that only asks; any failure is an outage, never an answer.
@@ -133,18 +176,19 @@ def own_environment() -> dict[str, str]:
     }
 
 
-def is_outage(words: str) -> bool:
-    """True where a command's words say that Slurm did not answer."""
-    return _OUTAGE.search(words) is not None
-
-
-def _words(text: str) -> str:
-    """A command's complaint in one line, without ``sbatch: error:`` before each of its own."""
+def _lines(text: str) -> list[str]:
+    """A command's complaint, without ``sbatch: error:`` before each of its own lines."""
     lines = [re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in text.splitlines()]
-    return "; ".join(line for line in lines if line)
+    return [line for line in lines if line]
 
 
-def _kill(process: subprocess.Popen[str]) -> None:
+def _refuse_to_wait(name: str, printed: bytes) -> None:
+    for line in printed.decode(errors="replace").splitlines():
+        if found := _RETRIES.fullmatch(line.strip()):
+            raise CommandRetries(f"{name}: {found[1]}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     """End it with all that it has started (it may be a wrapper), and do not wait for its pipes."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

@@ -165,7 +165,7 @@ class SlurmRunner:
     def _accept(self, request: JobRequest, refused: Mapping[str, SubmitError]) -> None:
         key = request.key
         held, job_id = key in self._submitter.held, self._book.job_id(key)
-        if key in refused or key in self._submitter.doubtful or not (held or job_id):
+        if key in refused or not (held or (job_id and key not in self._submitter.doubtful)):
             return
         self._handles[key] = self._folders.handle(request, job_id or "")
         self._watch.submitted(key)

@@ -2,36 +2,108 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from attrs import frozen
+
 from axsched_core import imports, jobfolder
 from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.jobs import SubmitError
 from axsched_slurm import script
 from axsched_slurm.arrays import Batch, BatchBook
-from axsched_slurm.commands import CommandFailed, Commands
+from axsched_slurm.commands import CommandFailed, CommandRetries, Commands
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.script import Prepared
 
 LARGEST_ARRAY = 1000
 """Jobs in one array; the batch script, which Slurm limits to 4 MB, names all their folders."""
 
-_LIMIT = re.compile(r"Submit\w*Limit|SubmitJob|job queue full|MaxJobCount", re.IGNORECASE)
-"""Words of a limit on how many jobs may be in the queue: it passes as jobs end."""
+_FAILED = "Batch job submission failed: "
+"""What sbatch prints before the words of Slurm's error number. Other lines may be the site's."""
 
-_TOO_LARGE = re.compile(f"{_LIMIT.pattern}|Invalid job array specification", re.IGNORECASE)
-"""Words that an array may be refused with while a smaller one, or its jobs, are taken."""
+_USAGE = 'Try "sbatch --help" for more information'
+"""The last line of an sbatch that does not know one of its arguments."""
+
+_OUTAGE = re.compile(
+    r"unable to contact|unable to connect|timed out|zero bytes were transmitted"
+    r"|connection (refused|reset|timed out|failure)|connect failure|communication"
+    r"|standby mode|transport endpoint|message (send|receive) failure|unable to establish"
+    r"|authentication error|munge|slurmdbd|configuration source|insane message"
+    r"|unexpected message|shutting down|header lengths|host is down|no route to host"
+    r"|unable to resolve|broken pipe",
+    re.IGNORECASE,
+)
+"""Error numbers, in words, that mean that nobody has answered."""
+
+_LIMIT = re.compile(r"(Assoc|QOS)\w*Submit\w*")
+"""A line of Slurm's that names a limit on how many jobs may be in the queue: it passes as jobs
+end."""
+
+_FULL = re.compile(r"job queue full|resource temporarily unavailable", re.IGNORECASE)
+"""Error numbers, in words, of a queue that is full."""
+
+_SLEEPS = re.compile("sleeping and retrying")
+
+_TOO_LARGE = re.compile(r"invalid job array specification", re.IGNORECASE)
 
 _FOR_NOW = re.compile(
     r"accounting/QOS policy|not available now|partition not available|presently disabled"
-    r"|reservation|in transition",
+    r"|not usable now|reservation is in use|in transition",
     re.IGNORECASE,
 )
-"""Words of other refusals that may pass."""
+"""Error numbers, in words, of other refusals that may pass."""
+
+
+class Kind(enum.Enum):
+    """What a refusal of sbatch's means."""
+
+    FULL = enum.auto()
+    """The queue takes no more, or not so many."""
+    TOO_LARGE = enum.auto()
+    """An array is larger than arrays may be."""
+    FOR_NOW = enum.auto()
+    FINAL = enum.auto()
+
+
+@frozen
+class Refusal:
+    """One job, or one array, that sbatch has refused."""
+
+    words: str
+    kind: Kind
+
+    def error(self) -> SubmitError:
+        """The same as the core has it."""
+        return SubmitError(self.words, transient=self.kind in (Kind.FULL, Kind.FOR_NOW))
+
+
+def refusal(failure: CommandFailed) -> Refusal:
+    """What it means that sbatch has failed.
+
+    Only what Slurm itself has printed counts: a site's own text may hold any words.
+
+    Raises:
+        BackendUnavailable: nobody has answered.
+    """
+    words = f"sbatch: {failure}"
+    said = [line.removeprefix(_FAILED) for line in failure.lines if line.startswith(_FAILED)]
+    if not said:  # it has not come as far as to submit anything
+        if not failure.lines or _OUTAGE.search(failure.lines[-1]):
+            raise BackendUnavailable(words)
+        return Refusal(words, Kind.FINAL if _USAGE in failure.lines else Kind.FOR_NOW)
+    reason = said[-1]
+    if _OUTAGE.search(reason):
+        raise BackendUnavailable(words)
+    if _FULL.search(reason) or any(_LIMIT.fullmatch(line) for line in failure.lines):
+        return Refusal(words, Kind.FULL)
+    if _TOO_LARGE.search(reason):
+        return Refusal(words, Kind.TOO_LARGE)
+    return Refusal(words, Kind.FOR_NOW if _FOR_NOW.search(reason) else Kind.FINAL)
 
 
 class Submitter:
@@ -116,20 +188,22 @@ class Submitter:
                 self.held |= {job.request.key: job for job in jobs}
                 break
             part = jobs[:size]
-            error = self._try(part)
-            if error is not None and len(part) > 1 and _TOO_LARGE.search(error.message):
-                size = len(part) // 2
-                continue
-            if error is not None and _LIMIT.search(error.message):
-                self.held_why = error.message
-                self.held |= {job.request.key: job for job in jobs}
-                break
-            if error is not None:
-                refused |= {job.request.key: error for job in part}
+            answer = self._try(part)
+            if isinstance(answer, Refusal):
+                if len(part) > 1 and answer.kind in (Kind.FULL, Kind.TOO_LARGE):
+                    size = len(part) // 2
+                    continue
+                if answer.kind is Kind.FULL:
+                    self.held_why = answer.words
+                    self.held |= {job.request.key: job for job in jobs}
+                    break
+                answer = answer.error()
+            if answer is not None:
+                refused |= {job.request.key: answer for job in part}
             jobs = jobs[size:]
         return refused
 
-    def _try(self, jobs: Sequence[Prepared]) -> SubmitError | None:
+    def _try(self, jobs: Sequence[Prepared]) -> SubmitError | Refusal | None:
         keys = [job.request.key for job in jobs]
         try:
             for job in jobs:
@@ -145,14 +219,20 @@ class Submitter:
         argv = script.command(batch.name, jobs[0], self._options, path, size)
         self.doubtful.update(keys)
         try:
-            answer = self._commands.run(*argv, env=script.environment(jobs[0]))
+            printed = self._commands.run(*argv, env=script.environment(jobs[0]))
+        except CommandRetries as waits:
+            if not _SLEEPS.search(str(waits)):
+                raise
+            # Should it have tried again before it was ended, the next look finds the jobs.
+            return Refusal(str(waits), Kind.FULL)
         except CommandFailed as failure:
+            answer = refusal(failure)
             self.doubtful.difference_update(keys)
             self._clear_away(batch)
-            return refusal(str(failure))
-        number = answer.strip().partition(";")[0]
+            return answer
+        number = printed.strip().partition(";")[0]
         if not number.isdigit():
-            raise BackendUnavailable(f"sbatch has answered {answer!r:.200}, which is no job's id")
+            raise BackendUnavailable(f"sbatch has answered {printed!r:.200}, which is no job's id")
         self.doubtful.difference_update(keys)
         self._book.submitted(batch.name, number)
         return None
@@ -174,12 +254,6 @@ class Submitter:
             self._commands.run("scancel", f"--name={batch.name}", f"--user={os.getuid()}")
         except (BackendUnavailable, CommandFailed):
             pass  # Slurm ends by itself what it has refused; this was to make sure
-
-
-def refusal(words: str) -> SubmitError:
-    """What a refusal of sbatch's means, in its own words."""
-    final = "Batch job submission failed" in words and not _FOR_NOW.search(words)
-    return SubmitError(f"sbatch: {words}", transient=not final)
 
 
 def _wants(job: Prepared) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 from axsched_slurm import SlurmRunner
-from axsched_slurm.commands import own_environment
+from axsched_slurm.commands import CommandFailed, own_environment
 from axsched_slurm.query import SQUEUE
-from axsched_slurm.submit import refusal
+from axsched_slurm.submit import Kind, Refusal, refusal
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable, RunnerError
@@ -25,7 +25,6 @@ from axsched_core.jobs import (
     JobState,
     JobStatus,
     NotSubmitted,
-    SubmitError,
 )
 from axsched_core.testing.bench import Bench
 from support.slurm_commands import Commands
@@ -151,20 +150,49 @@ def test_what_is_slurms_own_is_kept_from_commands(monkeypatch: pytest.MonkeyPatc
     assert not [name for name in found if name.startswith(("SB", "SQ", "SA", "SLURM_J", "PMI"))]
 
 
+FAILED = "Batch job submission failed: "
+
+
 @pytest.mark.parametrize(
-    ("words", "final"),
+    ("lines", "kind"),
     [
-        ("Batch job submission failed: Invalid partition name specified", True),
-        ("Batch job submission failed: Requested node configuration is not available", True),
-        ("AssocMaxWallDurationPerJobLimit; Batch job submission failed: Job violates "
-         "accounting/QOS policy (job submit limit, user's size and/or time limits)", False),
-        ("Batch job submission failed: Required partition not available (inactive or drain)",
-         False),
-        ("something that nobody knows", False),
+        ([f"{FAILED}Invalid partition name specified"], Kind.FINAL),
+        ([f"{FAILED}Requested node configuration is not available"], Kind.FINAL),
+        ([f"{FAILED}Requested reservation is invalid"], Kind.FINAL),
+        ([f"{FAILED}Requested reservation not usable now"], Kind.FOR_NOW),
+        (["AssocMaxWallDurationPerJobLimit", f"{FAILED}Job violates accounting/QOS policy (job "
+          "submit limit, user's size and/or time limits)"], Kind.FOR_NOW),
+        (["QOSMaxSubmitJobPerUserLimit", f"{FAILED}Job violates accounting/QOS policy (job "
+          "submit limit, user's size and/or time limits)"], Kind.FULL),
+        ([f"{FAILED}Required partition not available (inactive or drain)"], Kind.FOR_NOW),
+        ([f"{FAILED}Resource temporarily unavailable"], Kind.FULL),
+        (["something that nobody knows"], Kind.FOR_NOW),
+        (["unrecognized option '--x'", 'Try "sbatch --help" for more information'], Kind.FINAL),
+        # A site's own words, of its job_submit plugin, stand before Slurm's.
+        (["project 7 is not responding, unable to contact its owner", f"{FAILED}Unspecified error"],
+         Kind.FINAL),
+        (["see MaxJobCount and SubmitJobLimit on our page; job queue full",
+          f"{FAILED}Unspecified error"], Kind.FINAL),
     ],
 )  # fmt: skip
-def test_refusals(words: str, final: bool) -> None:
-    assert refusal(words) == SubmitError(f"sbatch: {words}", transient=not final)
+def test_refusals(lines: list[str], kind: Kind) -> None:
+    found = refusal(CommandFailed(lines, 1))
+    assert found == Refusal(f"sbatch: {'; '.join(lines)}", kind)
+    assert found.error().transient == (kind in (Kind.FULL, Kind.FOR_NOW))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"{FAILED}Unable to contact slurm controller (connect failure)"],
+        ["a word of the site's", f"{FAILED}Socket timed out on send/recv operation"],
+        ["Could not establish a configuration source"],
+        [],
+    ],
+)
+def test_refusals_that_are_outages(lines: list[str]) -> None:
+    with pytest.raises(BackendUnavailable):
+        refusal(CommandFailed(lines, 1))
 
 
 def test_sbatch_answers_nonsense(slurm: FakeSlurm, make_bench: Callable[..., Bench]) -> None:
@@ -192,6 +220,38 @@ def test_arrays_that_the_cluster_refuses_are_made_smaller(
     )
     handles = bench.submit(*[bench.request({}) for _ in range(3)])
     assert [handle.backend_id for handle in handles] == ["7", "7", "7"]
+
+
+def test_an_sbatch_that_would_sleep_is_ended_and_may_have_submitted_all_the_same(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = make_bench(command_timeout=60.0)
+    words = "Slurm job queue full, sleeping and retrying"
+    slurm.commands.script(
+        "sbatch", f"echo $$ >{tmp_path}/pid; echo 'sbatch: error: {words}' >&2; sleep 1000"
+    )
+    (handle,) = bench.submit(bench.request({}))
+    status = bench.session.poll([handle])[handle.key]
+    assert (status.state, status.backend_state) == (JobState.QUEUED, "HELD HERE")
+    assert words in status.message
+    assert gone(int((tmp_path / "pid").read_text()))
+    slurm.shows(("12", handle.key, "RUNNING", "None", 0))
+    before = slurm.commands.calls("sbatch")
+    bench.running(handle)
+    assert slurm.commands.calls("sbatch") == before
+
+
+@pytest.mark.parametrize("name", ["sbatch", "squeue"])
+def test_a_command_that_waits_for_slurms_configuration_is_an_outage_at_once(
+    name: str, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(command_timeout=60.0)
+    words = "s_p_parse_file: cannot stat file /x: No such file, retrying in 1sec up to 60sec"
+    slurm.commands.script(name, f"echo '{name}: error: {words}' >&2; sleep 1000")
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="cannot stat file /x"):
+        bench.session.poll([bench.start({})])
+    assert time.monotonic() - began < 30
 
 
 # ---- what is believed ------------------------------------------------------------------------
