@@ -53,6 +53,7 @@ class Watch:
         self._commands, self._book = commands, book
         self._patience, self._interval, self._accounting = patience, interval, accounting
         self._lists: dict[Place, list[Row]] = {}
+        self._listed: set[str] = set()
         self._asked: float | None = None
         self._trouble: BackendUnavailable | None = None
         self._looks = 0
@@ -88,12 +89,13 @@ class Watch:
             lists: dict[Place, list[Row]] = {}
             for row in rows:
                 lists.setdefault(Place(row.name, row.index), []).append(row)
+            listed = {row.name for row in rows}
             self._add_past(lists, keys)
         except BackendUnavailable as trouble:
             self._trouble = trouble
             self._missing.clear()  # who is missing was not to be seen
             raise
-        self._lists = lists
+        self._lists, self._listed = lists, listed
         self._looks += 1
         return True
 
@@ -217,7 +219,11 @@ class Watch:
         if key in self._cancelled and self._looks > self._cancelled[key]:
             # Array elements that wait vanish when they are cancelled.
             return _refreshed(folder) or _cancelled("cancelled; Slurm does not know it any more")
-        if key in self._unseen or not self._waited(key):
+        if key in self._unseen:
+            return None
+        if self._vanished(key, folder):
+            return _cancelled("somebody has cancelled it in Slurm before it ran")
+        if not self._waited(key):
             return None
         if (late := _refreshed(folder)) is not None:
             return late
@@ -225,6 +231,18 @@ class Watch:
         if jobfolder.keep_from_running(folder, "given up: Slurm does not know it any more"):
             return JobStatus(JobState.LOST, Cause.LOST, f"{words}; it has never begun")
         return JobStatus(JobState.LOST, Cause.LOST, f"{words}, and it has left no exit.json")
+
+    def _vanished(self, key: str, folder: Path) -> bool:
+        """True for an element that somebody has cancelled while it waited.
+
+        Slurm forgets it at once, while it still lists the rest of the array. One that its node
+        has begun, and that has ended since, has left a claim or a log.
+        """
+        place = self._book.places(key)[-1]
+        if place.index is None or place.name not in self._listed:
+            return False
+        begun = jobfolder.has(folder, script.LOG)
+        return not begun and jobfolder.keep_from_running(folder, CANCELLED_BY)
 
     def _of_stuck(self, row: Row, folder: Path) -> JobStatus | None:
         if not jobfolder.keep_from_running(folder, ENDED_BY):

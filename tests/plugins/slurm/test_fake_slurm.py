@@ -271,6 +271,31 @@ def test_an_id_under_another_name_is_not_our_job(
     assert slurm.commands.calls("scancel 7") == 0
 
 
+@pytest.mark.parametrize(
+    ("file", "listed", "state"),
+    [
+        (None, True, JobState.CANCELLED),
+        (None, False, JobState.LOST),
+        ("slurm.log", True, JobState.LOST),
+        (jobfolder.CLAIM, True, JobState.LOST),
+    ],
+)
+def test_an_element_that_is_missing_while_the_rest_is_listed(
+    file: str | None,
+    listed: bool,
+    state: JobState,
+    slurm: FakeSlurm,
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = make_bench()
+    handles = bench.submit(bench.request({}), bench.request({}))
+    if file is not None:
+        (bench.folder(handles[1]) / file).write_text('{"pid": 1}')
+    name = f"{bench.run_id}-b1" if listed else "another"
+    slurm.shows(("7_0", name, "RUNNING", "None", 0))
+    assert bench.status(handles[1]).state is state
+
+
 def test_being_missing_counts_only_while_slurm_answers(
     slurm: FakeSlurm, make_bench: Callable[..., Bench]
 ) -> None:
