@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from attrs import frozen
@@ -20,8 +21,10 @@ class Cluster:
     max_array_size: int
     """One more than the greatest index of an array's element."""
     max_jobs: int
-    min_job_age: str
-    """How long squeue knows a job that has ended."""
+    min_job_age: float
+    """Seconds for which squeue knows a job that has ended; infinite where it never forgets one."""
+    preempts: bool
+    """Whether jobs may have to give way to others."""
 
 
 def describe(commands: Commands) -> Cluster:
@@ -30,11 +33,12 @@ def describe(commands: Commands) -> Cluster:
     Raises:
         BackendUnavailable: it does not answer.
     """
+    # Some values have a unit: "300 sec".
     text = commands.ask("scontrol", "show", "config")
     found = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", text, re.MULTILINE))
 
     def number(name: str, default: int) -> int:
-        value = found.get(name, "")
+        value = found.get(name, "").partition(" ")[0]
         return int(value) if value.isdigit() else default
 
     return Cluster(
@@ -43,5 +47,6 @@ def describe(commands: Commands) -> Cluster:
         accounting=found.get("AccountingStorageType", "").endswith("slurmdbd"),
         max_array_size=number("MaxArraySize", 1001),
         max_jobs=number("MaxJobCount", 10000),
-        min_job_age=found.get("MinJobAge", ""),
+        min_job_age=number("MinJobAge", 300) or math.inf,
+        preempts=found.get("PreemptType", "preempt/none") != "preempt/none",
     )

@@ -64,7 +64,8 @@ def _checks(options: SlurmOptions) -> Iterator[Check]:
 
 def _accounting(cluster: Cluster, commands: Commands) -> Check:
     if not cluster.accounting:
-        words = f"off: squeue knows a job for {cluster.min_job_age} after its end, then its files"
+        age = f"{cluster.min_job_age:g} s"
+        words = f"off: squeue knows a job for {age} after its end, then its files"
         return Check("accounting", True, words)
     if shutil.which("sacct") is None:
         return Check("accounting", False, "on, but there is no sacct on PATH")

@@ -109,7 +109,7 @@ class SlurmRunner:
             self._book,
             self._options.patience,
             context.monitoring_interval,
-            lambda: self._cluster.accounting,
+            lambda: self._cluster,
         )
 
     @functools.cached_property

@@ -36,6 +36,8 @@ NO_FOLDER = 66
 """Exit code of a batch script that cannot enter the job's folder."""
 NO_MODULE = 67
 """Exit code of a batch script whose ``module load`` failed."""
+TIME_ASKED = "slurm_time_limit"
+"""In ``job.json``: the seconds that sbatch was asked for; null where that is the partition's."""
 TIME_SLACK = 60.0
 """Seconds that Slurm gives a job beyond the limit that its worker keeps."""
 
@@ -49,6 +51,12 @@ class Prepared:
     env: tuple[tuple[str, str], ...] = field(repr=False)
     """The objective's environment: names and values (secrets), sorted."""
     cpus: int | None
+
+    @property
+    def time_asked(self) -> float | None:
+        """Seconds that sbatch is asked for; None: the partition's default."""
+        times = [want.removeprefix("--time=") for want in self.wants if want.startswith("--time=")]
+        return seconds_of(times[-1]) if times else None
 
 
 def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
@@ -95,6 +103,7 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
     if not isinstance(job, dict):
         raise InvalidInput(f"there is no usable {jobfolder.JOB} in {folder}")
     job["backend_explains"] = True
+    job[TIME_ASKED] = prepared.time_asked
     if prepared.cpus is not None:
         job["threads"] = prepared.cpus
     if isinstance(request.objective, FunctionObjective):

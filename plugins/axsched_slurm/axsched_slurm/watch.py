@@ -22,11 +22,15 @@ from axsched_core.jobs import Cause, JobState, JobStatus
 from axsched_core.worker.axsched_worker import NOT_MINE, OWNER_GONE
 from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook, Place
+from axsched_slurm.cluster import Cluster
 from axsched_slurm.commands import CommandFailed, Commands
 from axsched_slurm.query import Row, sacct, squeue
 
 CANCELLED_BY = "cancelled before it ran"
 ENDED_BY = "Slurm has ended it before it ran"
+
+CLOCKS = 5.0
+"""Seconds by which the clocks of a node and the controller may differ."""
 
 _log = logging.getLogger("axsched")
 
@@ -39,7 +43,7 @@ class Watch:
         book: knows by what name Slurm has a job.
         patience: seconds, see `SlurmOptions.patience`.
         interval: seconds that there are at least between two looks.
-        accounting: says, when it is asked, whether there is a sacct to ask.
+        cluster: asks the cluster about itself, the first time that it is called.
     """
 
     def __init__(
@@ -48,10 +52,10 @@ class Watch:
         book: BatchBook,
         patience: float,
         interval: float,
-        accounting: Callable[[], bool],
+        cluster: Callable[[], Cluster],
     ) -> None:
         self._commands, self._book = commands, book
-        self._patience, self._interval, self._accounting = patience, interval, accounting
+        self._patience, self._interval, self._cluster = patience, interval, cluster
         self._lists: dict[Place, list[Row]] = {}
         self._listed: set[str] = set()
         self._asked: float | None = None
@@ -60,6 +64,7 @@ class Watch:
         self._settled: dict[str, JobStatus] = {}
         self._missing: dict[str, float] = {}
         self._unseen: set[str] = set()
+        self._due: dict[str, float] = {}
         self._submitted: dict[str, int] = {}
         self._cancelled: dict[str, int] = {}
 
@@ -109,7 +114,7 @@ class Watch:
             and (job_id := self._book.job_id(key)) is not None
         }
         unseen, self._unseen = self._unseen, set()
-        if not gone or not self._accounting():
+        if not gone or not self._cluster().accounting:
             return
         try:
             past = sacct(self._commands, gone.values())
@@ -193,6 +198,8 @@ class Watch:
             found = self._of_stuck(row, folder)
         elif states.alive(row):
             self._missing.pop(key, None)
+            if row.ended_at is not None:  # the time of its limit, as long as it runs
+                self._due[key] = row.ended_at
             found = states.status(row)
         else:
             found = self._of_ended(key, row, folder)
@@ -223,6 +230,8 @@ class Watch:
             return None
         if self._vanished(key, folder):
             return _cancelled("somebody has cancelled it in Slurm before it ran")
+        if (stopped := self._of_stopped(key, folder)) is not None:
+            return stopped
         if not self._waited(key):
             return None
         if (late := _refreshed(folder)) is not None:
@@ -243,6 +252,37 @@ class Watch:
             return False
         begun = jobfolder.has(folder, script.LOG)
         return not begun and jobfolder.keep_from_running(folder, CANCELLED_BY)
+
+    def _of_stopped(self, key: str, folder: Path) -> JobStatus | None:
+        """How a job has ended that Slurm has stopped and forgotten between two looks.
+
+        None: Slurm would still list it, so that its controller must have lost it, or accounting
+        may yet say more.
+        """
+        stopped = jobfolder.read_exit(folder, jobfolder.STOPPED)
+        age = jobfolder.age(folder, jobfolder.STOPPED)
+        if stopped is None or age is None:
+            return None
+        cluster = self._cluster()
+        if age < cluster.min_job_age or (cluster.accounting and not self._waited(key)):
+            return None
+        words = "Slurm has told it to stop (SIGTERM), and has forgotten it since"
+        due = self._due.get(key)
+        if due is None:
+            job = jobfolder.read_json(folder, jobfolder.JOB)
+            asked = job.get(script.TIME_ASKED) if isinstance(job, Mapping) else None
+            if isinstance(asked, int | float) and stopped.started_at is not None:
+                due = stopped.started_at + asked
+        if due is not None and stopped.ended_at is not None and stopped.ended_at >= due - CLOCKS:
+            words += "; its time limit was reached"
+            state, cause = JobState.FAILED, Cause.TIME_LIMIT
+        elif cluster.preempts:
+            words += "; it was preempted, or somebody has cancelled it"
+            state, cause = JobState.FAILED, Cause.PREEMPTED
+        else:
+            words += "; somebody has cancelled it"
+            state, cause = JobState.CANCELLED, Cause.CANCELLED
+        return attrs.evolve(stopped, state=state, cause=cause, message=words)
 
     def _of_stuck(self, row: Row, folder: Path) -> JobStatus | None:
         if not jobfolder.keep_from_running(folder, ENDED_BY):

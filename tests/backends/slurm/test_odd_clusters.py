@@ -9,12 +9,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from axsched_core.jobs import JobState
+from axsched_core import jobfolder
+from axsched_core.jobs import Cause, JobState
 from axsched_core.testing.bench import Bench
 from support import slurm_cluster as slurm
 from support.daemons import environment
 from support.missing_backends import need
 from support.slurm_cluster import SlurmCluster
+from support.waiting import wait_until
 
 OpenBench = Callable[..., Bench]
 SUCCEED = {"do": "succeed"}
@@ -65,6 +67,31 @@ def test_a_queue_that_is_shorter_than_the_batch(
         assert bench.session.capacity() == 0
         ended = bench.wait(handles[:4])
         assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}
+
+
+def test_what_slurm_stops_and_forgets_between_two_looks(
+    make_cluster: Callable[..., SlurmCluster], open_bench: OpenBench
+) -> None:
+    with make_cluster(MinJobAge=2) as cluster:
+        bench = open_bench(time_limit="0:05:00")
+        handles = bench.submit(*[bench.request({"do": "hang"}) for _ in range(2)])
+        bench.running(*handles)
+        late, cancelled = handles
+        for handle in handles:
+            wait_until((bench.folder(handle) / jobfolder.PID).exists, 60, "its worker runs")
+        cluster.run("scontrol", "update", f"JobId={late.backend_id}", "EndTime=now+5")
+        # A last look sees until when it may run.
+        due = bench.session._runner._watch._due
+        before = due[late.key]
+        bench.wait([late], lambda status: due[late.key] < before)
+        cluster.run("scancel", cancelled.backend_id)
+
+        def forgotten() -> bool:
+            return not cluster.run("squeue", "-hrt", "all")
+
+        wait_until(forgotten, 150, "Slurm has forgotten both")
+        assert bench.status(late).cause is Cause.TIME_LIMIT
+        assert bench.status(cancelled).state is JobState.CANCELLED
 
 
 def clients(cluster: SlurmCluster, name: str) -> list[psutil.Process]:

@@ -427,6 +427,40 @@ def test_stopped_and_slurm_does_not_say_why(
     assert ("told to stop" in status.message) == stopped
 
 
+@pytest.mark.parametrize(
+    ("config", "ran", "forgotten", "state", "cause"),
+    [
+        ("MinJobAge = 2 sec", 301, 10, JobState.FAILED, Cause.TIME_LIMIT),
+        ("MinJobAge = 2 sec", 100, 10, JobState.CANCELLED, Cause.CANCELLED),
+        ("MinJobAge = 2 sec\\nPreemptType = preempt/qos", 100, 10, JobState.FAILED,
+         Cause.PREEMPTED),
+        # Slurm would still list it: its controller has lost it.
+        ("MinJobAge = 300 sec", 301, 10, JobState.LOST, Cause.LOST),
+        ("MinJobAge = 0 sec", 301, 9999, JobState.LOST, Cause.LOST),
+    ],
+)  # fmt: skip
+def test_stopped_and_forgotten_between_two_looks(
+    config: str,
+    ran: float,
+    forgotten: float,
+    state: JobState,
+    cause: Cause,
+    slurm: FakeSlurm,
+    make_bench: Callable[..., Bench],
+) -> None:
+    slurm.commands.script("scontrol", f"printf '{config}\\n'")
+    bench = make_bench(time_limit="0:05:00")
+    handle = bench.start({})
+    begun(bench, handle)
+    path = bench.folder(handle) / jobfolder.STOPPED
+    ended = time.time() - forgotten
+    stopped = {"signal": 15, "cause": "SIGNAL", "start": ended - ran, "end": ended}
+    path.write_text(json.dumps(stopped))
+    os.utime(path, (ended, ended))
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (state, cause)
+
+
 def test_what_slurm_would_start_again_although_it_has_ended_is_cleared_away(
     slurm: FakeSlurm, make_bench: Callable[..., Bench]
 ) -> None:
