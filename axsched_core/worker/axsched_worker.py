@@ -13,7 +13,11 @@ there, a runner may add
   change that process;
 * ``backend_explains`` (bool): only the backend sends SIGTERM to the supervisor, and it says the
   reason itself (a time limit, preemption, a requeue). A job that ends this way leaves
-  ``stopped.json``, with the same content, instead of ``exit.json``: it may start again.
+  ``stopped.json``, with the same content, instead of ``exit.json``: it may start again;
+* ``signals_all`` (bool): the backend's SIGTERM reaches all processes of the job, so the supervisor
+  does not send it a second time;
+* ``stop_grace`` (float): seconds that the objective has after SIGTERM before the supervisor ends
+  it. Without it half a second, and no limit with ``backend_explains``: the backend ends it.
 
 ``job.json`` holds only the names of the objective's environment variables: their values may be
 secrets, so they are in the environment of the process that starts the worker.
@@ -21,7 +25,11 @@ secrets, so they are in the environment of the process that starts the worker.
 Three processes take part: the *caller* (a worker of a pool, a batch script), the
 *supervisor*, and the *child*, the only one that loads and runs the user's code. The supervisor
 enforces the time limit, watches for the ``cancel`` file, ends the child with all its
-descendants, and writes ``exit.json``, even if the caller has died.
+descendants, and writes ``exit.json``, even if the caller has died. It passes other signals on
+to the child, as if the child were the process that the backend has started: SIGUSR1, SIGUSR2,
+SIGHUP and all others except SIGTERM, those of job control, and those that report a fault of the
+process itself. (SIGINT only with ``backend_explains``: elsewhere it may be a Ctrl-C that is meant
+for the driver.)
 
 On Linux "all its descendants" is exact: the supervisor is a child subreaper, so processes
 that leave their session come back to it. On other systems (macOS) only the child's process
@@ -104,7 +112,15 @@ THREAD_VARIABLES = (
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_WATCHED_SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
+_OWN_SIGNALS = (
+    *("SIGCHLD", "SIGTERM", "SIGKILL", "SIGSTOP", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU"),
+    *("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS", "SIGABRT", "SIGIOT", "SIGEMT"),
+    *("SIGPIPE", "SIGXFSZ"),
+)
+_PASSED_ON = frozenset(
+    {*signal.Signals, *range(getattr(signal, "SIGRTMIN", 1), getattr(signal, "SIGRTMAX", 0))}
+) - {getattr(signal, name) for name in _OWN_SIGNALS if hasattr(signal, name)}
+_WATCHED_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, *_PASSED_ON)
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -114,7 +130,8 @@ _LINUX = sys.platform.startswith("linux")
 def run(folder: str, restart: int = 0) -> int:
     """Supervise the job in this process until it has ended.
 
-    The process becomes the supervisor until its end: SIGINT is ignored, SIGTERM ends the job.
+    The process becomes the supervisor until its end: SIGINT is ignored, SIGTERM ends the job, and
+    other signals are passed on to the job.
 
     Args:
         folder: the job's folder.
@@ -405,9 +422,14 @@ class _Ending:
         return self.exit_code or (1 if self.cause else 0)
 
 
-def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.json") -> None:
+def _exit_data(ending: _Ending, start: float) -> dict[str, Any]:
     data = dict(vars(ending), start=start, end=time.time(), host=os.uname().nodename)
     data["message"] = ending.message[:MESSAGE_LIMIT]
+    return data
+
+
+def _write_exit(folder: str, ending: _Ending, start: float, name: str = "exit.json") -> None:
+    data = _exit_data(ending, start)
     try:
         _write_json(folder, name, data)
     except OSError:
@@ -477,6 +499,7 @@ class _Supervisor:
         self.child = 0
         self.status: Optional[int] = None  # of the child, as wait4 gives it
         self.max_rss: Optional[int] = None
+        self.start = time.time()
         self.told_to_stop = False
         self.stopped = False  # by the backend, which says why
         self.oom_kills = _oom_kills()
@@ -484,7 +507,7 @@ class _Supervisor:
     def run(self, restart: int) -> int:
         if not _claim(self.folder, restart):
             return NOT_MINE
-        start = time.time()
+        self.start = time.time()
         ending = _Ending()
         try:
             if restart:
@@ -498,7 +521,9 @@ class _Supervisor:
             self._end_all(grace=0.0)
         finally:
             name = "stopped.json" if self.stopped else "exit.json"
-            _write_exit(self.folder, ending, start, name)
+            _write_exit(self.folder, ending, self.start, name)
+            if not self.stopped:
+                _remove(self.folder, "stopped.json")
         return ending.as_exit_code()
 
     def _supervise(self) -> _Ending:
@@ -512,7 +537,10 @@ class _Supervisor:
         stray_before = self._stray_result()
         report = self._start_child()
         why = self._wait()
-        stubborn = self._end_all(GRACE)
+        if self.stopped:
+            why = self._leave_to_backend(why)
+        grace = self.job.get("stop_grace") if self.told_to_stop else None
+        stubborn = self._end_all(GRACE if grace is None else float(grace))
         ending = self._ending(why, _read_report(report), stray_before)
         if stubborn:
             ending.message += " (processes that SIGKILL did not end: %s)" % stubborn
@@ -530,7 +558,8 @@ class _Supervisor:
         if hasattr(signal, "sigtimedwait"):
             signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED_SIGNALS)
         else:
-            signal.signal(signal.SIGTERM, lambda *_: setattr(self, "told_to_stop", True))
+            for number in _WATCHED_SIGNALS[1:]:
+                signal.signal(number, lambda number, _: self._received(number))
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def _start_child(self) -> int:
@@ -573,6 +602,33 @@ class _Supervisor:
         self.stopped = bool(self.job.get("backend_explains"))
         return _Ending(cause="SIGNAL", message="supervisor was told to stop (SIGTERM)")
 
+    def _leave_to_backend(self, why: Optional[_Ending]) -> Optional[_Ending]:
+        """After SIGTERM: leave the objective the time that the backend gives it.
+
+        The backend ends all processes when this time is over, this one too: what is known now is
+        written down first. Returns the reason for the end, None if the objective has finished.
+        """
+        assert why is not None
+        limit = self.job.get("stop_grace")
+        deadline = None if limit is None else time.monotonic() + float(limit)
+        try:
+            _write_json(self.folder, "stopped.json", _exit_data(why, self.start))
+        except OSError:  # the disk is full: the room that is left is for the last word
+            _note(self.folder, why.message + "\n")
+        if not self.job.get("signals_all"):
+            self._signal_all(signal.SIGTERM)
+        while self._anybody_left():
+            if self._cancelled():
+                self.stopped = False
+                return _Ending(cause="CANCELLED", message=_cancel_message(self.folder))
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            self._pause(WAIT)
+        if self.status == 0 and self._has_result():
+            self.stopped = False
+            return None
+        return why
+
     def _stopped_with_child(self) -> bool:
         """Say whether the child ended because the backend has told all processes to stop."""
         if not self.job.get("backend_explains"):
@@ -589,13 +645,22 @@ class _Supervisor:
         return self.told_to_stop and not (status == 0 and self._has_result())
 
     def _pause(self, seconds: float) -> None:
-        """Wait for a child's end or SIGTERM, at most this long."""
+        """Wait for a child's end or another signal, at most this long."""
         if hasattr(signal, "sigtimedwait"):
             seen = signal.sigtimedwait(_WATCHED_SIGNALS, seconds)
-            if seen is not None and seen.si_signo == signal.SIGTERM:
-                self.told_to_stop = True
+            if seen is not None:
+                self._received(seen.si_signo)
         else:
             time.sleep(min(seconds, 0.05))
+
+    def _received(self, number: int) -> None:
+        """We were sent a signal: it is for us, or it is passed on to the child."""
+        if number == signal.SIGTERM:
+            self.told_to_stop = True
+        elif number == signal.SIGINT and not self.job.get("backend_explains"):
+            return
+        elif number in _PASSED_ON and self.child and self.status is None:
+            _signal(os.kill, self.child, number)
 
     def _reap(self) -> bool:
         """Collect ended children, adopted ones too. False: there are no more children."""
@@ -816,6 +881,9 @@ def _become_job(stdio: Sequence[int], report: int, supervisor: int) -> None:
     for standard, descriptor in enumerate(stdio):
         os.dup2(descriptor, standard)
     _close_descriptors(keep=(report, *_held.values()))
+    if not hasattr(signal, "sigtimedwait"):  # the supervisor had to set handlers
+        for number in _PASSED_ON:
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -1467,6 +1535,18 @@ def _read_json(folder: str, name: str) -> Any:
 
 def _write_json(folder: str, name: str, data: object) -> None:
     _write_bytes(folder, name, json.dumps(data).encode())
+
+
+def _remove(folder: str, name: str) -> None:
+    """Remove a file of the folder, if it is there."""
+    try:
+        place = _place(folder, make=False)
+        try:
+            os.unlink(name, dir_fd=place)
+        finally:
+            os.close(place)
+    except OSError:  # there is none; if it cannot be removed, exit.json is what counts
+        return
 
 
 def _write_pid(folder: str) -> None:

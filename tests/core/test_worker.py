@@ -37,6 +37,7 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.worker import axsched_worker as worker
+from support.waiting import wait_until
 
 # The jobs cannot import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -831,6 +832,103 @@ def test_cancelled_through_a_backend_that_says_why(jobs: Jobs, pipe: Callable[[s
     supervisor.send_signal(signal.SIGTERM)
     supervisor.wait(timeout=10)
     assert ending(folder).state is JobState.CANCELLED
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP, signal.SIGRTMIN + 1])
+def test_signals_are_passed_on_to_the_objective(
+    number: int, jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started = pipe("started")
+    body = (
+        "import os, signal\n"
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [{int(number)}])\n"
+        f"open({started.path!r}, 'w').write('up')\n"
+        f"signal.sigwait([{int(number)}])\n"
+        "open(os.environ['AXSCHED_RESULT_FILE'], 'w').write('1')"
+    )
+    folder = jobs.make(ScriptObjective((sys.executable, "-c", body)))
+    supervisor = jobs.start(folder)
+    started.read()
+    supervisor.send_signal(signal.SIGINT)  # may be a Ctrl-C that is meant for the driver
+    supervisor.send_signal(number)
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.SUCCEEDED
+
+
+@linux
+def test_a_signal_that_the_objective_does_not_expect_ends_it(
+    jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started = pipe("started")
+    folder = explained(jobs.make(script(jobs.root, f"echo $$ > {started.path}; exec sleep 100")))
+    supervisor = jobs.start(folder)
+    started.read()
+    supervisor.send_signal(signal.SIGINT)
+    supervisor.wait(timeout=10)
+    status = ending(folder)
+    assert (status.cause, status.signal) == (Cause.SIGNAL, signal.SIGINT)
+
+
+@linux
+@pytest.mark.parametrize("told", ["the supervisor", "all"])
+def test_the_objective_has_the_backends_own_grace(
+    told: str, jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started, go = pipe("started"), pipe("go")
+    count = jobs.root / "count"
+    # The shell that the backend started ends at once; what it has started saves its state.
+    saver = (
+        f"trap 'echo x >>{count}; read x <{go.path}; echo 1 >$AXSCHED_RESULT_FILE; exit' TERM; "
+        f"echo $$ >{started.path}; while :; do sleep 0.05; done"
+    )
+    folder = explained(jobs.make(ScriptObjective(("/bin/sh", "-c", saver))))
+    job = json.loads((folder / jobfolder.JOB).read_text()) | {"signals_all": told == "all"}
+    (folder / jobfolder.JOB).write_text(json.dumps(job))
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    supervisor.send_signal(signal.SIGTERM)
+    if told == "all":
+        os.kill(pid, signal.SIGTERM)
+    # Should all be killed now, this is what is left.
+    wait_until(lambda: jobfolder.read_exit(folder, jobfolder.STOPPED) is not None, 10, "it is told")
+    with pytest.raises(subprocess.TimeoutExpired):
+        supervisor.wait(timeout=2 * worker.GRACE)
+    go.write("on\n")
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.SUCCEEDED
+    assert jobfolder.read_exit(folder, jobfolder.STOPPED) is None
+    assert count.read_text() == "x\n"
+
+
+@linux
+def test_a_job_that_saves_its_state_is_cancelled_all_the_same(
+    jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started = pipe("started")
+    body = f"trap 'sleep 100' TERM; echo $$ > {started.path}; while :; do sleep 0.05; done"
+    folder = explained(jobs.make(script(jobs.root, body)))
+    supervisor = jobs.start(folder)
+    started.read()
+    supervisor.send_signal(signal.SIGTERM)
+    wait_until(lambda: jobfolder.read_exit(folder, jobfolder.STOPPED) is not None, 10, "it is told")
+    jobfolder.request_cancel(folder, "enough")
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.CANCELLED
+
+
+@linux
+def test_a_grace_that_the_runner_sets(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+    started = pipe("started")
+    body = f"trap 'sleep 1; exit 7' TERM; echo $$ > {started.path}; while :; do sleep 0.05; done"
+    folder = jobs.make(script(jobs.root, body))
+    job = json.loads((folder / jobfolder.JOB).read_text()) | {"stop_grace": 30.0}
+    (folder / jobfolder.JOB).write_text(json.dumps(job))
+    supervisor = jobs.start(folder)
+    started.read()
+    supervisor.send_signal(signal.SIGTERM)
+    supervisor.wait(timeout=20)
+    assert ending(folder).exit_code == 7
 
 
 @linux

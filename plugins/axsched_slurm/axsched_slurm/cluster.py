@@ -25,6 +25,8 @@ class Cluster:
     """Seconds for which squeue knows a job that has ended; infinite where it never forgets one."""
     preempts: bool
     """Whether jobs may have to give way to others."""
+    signals_all: bool
+    """Whether SIGTERM goes to all processes of a job, and not only to its first."""
 
 
 def describe(commands: Commands) -> Cluster:
@@ -48,5 +50,9 @@ def describe(commands: Commands) -> Cluster:
         max_array_size=number("MaxArraySize", 1001),
         max_jobs=number("MaxJobCount", 10000),
         min_job_age=number("MinJobAge", 300) or math.inf,
+        signals_all=(
+            found.get("ProctrackType") == "proctrack/linuxproc"
+            or found.get("SignalChildrenProcesses") == "yes"
+        ),
         preempts=found.get("PreemptType", "preempt/none") != "preempt/none",
     )

@@ -102,7 +102,7 @@ class SlurmRunner:
             folder = Path(self._options.job_dir).expanduser().absolute() / context.run_id
         self._book = BatchBook(folder, context.run_id)
         self._submitter = Submitter(
-            self._options, self._commands, self._book, lambda: self._cluster.max_array_size
+            self._options, self._commands, self._book, lambda: self._cluster
         )
         self._watch = Watch(
             self._commands,

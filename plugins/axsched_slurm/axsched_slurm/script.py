@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -85,13 +86,16 @@ def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
     return Prepared(request, wants, tuple(sorted(env.items())), cpus)
 
 
-def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> None:
+def complete_job_file(
+    prepared: Prepared, options: SlurmOptions, base: str, *, signals_all: bool
+) -> None:
     """Add to ``job.json`` what only this runner knows of the place where the job will run.
 
     Args:
         prepared: the job.
         options: the runner's.
         base: the directory that relative entries of ``sys.path`` mean.
+        signals_all: see `Cluster.signals_all`.
 
     Raises:
         InvalidInput: there is no usable one.
@@ -103,6 +107,7 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
     if not isinstance(job, dict):
         raise InvalidInput(f"there is no usable {jobfolder.JOB} in {folder}")
     job["backend_explains"] = True
+    job["signals_all"] = signals_all and not _early_term(options)
     job[TIME_ASKED] = prepared.time_asked
     if prepared.cpus is not None:
         job["threads"] = prepared.cpus
@@ -117,6 +122,13 @@ def complete_job_file(prepared: Prepared, options: SlurmOptions, base: str) -> N
     jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
     if "argv" in job:
         jobfolder.write(folder, WITHOUT_PYTHON, _without_python(folder, job).encode())
+
+
+def _early_term(options: SlurmOptions) -> bool:
+    """True where ``sbatch --signal=B:TERM@60`` tells the batch script alone, some time before Slurm
+    tells all processes."""
+    signal = [one.removeprefix("--signal=") for one in options.sbatch_options]
+    return any(re.match(r"(R:|R?B:)+(SIG)?(TERM|15)\b", one, re.IGNORECASE) for one in signal)
 
 
 def _without_python(folder: Path, job: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from axsched_core.errors import BackendUnavailable, InvalidInput
 from axsched_core.jobs import SubmitError
 from axsched_slurm import script
 from axsched_slurm.arrays import Batch, BatchBook
+from axsched_slurm.cluster import Cluster
 from axsched_slurm.commands import CommandFailed, CommandRetries, Commands
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.script import Prepared
@@ -113,7 +114,7 @@ class Submitter:
         options: the runner's.
         commands: Slurm's.
         book: where arrays are written down.
-        max_array_size: says, when it is asked, how large the cluster lets an array be.
+        cluster: asks the cluster about itself, the first time that it is called.
     """
 
     def __init__(
@@ -121,10 +122,10 @@ class Submitter:
         options: SlurmOptions,
         commands: Commands,
         book: BatchBook,
-        max_array_size: Callable[[], int],
+        cluster: Callable[[], Cluster],
     ) -> None:
         self._options, self._commands, self._book = options, commands, book
-        self._max_array_size = max_array_size
+        self._cluster = cluster
         self._sys_path_base = imports.current_directory() or "/"
         self.held: dict[str, Prepared] = {}
         """Jobs that wait here because a limit of the cluster is reached."""
@@ -182,7 +183,7 @@ class Submitter:
         """Submit like jobs in arrays of at most ``size``, smaller ones where a limit is near."""
         refused: dict[str, SubmitError] = {}
         # A cluster without arrays says 0.
-        size = min(size, max(1, self._max_array_size()) if len(jobs) > 1 else 1)
+        size = min(size, max(1, self._cluster().max_array_size) if len(jobs) > 1 else 1)
         while jobs:
             if self.held:
                 self.held |= {job.request.key: job for job in jobs}
@@ -205,10 +206,11 @@ class Submitter:
 
     def _try(self, jobs: Sequence[Prepared]) -> SubmitError | Refusal | None:
         keys = [job.request.key for job in jobs]
+        base, signals_all = self._sys_path_base, self._cluster().signals_all
         try:
             for job in jobs:
                 if not jobfolder.has(job.request.folder, jobfolder.CLAIM):
-                    script.complete_job_file(job, self._options, self._sys_path_base)
+                    script.complete_job_file(job, self._options, base, signals_all=signals_all)
             batch = self._book.new(keys)
             path = self._write_script(batch, jobs)
         except InvalidInput as error:

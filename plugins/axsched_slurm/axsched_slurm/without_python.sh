@@ -20,7 +20,13 @@ ended() { # name of the file, exit code, signal, cause, message
 }
 
 told='' child=''
-trap 'told=yes; [ -z "$child" ] || kill -TERM -$child 2>/dev/null' TERM
+# Where Slurm's SIGTERM reaches all processes, it is not sent to them a second time.
+all=''
+if grep -qs '"signals_all": true' job.json; then all=yes; fi
+trap 'told=yes; [ -n "$all" ] || [ -z "$child" ] || kill -TERM -$child 2>/dev/null' TERM
+for name in HUP INT QUIT USR1 USR2 ALRM VTALRM PROF IO PWR URG WINCH XCPU; do
+    trap "[ -z \"\$child\" ] || kill -$name \$child 2>/dev/null" $name
+done
 set -m # the script gets a process group of its own
 bash ./job.sh </dev/null >>stdout.log 2>>stderr.log &
 child=$!

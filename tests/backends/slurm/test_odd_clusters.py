@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from axsched_core import jobfolder
-from axsched_core.jobs import Cause, JobState
+from axsched_core.jobs import Cause, JobState, ScriptObjective
 from axsched_core.testing.bench import Bench
 from support import slurm_cluster as slurm
 from support.daemons import environment
@@ -102,3 +102,79 @@ def clients(cluster: SlurmCluster, name: str) -> list[psutil.Process]:
         for process in psutil.process_iter(["name"])
         if process.info["name"] == name and environment(process.pid).get("SLURM_CONF") == conf
     ]
+
+
+SAVES = (
+    "trap 'echo told >>told; sleep 3; echo 1 >\"$AXSCHED_RESULT_FILE\"; exit 0' {signal}; "
+    "touch up; while :; do sleep 0.1; done"
+)
+TO_ALL = {"ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none"}
+"""Settings of a cluster that sends its signals to all processes of a job."""
+
+
+@pytest.mark.parametrize(
+    ("python", "settings"), [(None, {}), ("/no/such/python", {}), (None, TO_ALL)]
+)
+def test_signals_reach_the_objective_and_it_has_slurms_own_grace(
+    python: str | None,
+    settings: dict[str, str],
+    make_cluster: Callable[..., SlurmCluster],
+    open_bench: OpenBench,
+) -> None:
+    with make_cluster(KillWait=30, **settings) as cluster:
+        bench = open_bench(python=python)
+        handles = bench.submit(
+            *[
+                bench.request({}, objective=ScriptObjective(("/bin/sh", "-c", body)))
+                for body in (SAVES.format(signal=name) for name in ("USR1", "TERM", "TERM"))
+            ]
+        )
+        for handle in handles:
+            wait_until((bench.folder(handle) / "up").exists, 60, "it runs")
+        warned, stopped, limited = (handle.backend_id for handle in handles)
+        # As --signal=B:... does, in its time: the batch script alone.
+        cluster.run("scancel", "--batch", "--signal=USR1", warned)
+        cluster.run("scancel", stopped)
+        cluster.run("scontrol", "update", f"JobId={limited}", "EndTime=now")
+        ended = bench.wait(handles)
+        assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}, ended
+        for handle in handles:
+            assert (bench.folder(handle) / "told").read_text() == "told\n"
+
+
+def test_an_early_sigterm_that_the_batch_script_alone_is_sent(
+    make_cluster: Callable[..., SlurmCluster], open_bench: OpenBench
+) -> None:
+    with make_cluster(**TO_ALL) as cluster:
+        bench = open_bench(sbatch_options={"signal": "B:TERM@60"})
+        objective = ScriptObjective(("/bin/sh", "-c", SAVES.format(signal="TERM")))
+        (handle,) = bench.submit(bench.request({}, objective=objective))
+        wait_until((bench.folder(handle) / "up").exists, 60, "it runs")
+        cluster.run("scancel", "--batch", "--signal=TERM", handle.backend_id)
+        assert bench.status(handle).state is JobState.SUCCEEDED
+
+
+def test_preempted_it_has_the_grace_time(
+    tmp_path_factory: pytest.TempPathFactory,
+    use: Callable[[SlurmCluster], None],
+    open_bench: OpenBench,
+) -> None:
+    need("Slurm", slurm.missing(accounting=False))
+    partitions = [
+        "PartitionName=low Nodes=ALL Default=YES State=UP PriorityTier=1 GraceTime=30",
+        "PartitionName=high Nodes=ALL State=UP PriorityTier=9 PreemptMode=OFF",
+    ]
+    with SlurmCluster(
+        tmp_path_factory.mktemp("grace"),
+        accounting=False,
+        nodes=1,
+        settings={"PreemptType": "preempt/partition_prio", "PreemptMode": "CANCEL"},
+        partitions=partitions,
+    ) as cluster:
+        use(cluster)
+        bench = open_bench(partition="low", cpus_per_task=8)
+        objective = ScriptObjective(("/bin/sh", "-c", SAVES.format(signal="TERM")))
+        (handle,) = bench.submit(bench.request({}, objective=objective))
+        wait_until((bench.folder(handle) / "up").exists, 60, "it runs")
+        cluster.run("sbatch", "-p", "high", "-c", "8", "-o", "/dev/null", "--wrap", "true")
+        assert bench.status(handle).state is JobState.SUCCEEDED
