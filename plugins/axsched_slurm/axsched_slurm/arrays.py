@@ -43,6 +43,8 @@ class BatchBook:
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self.folder, self._run_id = folder, run_id
+        # A site may put words around a job's name; a run's id is like no other.
+        self._name = re.compile(rf"{re.escape(run_id)}-(?:b\d+|\d+-\d+)")
         self._places: dict[str, list[Place]] = {}
         self._ids: dict[str, str] = {}
         self._last = 0
@@ -61,6 +63,15 @@ class BatchBook:
     def places(self, key: str) -> list[Place]:
         """Everywhere that a job may be in Slurm's lists."""
         return [Place(key), *self._places.get(key, ())]
+
+    def own_name(self, listed: str) -> str:
+        """The name that a job was submitted under, if it is one of the run's.
+
+        Args:
+            listed: its name in Slurm's lists.
+        """
+        found = self._name.search(listed)
+        return found[0] if found else listed
 
     def job_id(self, key: str) -> str | None:
         """The id that Slurm has given to a job; None where its answer was never heard."""

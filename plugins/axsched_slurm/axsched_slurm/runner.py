@@ -175,7 +175,7 @@ class SlurmRunner:
         row = self._watch.row(request.key)
         if row is None:
             return False
-        self._book.submitted(row.name, str(row.number))
+        self._book.submitted(self._book.own_name(row.name), str(row.number))
         self._submitter.doubtful.discard(request.key)
         self._submitter.held.pop(request.key, None)
         self._handles[request.key] = self._folders.handle(request, row.job_id)
@@ -322,7 +322,7 @@ class SlurmRunner:
     def _leftovers(self, run_id: str) -> tuple[list[Row], list[Row]]:
         """The run's jobs that wait or run, and all jobs."""
         everything = squeue(self._commands)
-        ours = [row for row in everything if row.name.startswith(f"{run_id}-")]
+        ours = [row for row in everything if f"{run_id}-" in row.name]
         return [row for row in ours if states.alive(row)], everything
 
 

@@ -93,8 +93,8 @@ class Watch:
             rows = squeue(self._commands)
             lists: dict[Place, list[Row]] = {}
             for row in rows:
-                lists.setdefault(Place(row.name, row.index), []).append(row)
-            listed = {row.name for row in rows}
+                lists.setdefault(self._place(row), []).append(row)
+            listed = {place.name for place in lists}
             self._add_past(lists, keys)
         except BackendUnavailable as trouble:
             self._trouble = trouble
@@ -130,7 +130,10 @@ class Watch:
             # What is not ended here is out of date: squeue would have it. An id may have been
             # given twice; the name tells.
             if not states.alive(row):
-                lists.setdefault(Place(row.name, row.index), []).append(row)
+                lists.setdefault(self._place(row), []).append(row)
+
+    def _place(self, row: Row) -> Place:
+        return Place(self._book.own_name(row.name), row.index)
 
     def row(self, key: str) -> Row | None:
         """What the last look has seen of a job; None: nothing."""

@@ -94,6 +94,27 @@ def test_what_slurm_stops_and_forgets_between_two_looks(
         assert bench.status(cancelled).state is JobState.CANCELLED
 
 
+def test_a_site_that_puts_a_prefix_before_the_jobs_names(
+    make_cluster: Callable[..., SlurmCluster], open_bench: OpenBench
+) -> None:
+    cluster = make_cluster(JobSubmitPlugins="lua")
+    (cluster.folder / "job_submit.lua").write_text(
+        "function slurm_job_submit(job, parts, uid) job.name = 'site_' .. job.name; "
+        "return slurm.SUCCESS end\n"
+        "function slurm_job_modify(job, rec, parts, uid) return slurm.SUCCESS end\n"
+        "return slurm.SUCCESS\n"
+    )
+    with cluster:
+        bench = open_bench(patience=1.0)
+        handles = bench.submit(*[bench.request({"do": "hang"}) for _ in range(2)])
+        handles.append(bench.start({"do": "hang"}))
+        bench.running(*handles)
+        shown = cluster.run("squeue", "-hr", "-o", "%j").split()
+        assert all(name.startswith("site_") for name in shown), shown
+        bench.session.cancel(handles, "enough")
+        assert {s.state for s in bench.wait(handles).values()} == {JobState.CANCELLED}
+
+
 def clients(cluster: SlurmCluster, name: str) -> list[psutil.Process]:
     """The cluster's clients of this name that live now."""
     conf = str(cluster.conf)

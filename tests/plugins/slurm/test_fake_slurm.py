@@ -296,6 +296,28 @@ def test_an_element_that_is_missing_while_the_rest_is_listed(
     assert bench.status(handles[1]).state is state
 
 
+def test_a_site_that_puts_words_around_the_jobs_names(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=0.2)
+    alone = bench.start({})
+    handles = bench.submit(bench.request({}), bench.request({}))
+    array = f"lab1.{bench.run_id}-b1 (batch)"
+    slurm.shows(
+        ("6", f"lab1.{alone.key}_x", "RUNNING", "None", 0),
+        ("7_0", array, "RUNNING", "None", 0),
+        ("7_1", array, "PENDING", "Priority", 0),
+    )
+    bench.running(alone, handles[0])
+    assert bench.session.poll(handles)[handles[1].key].state is JobState.QUEUED
+    found = bench.session.reattach([bench.request({})])
+    assert list(map(type, found.values())) == [NotSubmitted]
+    assert len(SlurmRunner().axsched_find_leftovers(bench.run_id)) == 3
+    slurm.shows()
+    slurm.remembers(("7_1", array, "OUT_OF_MEMORY", "0:125"))
+    assert bench.status(handles[1]).cause is Cause.OUT_OF_MEMORY
+
+
 def test_being_missing_counts_only_while_slurm_answers(
     slurm: FakeSlurm, make_bench: Callable[..., Bench]
 ) -> None:
