@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import selectors
@@ -12,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field
 
 from axsched_core.errors import BackendUnavailable, RunnerError
 
@@ -64,15 +65,24 @@ class CommandFailed(Exception):
         self.lines, self.code = tuple(lines), code
 
 
-@frozen
+QUICK = 5.0
+"""The least of seconds that a command has."""
+
+
+@define
 class Commands:
     """Runs Slurm's commands, each with a time limit.
+
+    After one that has not answered, the following have a tenth of the time, so that a run's end is
+    not kept waiting for each of them; once as much time as the whole limit has passed, or one has
+    answered, they have all of it again.
 
     Args:
         timeout: seconds.
     """
 
     timeout: float
+    _silent_at: float = field(default=-math.inf, init=False)
 
     def run(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a command; return what it prints.
@@ -115,7 +125,10 @@ class Commands:
         """
         assert process.stdout is not None
         assert process.stderr is not None
-        deadline = time.monotonic() + self.timeout
+        began = time.monotonic()
+        silent = began < self._silent_at + self.timeout
+        limit = min(self.timeout, max(self.timeout / 10, QUICK)) if silent else self.timeout
+        deadline = began + limit
         printed: dict[Any, bytearray] = {process.stdout: bytearray(), process.stderr: bytearray()}
         with selectors.DefaultSelector() as selector:
             for pipe in printed:
@@ -123,7 +136,7 @@ class Commands:
             while selector.get_map():
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise BackendUnavailable(f"{name} has not answered in {self.timeout:g} s")
+                    raise self._no_answer(name, limit)
                 for key, _ in selector.select(left):
                     piece = os.read(key.fd, 1 << 16)
                     printed[key.fileobj] += piece
@@ -135,11 +148,16 @@ class Commands:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
-            words = f"{name} has not answered in {self.timeout:g} s"
-            raise BackendUnavailable(words) from error
+            raise self._no_answer(name, limit) from error
+        self._silent_at = -math.inf
         process.stdout.close()
         process.stderr.close()
         return out, err
+
+    def _no_answer(self, name: str, limit: float) -> BackendUnavailable:
+        if limit == self.timeout:
+            self._silent_at = time.monotonic()
+        return BackendUnavailable(f"{name} has not answered in {limit:g} s")
 
     def ask(self, *argv: str) -> str:
         """Run a command that only asks; any failure is an outage, never an answer.
@@ -154,7 +172,7 @@ class Commands:
 
 
 def require(*names: str) -> None:
-    """See to it that these commands are there.
+    """Check that these commands are there, and what SLURM_CONF leads to.
 
     Raises:
         RunnerError: one is not.
@@ -164,6 +182,11 @@ def require(*names: str) -> None:
         raise RunnerError(
             f"Slurm's {', '.join(missing)} cannot be found on PATH. Start the program on a machine "
             "of the cluster (its login node), or see `axsched doctor slurm`."
+        )
+    if (conf := os.environ.get("SLURM_CONF")) and not os.path.exists(conf):
+        raise RunnerError(
+            f"SLURM_CONF={conf} leads to no file, so no command of Slurm's can work. Set it to "
+            "the cluster's slurm.conf, or unset it, and see `axsched doctor slurm`."
         )
 
 

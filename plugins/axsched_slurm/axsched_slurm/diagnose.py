@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from axsched_core.errors import BackendUnavailable, InvalidInput
+from axsched_core.errors import BackendUnavailable, InvalidInput, RunnerError
 from axsched_core.jobs import Check
 from axsched_slurm import states
 from axsched_slurm.cluster import Cluster, describe
-from axsched_slurm.commands import CommandFailed, Commands, own_environment
+from axsched_slurm.commands import CommandFailed, Commands, own_environment, require
 from axsched_slurm.options import SlurmOptions, seconds_of
 from axsched_slurm.query import Row, squeue
 from axsched_slurm.script import find_python, resource_arguments, set_up
@@ -45,6 +45,11 @@ def _checks(options: SlurmOptions) -> Iterator[Check]:
     if missing:
         words = f"{', '.join(missing)} not on PATH: is this a machine of the cluster?"
         yield Check("commands", False, words)
+        return
+    try:
+        require()
+    except RunnerError as error:
+        yield Check("controller", False, str(error))
         return
     try:
         version = commands.ask("sbatch", "--version").strip()

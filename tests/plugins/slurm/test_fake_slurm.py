@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
-from axsched_slurm import SlurmRunner
+from axsched_slurm import SlurmOptions, SlurmRunner, commands
 from axsched_slurm.commands import CommandFailed, own_environment
+from axsched_slurm.diagnose import checks
 from axsched_slurm.query import SQUEUE
 from axsched_slurm.submit import Kind, Refusal, refusal
 
@@ -38,10 +39,10 @@ class FakeSlurm:
 
     def __init__(self, folder: Path) -> None:
         self.commands = Commands(folder)
-        self._jobs, self._past = folder / "squeue", folder / "sacct"
-        self._jobs.touch()
+        self.jobs, self._past = folder / "squeue", folder / "sacct"
+        self.jobs.touch()
         self._past.touch()
-        self.commands.script("squeue", f"cat {self._jobs}")
+        self.commands.script("squeue", f"cat {self.jobs}")
         self.commands.script("sacct", f"cat {self._past}")
         self.commands.script("scancel", "exit 0")
         self.commands.script("scontrol", CONFIG.format("slurmdbd"))
@@ -53,7 +54,7 @@ class FakeSlurm:
             f"{job_id}|{state}|{reason}|{status}|0|1700000000|NONE|n1|{name}|\n"
             for job_id, name, state, reason, status in rows
         ]
-        self._jobs.write_text("".join(lines))
+        self.jobs.write_text("".join(lines))
 
     def remembers(self, *rows: tuple[str, str, str, str]) -> None:
         """What sacct says: (id, name, state, exit code)."""
@@ -102,12 +103,13 @@ def test_a_command_that_hangs_is_an_outage(
     name: str, slurm: FakeSlurm, make_bench: Callable[..., Bench], tmp_path: Path
 ) -> None:
     bench = make_bench()
-    handle = bench.start({})
+    handles = [bench.start({})] if name == "squeue" else []
     # It ignores SIGTERM, and so does its child, which keeps its stdout open.
     slurm.commands.script(name, f"trap '' TERM; sleep 1000 & echo $! >{tmp_path}/pid; sleep 1000")
     with pytest.raises(BackendUnavailable, match="has not answered in 1 s"):
-        bench.session.poll([handle])
-    assert not jobfolder.never_ran(bench.folder(handle))
+        bench.session.poll(handles)
+        bench.session.submit([bench.request({})])  # asks the cluster about itself first
+    assert not any(jobfolder.never_ran(bench.folder(handle)) for handle in handles)
     child = int((tmp_path / "pid").read_text())
     wait_until(lambda: gone(child), 10, "its child has ended too")
 
@@ -239,6 +241,34 @@ def test_an_sbatch_that_would_sleep_is_ended_and_may_have_submitted_all_the_same
     before = slurm.commands.calls("sbatch")
     bench.running(handle)
     assert slurm.commands.calls("sbatch") == before
+
+
+def test_after_a_command_that_hangs_the_others_have_less_time(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "QUICK", 0.1)
+    bench = make_bench(command_timeout=5.0)
+    handle = bench.start({})
+    for name in ("squeue", "scancel"):
+        slurm.commands.script(name, "sleep 1000")
+    with pytest.raises(BackendUnavailable, match="squeue has not answered in 5 s"):
+        bench.session.poll([handle])
+    with pytest.raises(BackendUnavailable, match=r"squeue has not answered in 0\.5 s"):
+        bench.session.cancel([handle], "Ctrl-C")
+    slurm.shows(("7", handle.key, "RUNNING", "None", 0))
+    slurm.commands.script("squeue", f"cat {slurm.jobs}")
+    with pytest.raises(BackendUnavailable, match="scancel has not answered in 5 s"):
+        bench.session.cancel([handle], "Ctrl-C")
+
+
+def test_a_configuration_that_is_not_there(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "nowhere"))
+    with pytest.raises(RunnerError, match="SLURM_CONF=.*nowhere.* leads to no file"):
+        Bench(SlurmRunner(), tmp_path, 1)
+    (check,) = [one for one in checks(SlurmOptions()) if not one.ok]
+    assert "leads to no file" in check.message
 
 
 @pytest.mark.parametrize("name", ["sbatch", "squeue"])
