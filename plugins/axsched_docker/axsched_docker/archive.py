@@ -23,8 +23,8 @@ from typing import IO
 
 from axsched_core import jobfolder
 from axsched_core.folders import DISK_FULL, Folder, copy_file, stays_inside
+from axsched_docker.converters import ROOT
 
-ROOT = "/axsched"
 JOB = f"{ROOT}/job"
 BOX = "box"
 INCOMING = "incoming"

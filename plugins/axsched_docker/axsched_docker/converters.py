@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from attrs import frozen
 
 from axsched_core.errors import InvalidInput
 
+ROOT = "/axsched"
+"""Where a job's files are in its container; nothing else may be mounted there."""
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
@@ -70,7 +73,18 @@ def tmpfs_mounts(value: Any) -> dict[str, str]:
     for path in given:
         if not path.startswith("/"):
             raise InvalidInput(f"tmpfs: {path!r} is no absolute path")
-    return given
+    return {_target("tmpfs", path): options for path, options in given.items()}
+
+
+def _target(option: str, path: str) -> str:
+    """A place for a mount in the container, as the engine would read it."""
+    place = posixpath.normpath(f"/{path.lstrip('/')}")
+    if place == "/" or f"{place}/".startswith(f"{ROOT}/"):
+        raise InvalidInput(
+            f"{option}: {path!r}: the job's own files are in {ROOT}, so nothing may be mounted "
+            "there or around it"
+        )
+    return place
 
 
 def gpu_request(value: Any) -> dict[str, Any]:
@@ -119,7 +133,7 @@ def _mount_of_pair(source: Any, target: Any) -> Mount:
         raise InvalidInput(f"volumes: the mode of {source!s} is {mode!r}, not 'ro' or 'rw'")
     if not place.startswith("/"):
         raise InvalidInput(f"volumes: {place!r}, in the container, must be an absolute path")
-    return Mount(_source(os.fspath(source)), place.rstrip("/") or "/", mode == "ro")
+    return Mount(_source(os.fspath(source)), _target("volumes", place), mode == "ro")
 
 
 def _source(text: str) -> str:

@@ -21,6 +21,7 @@ from axsched_core.errors import AxschedError
 from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
 from axsched_docker import archive
+from axsched_docker.converters import ROOT
 from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.spec import FILES_LABEL, KIND_LABEL, Plan
@@ -144,7 +145,7 @@ def _copy_files(engine: Engine, plan: Plan) -> None:
     with file:
         tree.write_tar(file)
         file.seek(0)
-        engine.put(plan.name, archive.ROOT, file)
+        engine.put(plan.name, ROOT, file)
 
 
 def claim(plan: Plan) -> bool:
@@ -361,7 +362,7 @@ def _take_away(engine: Engine, name: str, image: str, folder: Folder) -> None:
     with folder.sub(archive.BOX) as ours, ours.sub("job") as job:
         names = job.names()
     engine.remove(name)  # of an earlier try
-    mount = {"Type": "bind", "Source": box, "Target": archive.ROOT}
+    mount = {"Type": "bind", "Source": box, "Target": ROOT}
     engine.create(name, {"Image": image, "Cmd": ["-"], "HostConfig": {"Mounts": [mount]}})
     try:
         engine.put(name, archive.JOB, archive.empty_files(names))

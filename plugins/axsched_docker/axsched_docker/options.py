@@ -92,6 +92,8 @@ class ContainerOptions:
         }
         if twice:
             raise InvalidInput(f"env and env_vars do not agree about {', '.join(sorted(twice))}")
+        if both := sorted(self.tmpfs.keys() & {one.target for one in self.volumes}):
+            raise InvalidInput(f"volumes and tmpfs: more than one for {', '.join(both)}")
 
     @property
     def environment(self) -> dict[str, str]:

@@ -14,8 +14,8 @@ from attrs import evolve, field, frozen
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import ContainerObjective, JobRequest, ScriptObjective
-from axsched_docker.archive import BOX, JOB, ROOT, Tree
-from axsched_docker.converters import Mount
+from axsched_docker.archive import BOX, JOB, Tree
+from axsched_docker.converters import ROOT, Mount
 from axsched_docker.engine import KEY_LABEL, RUN_LABEL
 from axsched_docker.options import ContainerOptions, DockerOptions
 

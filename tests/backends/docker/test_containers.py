@@ -152,6 +152,14 @@ def test_a_host_path_that_does_not_exist_is_refused_and_not_made(bench, tmp_path
     assert not absent.exists()
 
 
+@pytest.mark.parametrize("target", ["/axsched", "/axsched/job", "/"])
+def test_a_volume_over_the_job_s_own_files_is_refused(bench, tmp_path: Path, target: str) -> None:
+    objective = ContainerObjective(BUSYBOX, ("true",), {"volumes": [f"{tmp_path}:{target}"]})
+    (answer,) = bench.session.submit([bench.request({}, objective=objective)])
+    assert "the job's own files" in answer.message
+    assert not answer.transient
+
+
 # ---- how containers end ----------------------------------------------------------------------
 
 

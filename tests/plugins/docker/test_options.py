@@ -51,6 +51,16 @@ def test_sizes(given, size: int) -> None:
         ({"volumes": ["/data:/data:z"]}, "'z', not 'ro' or 'rw'"),
         ({"volumes": ["a b:/data"]}, "neither a path"),
         ({"volumes": ["/a:/data", "/b:/data/"]}, "more than one for /data"),
+        ({"volumes": ["/a:/axsched"]}, "the job's own files are in /axsched"),
+        ({"volumes": ["/a:/axsched/job:ro"]}, "the job's own files are in /axsched"),
+        ({"volumes": {"/a": "//axsched/./job/"}}, "the job's own files are in /axsched"),
+        ({"volumes": ["a1:/data/../axsched/job/sub"]}, "the job's own files are in /axsched"),
+        ({"volumes": ["/a:/"]}, "the job's own files are in /axsched"),
+        ({"volumes": ["/a:/data/.."]}, "the job's own files are in /axsched"),
+        ({"volumes": ["/a:/data", "/b:/x/../data"]}, "more than one for /data"),
+        ({"volumes": ["/a:/data"], "tmpfs": ["/data/"]}, "more than one for /data"),
+        ({"tmpfs": ["/axsched/job"]}, "the job's own files are in /axsched"),
+        ({"tmpfs": {"/": "size=1m"}}, "the job's own files are in /axsched"),
         ({"tmpfs": ["tmp"]}, "no absolute path"),
         ({"entrypoint": []}, "names no program"),
         ({"host": "tcp://x:1", "context": "y"}, "two ways to say the same"),
@@ -85,6 +95,12 @@ def test_volumes_in_every_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     mapping = {"./data": {"bind": "/data", "mode": "ro"}, "~/x": "/x", "cache": "/cache"}
     assert options(volumes=mapping).volumes == wanted
     assert [one.kind for one in wanted] == ["bind", "bind", "volume"]
+
+
+def test_a_place_whose_name_only_begins_like_ours_may_be_mounted() -> None:
+    given = options(volumes=["/a:/axsched-data"], tmpfs=["/data/axsched"])
+    assert [one.target for one in given.volumes] == ["/axsched-data"]
+    assert given.tmpfs == {"/data/axsched": ""}
 
 
 def test_gpus() -> None:
