@@ -19,8 +19,9 @@ from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause
 from axsched_docker import lifecycle
 from axsched_docker.collector import Collector
-from axsched_docker.endings import Ending
+from axsched_docker.endings import Ending, NotStarted
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError
+from axsched_docker.images import Images
 from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
 from axsched_docker.spec import FOLDER_LABEL, Plan, container_name
@@ -63,7 +64,7 @@ class Containers:
         self._engine, self._options = engine, options
         self._run_id, self._run_dir = run_id, run_dir
         self._places, self._wake = places, wake
-        self._images = lifecycle.Images(engine)
+        self._images = Images(engine, run_dir)
         self._pool = ThreadPool(options.start_concurrency + ENDERS)
         self._collector = Collector(
             engine, self._pool, options.keep_containers, self._finish, self._fetched
@@ -228,7 +229,7 @@ class Containers:
             self._pool.do(partial(self._start, job), after=RETRY)
         except lifecycle.Withdrawn as error:
             self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
-        except lifecycle.NotStarted as error:
+        except NotStarted as error:
             self._finish(job, error.ending)
         except Exception as error:
             log.exception("Job %s could not be started.", job.key)

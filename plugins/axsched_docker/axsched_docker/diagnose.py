@@ -14,7 +14,7 @@ import docker
 from axsched_core.errors import AxschedError, BackendUnavailable
 from axsched_core.jobs import Check
 from axsched_docker.engine import Engine, EngineError
-from axsched_docker.lifecycle import Images
+from axsched_docker.images import Images
 from axsched_docker.options import DockerOptions
 
 PATIENCE = 30.0

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import define
 
+from axsched_core.errors import AxschedError
 from axsched_core.jobs import Cause, JobStatus
 from axsched_docker.engine import seconds
 from axsched_docker.spec import TOO_OLD
@@ -34,6 +35,20 @@ class Ending:
     max_rss_bytes: int | None = None
     kept: bool = False
     """The container has files that are not here, and is to stay."""
+    image: str = ""
+    """Id of the image that it ran in."""
+
+
+class NotStarted(AxschedError):
+    """A container could not be started, for good; nothing of it is left.
+
+    Args:
+        ending: what is to be told.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.message)
+        self.ending = ending
 
 
 def ending_of(

@@ -8,7 +8,6 @@ import json
 import logging
 import tarfile
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,8 +21,9 @@ from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
 from axsched_docker import archive
 from axsched_docker.converters import ROOT
-from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, ending_of
+from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
+from axsched_docker.images import Images
 from axsched_docker.spec import FILES_LABEL, KIND_LABEL, Plan
 
 LAST_WORDS = 2000
@@ -44,55 +44,6 @@ class Withdrawn(AxschedError):
     """Somebody has taken the job's claim: it is never to run."""
 
 
-class NotStarted(AxschedError):
-    """A container could not be started, for good; nothing of it is left."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.message)
-        self.ending = ending
-
-
-class Images:
-    """Has the engine pull images, each but once at a time."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._ready: set[str] = set()
-        self._locks: dict[str, threading.Lock] = {}
-
-    def ensure(self, image: str, policy: str) -> None:
-        """Have the image there, as the policy says.
-
-        Raises:
-            NotStarted: it cannot be had.
-        """
-        if policy == "never" or image in self._ready:
-            return
-        with self._locks.setdefault(image, threading.Lock()):
-            if image in self._ready or (policy == "missing" and self._is_there(image)):
-                self._ready.add(image)
-                return
-            try:
-                self._engine.pull(image)
-            except EngineError as error:
-                words = f"the image {image} could not be pulled: {error}"
-                raise NotStarted(Ending(cause=Cause.SUBMIT_REFUSED, message=words)) from error
-            self._ready.add(image)
-
-    def forget(self, image: str) -> None:
-        """It is not there after all (somebody has removed it)."""
-        self._ready.discard(image)
-
-    def _is_there(self, image: str) -> bool:
-        try:
-            self._engine.image(image)
-        except EngineError as error:
-            if error.not_found:
-                return False
-            raise
-        return True
-
-
 def start(engine: Engine, images: Images, plan: Plan) -> None:
     """Make and start a container. It may be called again after `BackendUnavailable`.
 
@@ -101,11 +52,18 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
         Withdrawn: the job is not to run any more.
         BackendUnavailable: nobody knows how far it got.
     """
-    images.ensure(plan.image, plan.pull)
+    image = images.ensure(plan.image, plan.pull)
     if plan.files == "mount":
         plan.tree().write_box()
     try:
-        if _create(engine, plan) == "created":
+        try:
+            state = _create(engine, plan, image.id)
+        except EngineError as error:
+            if not _lacks_image(error):
+                raise
+            images.forget(plan.image)  # somebody has removed it: it is pulled again, or refused
+            state = _create(engine, plan, images.ensure(plan.image, plan.pull).id)
+        if state == "created":
             if plan.files == "copy":
                 _copy_files(engine, plan)
             if not claim(plan):
@@ -113,17 +71,19 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
                 raise Withdrawn(f"{plan.name} was given up before it ran")
             engine.start(plan.name)
     except EngineError as error:
-        if error.not_found:
-            images.forget(plan.image)
         ending = _refusal(engine, plan, error)
         engine.remove(plan.name)  # a container that could not be started would stay
         raise NotStarted(ending) from error
 
 
-def _create(engine: Engine, plan: Plan) -> str:
+def _lacks_image(error: EngineError) -> bool:
+    return error.not_found and "image" in str(error).lower()
+
+
+def _create(engine: Engine, plan: Plan, image: str) -> str:
     """Make the container, unless it is there already; return its state."""
     try:
-        engine.create(plan.name, plan.body)
+        engine.create(plan.name, {**plan.body, "Image": image})
     except EngineError as error:
         if error.not_found:
             raise
@@ -166,7 +126,7 @@ def claim(plan: Plan) -> bool:
 def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
     """Why a container could not be started, in words and as a cause."""
     words = str(error)
-    if error.not_found and "image" in words.lower():
+    if _lacks_image(error):
         words = f"the engine has no image {plan.image} ({words})"
         return Ending(cause=Cause.SUBMIT_REFUSED, message=words)
     try:
@@ -236,7 +196,7 @@ def collect(
             engine_was_down=engine.was_down(seconds(state["FinishedAt"])),
             last_words=last_words,
         )
-        ending.kept = not complete
+        ending.kept, ending.image = not complete, str(found["Image"])
         if worker is not None:
             ending.max_rss_bytes = worker.max_rss_bytes
         archive.move_in(source, folder)

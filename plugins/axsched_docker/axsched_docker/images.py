@@ -1,0 +1,165 @@
+"""The images of a run: each name is looked up once, and means the same image from then on.
+
+A tag may move while a run goes on, or between two drivers of it. Trials of two images must not be
+mixed, so the id of the first lookup is written down in the run directory, and all containers are
+made from it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from axsched_core import jobfolder
+from axsched_core.errors import InvalidInput
+from axsched_core.jobs import Cause
+from axsched_docker.endings import Ending, NotStarted
+from axsched_docker.engine import Engine, EngineError
+
+RECORD = "docker-images.json"
+"""The file in the run directory: name -> `Image`."""
+
+log = logging.getLogger("axsched")
+
+
+@frozen
+class Image:
+    """What an image's name means in a run."""
+
+    id: str
+    """The engine's own name for it: a digest of its content."""
+    digests: tuple[str, ...] = field(default=(), converter=tuple)
+    """Under these names a registry has the same image."""
+    platform: str = ""
+    """What it was built for: "linux/amd64"."""
+
+
+class Images:
+    """Looks images up, has the engine pull them, and writes down what each name meant.
+
+    Args:
+        engine: where the images are.
+        run_dir: the run directory; None: nothing is written down.
+
+    Raises:
+        InvalidInput: the file in the run directory is damaged.
+    """
+
+    def __init__(self, engine: Engine, run_dir: Path | None = None) -> None:
+        self._engine = engine
+        self._file = None if run_dir is None else run_dir / RECORD
+        self._known = _read(self._file) if self._file is not None else {}
+        self._ready: set[str] = set()
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+
+    def ensure(self, name: str, policy: str) -> Image:
+        """Have the image there, as the policy says, and say which it is.
+
+        Args:
+            name: as the user wrote it.
+            policy: the option ``pull``.
+
+        Raises:
+            NotStarted: it cannot be had.
+            BackendUnavailable: the engine does not answer.
+        """
+        with self._locks.setdefault(name, threading.Lock()):
+            known = self._known.get(name)
+            if known is None:
+                known = self._look_up(name, policy)
+                self._write_down(name, known)
+            elif name not in self._ready:
+                self._have_again(name, known, policy)
+            self._ready.add(name)
+            return known
+
+    def forget(self, name: str) -> None:
+        """The image is not there after all (somebody has removed it): look again."""
+        self._ready.discard(name)
+
+    def known(self, name: str) -> Image | None:
+        """What this name means in this run; None before the first container."""
+        return self._known.get(name)
+
+    def _look_up(self, name: str, policy: str) -> Image:
+        found = None if policy == "always" else self._inspect(name)
+        if found is None and policy != "never":
+            try:
+                self._engine.pull(name)
+            except EngineError as error:
+                words = f"the image {name} could not be pulled: {error}"
+                raise _refused(words) from error
+            found = self._inspect(name)
+        if found is None:
+            raise _refused(f"No such image: the engine has no image {name}, and pull={policy!r}")
+        parts = (found.get("Os"), found.get("Architecture"), found.get("Variant"))
+        platform = "/".join(one for one in parts if one)
+        return Image(str(found["Id"]), found.get("RepoDigests") or (), platform)
+
+    def _have_again(self, name: str, known: Image, policy: str) -> None:
+        """Have the image with which the run began, and no other of the same name."""
+        if self._inspect(known.id) is not None:
+            return
+        for digest in known.digests if policy != "never" else ():
+            log.warning("The image %s was removed from the engine; pulling %s.", name, digest)
+            try:
+                self._engine.pull(digest)
+            except EngineError as error:
+                log.warning("%s cannot be pulled: %s", digest, error)
+            if self._inspect(known.id) is not None:
+                return
+        raise _refused(
+            f"the image {name} with which this run began ({known.id}) is not on the engine any "
+            "more. Another image of that name is not taken instead, because results of the two "
+            "do not belong together: bring it back, or set another image under another name"
+        )
+
+    def _inspect(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._engine.image(name)
+        except EngineError as error:
+            if error.not_found:
+                return None
+            if error.status < 500:
+                raise _refused(f"the engine does not take the image name {name!r}: {error}") from (
+                    error
+                )
+            raise
+
+    def _write_down(self, name: str, image: Image) -> None:
+        with self._lock:
+            self._known[name] = image
+            if self._file is None:
+                return
+            data = {one: attrs.asdict(found) for one, found in self._known.items()}
+            try:
+                jobfolder.write_atomically(self._file, json.dumps(data, indent=2).encode())
+            except OSError as error:  # this driver knows it all the same
+                log.warning("%s cannot be written: %s", self._file, error)
+
+
+def _refused(words: str) -> NotStarted:
+    return NotStarted(Ending(cause=Cause.SUBMIT_REFUSED, message=words))
+
+
+def _read(file: Path) -> dict[str, Image]:
+    try:
+        data = json.loads(file.read_bytes())
+        if not isinstance(data, Mapping):
+            raise TypeError("it is no JSON object")
+        return {name: Image(**values) for name, values in data.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(
+            f"{file} cannot be read ({error}). It says which images this run uses; without it each "
+            "name is looked up again: restore it, or remove it."
+        ) from error
