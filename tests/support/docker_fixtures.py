@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from axsched_docker import DockerRunner
 
-from axsched_core.jobs import ContainerObjective, JobHandle
+from axsched_core.jobs import ContainerObjective, JobHandle, RunnerContext
 from axsched_core.testing import Bench
 from support import docker_engine
 from support.container_images import BUSYBOX, PYTHON, busybox_image, python_image
@@ -92,6 +92,13 @@ def make_bench(engine: DockerEngine, tmp_path: Path) -> Iterator[Callable[..., D
 def bench(make_bench: Callable[..., DockerBench]) -> DockerBench:
     """An open session with the runner's defaults."""
     return make_bench()
+
+
+def second_runner(bench: Bench, engine: DockerEngine) -> DockerRunner:
+    """A driver that has taken the run over from the bench's."""
+    runner = DockerRunner(host=engine.url)
+    runner.axsched_open(RunnerContext(bench.run_id, bench.run_dir, bench.woken.put, 0.1, 10**6))
+    return runner
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,8 @@ class Collector:
     def fetch(self, job: Job) -> None:
         """Fetch a job's files, say how it ended, and remove its container, in this order."""
         try:
-            ending = lifecycle.collect(self._engine, job.name, job.folder, lambda: job.hurried)
-        except BackendUnavailable:
+            ending = lifecycle.collect(self._engine, job)
+        except (BackendUnavailable, lifecycle.Restarting):
             self._pool.do(partial(self.fetch, job), after=RETRY)
         except OSError as error:
             if error.errno in DISK_TROUBLE:  # the container keeps the files until there is room

@@ -94,7 +94,10 @@ class Containers:
         with self._lock:
             if key not in self._jobs:
                 ended = jobfolder.read_exit(folder) is not None
-                self._jobs[key] = Job(key, folder, Phase.ENDED if ended else Phase.STARTED)
+                job = Job(key, folder, Phase.ENDED if ended else Phase.STARTED)
+                self._jobs[key] = job
+                if not ended:  # nobody has watched over it
+                    self._pool.do(partial(self._forbid_restarts, job))
             return self._jobs[key]
 
     def free_places(self) -> int:
@@ -148,13 +151,66 @@ class Containers:
 
         self._pool.do(look)
 
-    def ended(self, key: str) -> None:
-        """The stream of events says that a container has ended."""
+    def happened(self, key: str, event: str, moment: float) -> None:
+        """The stream of events tells something of a container.
+
+        Args:
+            key: its job's.
+            event: one of `engine.EVENTS`.
+            moment: when (seconds, by the engine's clock).
+        """
         with self._lock:
-            self._told.add(key)
             job = self._jobs.get(key)
-            if job is not None:
+            if event == "die":
+                self._told.add(key)
+            if job is None:
+                return
+            if event == "die":
                 self._collect(job)
+            elif event == "update":
+                self._pool.do(partial(self._forbid_restarts, job))
+            elif event == "start":
+                self._has_begun(job, moment)
+
+    def _has_begun(self, job: Job, moment: float) -> None:
+        if job.begun_at is None and job.plan is not None:
+            job.begun_at = moment
+        elif job.begun_at != moment and not job.restarted:
+            self._has_begun_again(job)
+
+    def _has_begun_again(self, job: Job) -> None:
+        """Somebody has started a job's container that was started before: no job runs twice."""
+        log.warning("Job %s: somebody has started %s again; it is stopped.", job.key, job.name)
+        job.restarted = True
+        if job.phase is not Phase.ENDED:
+            self._pool.do(partial(self._kill_again, job))
+
+    def _kill_again(self, job: Job) -> None:
+        try:
+            self._engine.kill(job.name, "SIGKILL")
+        except BackendUnavailable:
+            self._pool.do(partial(self._kill_again, job), after=RETRY)
+        except EngineError as error:
+            log.warning("Job %s cannot be killed: %s", job.key, error)
+        else:
+            self._pool.do(partial(self._collect, job), after=RETRY)
+
+    def _forbid_restarts(self, job: Job) -> None:
+        """Take away a restart policy, with which the engine would run a job again and again."""
+        try:
+            found = self._engine.inspect(job.name)
+            policy = (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
+            if policy not in (None, "", "no"):
+                words = "Job %s: the restart policy %r of %s is taken away: a job runs once."
+                log.warning(words, job.key, policy, job.name)
+                self._engine.forbid_restarts(job.name)
+            if found.get("RestartCount") and not job.restarted:
+                with self._lock:
+                    self._has_begun_again(job)
+        except BackendUnavailable:
+            self._pool.do(partial(self._forbid_restarts, job), after=RETRY)
+        except EngineError as error:
+            log.debug("%s: its restart policy: %s", job.name, error)
 
     def lost(self, job: Job) -> None:
         """Its container is gone, and it has left nothing."""

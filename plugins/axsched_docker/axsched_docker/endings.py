@@ -18,6 +18,8 @@ KILLED = (137, 143, 255)
 NOT_EXECUTED = (126, 127)
 """Exit codes of a command that cannot be executed, or is not there."""
 WHICH_PYTHON = "which Python the image has is said by runner_options={'python': ...}"
+NOT_BY_ITSELF = (Cause.SIGNAL, Cause.CANCELLED, Cause.NODE_FAIL)
+"""What a worker says that was ended from outside."""
 NOT_BY_MEMORY = (Cause.TIME_LIMIT, Cause.CANCELLED)
 
 
@@ -60,6 +62,7 @@ def ending_of(
     cancelled: str | None,
     engine_was_down: bool,
     last_words: str,
+    restarted: bool = False,
 ) -> Ending:
     """Bring together all that is known.
 
@@ -71,6 +74,7 @@ def ending_of(
         cancelled: the reason why it was asked to stop, if it was.
         engine_was_down: the engine did not answer when the container ended.
         last_words: the end of what the container's first process has printed.
+        restarted: somebody else has started the container again after its first start.
     """
     code = int(state.get("ExitCode") or 0)
     if worker is not None:
@@ -80,10 +84,18 @@ def ending_of(
     else:
         ending = _of_code(code, last_words)
     ending.start, ending.end = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
-    if ending.cause is None and has_result:
+    # A worker runs its job only once; any other command may have begun again, and left half of
+    # its files.
+    if ending.cause is None and has_result and (with_worker or not restarted):
         return ending
     if cancelled is not None and ending.cause != Cause.TIME_LIMIT:
         ending.cause, ending.message = Cause.CANCELLED, cancelled
+    elif restarted and (worker is None or worker.cause in NOT_BY_ITSELF):
+        ending.cause = Cause.NODE_FAIL
+        ending.message = (
+            "somebody else has started its container again (docker restart, or a restart policy), "
+            "so its files may be of two runs"
+        )
     elif state.get("OOMKilled") and ending.cause not in NOT_BY_MEMORY:
         ending.cause = Cause.OUT_OF_MEMORY
         ending.message = f"out of memory: the container's limit was reached; {_ended(code)}"

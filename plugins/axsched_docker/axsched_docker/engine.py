@@ -30,6 +30,9 @@ PIECE = 1 << 20
 SLACK = 2.0
 """Seconds by which an outage may have begun before the last answer, or its end been noticed."""
 
+EVENTS = ("start", "die", "update")
+"""What the runner wants to hear of its containers."""
+
 RUN_LABEL = "axsched.run"
 KEY_LABEL = "axsched.key"
 
@@ -123,6 +126,11 @@ class Engine:
             if not error.not_found and error.status != 409 and self.runs(name):
                 raise
 
+    def forbid_restarts(self, name: str) -> None:
+        """Take away a restart policy that somebody has given to a container."""
+        with self._asked() as api:
+            api.update_container(name, restart_policy={"Name": "no"})
+
     def runs(self, name: str) -> bool:
         """True where a container is running."""
         try:
@@ -187,10 +195,13 @@ class Engine:
                     raise EngineError(500, str(line["error"]))
 
     def events(self, run_id: str, since: str) -> Any:
-        """The stream of the ends of a run's containers; its `close` ends it from any thread."""
+        """The stream of what happens to a run's containers: `EVENTS`, and Podman's "died".
+
+        Its `close` ends it from any thread.
+        """
         filters = {
             "type": "container",
-            "event": ["die", "died"],  # the latter is Podman's word
+            "event": [*EVENTS, "died"],
             "label": f"{RUN_LABEL}={run_id}",
         }
         with self._asked() as api:

@@ -39,6 +39,12 @@ class Job:
     stopping: bool = False
     heard: bool = False
     """Its end was heard of before its start had returned."""
+    begun_at: float | None = None
+    """When its container started for the first time (seconds, by the engine's clock)."""
+    restarted: bool = False
+    """Somebody else has started its container again."""
+    only_run: str = ""
+    """When the run began that is the only one, although the engine was about to start another."""
     attempts: int = 0
     trouble_said: bool = False
     """The log has said that this machine does not take its files."""

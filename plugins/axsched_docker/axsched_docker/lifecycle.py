@@ -24,6 +24,7 @@ from axsched_docker.converters import ROOT
 from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.images import Images
+from axsched_docker.job import Job
 from axsched_docker.spec import FILES_LABEL, KIND_LABEL, Plan
 
 LAST_WORDS = 2000
@@ -38,6 +39,10 @@ LEFT_OUT_SHOWN = 5
 """Descriptions of what was left out that one line of the log has."""
 
 log = logging.getLogger("axsched")
+
+
+class Restarting(AxschedError):
+    """The engine was about to start a container again, and has been told not to."""
 
 
 class Withdrawn(AxschedError):
@@ -141,28 +146,22 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
     return Ending(cause=cause, message=f"the engine refuses: {words}")
 
 
-def collect(
-    engine: Engine, name: str, path: Path, hurried: Callable[[], bool] = lambda: False
-) -> Ending | None:
+def collect(engine: Engine, job: Job) -> Ending | None:
     """Bring the files of an ended container into the job's folder, ``exit.json`` last of all.
 
     Whatever the job has left beside its result, that counts. What cannot be kept is left out, and
     the log says so.
-
-    Args:
-        engine: where the container is.
-        name: the container's.
-        path: the job's folder.
-        hurried: True once nobody wants to wait for all of its files any more.
 
     Returns:
         None: it has not ended yet, or is gone.
 
     Raises:
         BackendUnavailable: the engine was lost meanwhile; to be tried again.
+        Restarting: the same, soon.
         EngineError, TarError: the engine does not give the files.
         OSError: this machine does not take them.
     """
+    name, path = job.name, job.folder
     try:
         found = engine.inspect(name)
     except EngineError as error:
@@ -170,12 +169,15 @@ def collect(
             return None
         raise
     state, labels = found["State"], found["Config"]["Labels"]
+    if state.get("Restarting"):
+        _keep_ended(engine, job, found)
+        raise Restarting(f"{name} is not to be started again")
     if state["Status"] not in ("exited", "dead", "stopped"):
         return None
     with_worker = labels[KIND_LABEL] != "container"
     with (
         Folder(path) as folder,
-        _brought(engine, name, folder, labels[FILES_LABEL] == "mount", hurried) as (
+        _brought(engine, name, folder, labels[FILES_LABEL] == "mount", lambda: job.hurried) as (
             source,
             complete,
         ),
@@ -195,6 +197,8 @@ def collect(
             cancelled=jobfolder.cancel_reason(path),
             engine_was_down=engine.was_down(seconds(state["FinishedAt"])),
             last_words=last_words,
+            restarted=job.restarted
+            or bool(found.get("RestartCount") and state["StartedAt"] != job.only_run),
         )
         ending.kept, ending.image = not complete, str(found["Image"])
         if worker is not None:
@@ -204,6 +208,15 @@ def collect(
         folder.remove(archive.INCOMING)
         _remove_box(engine, name, found["Image"], folder)
     return ending
+
+
+def _keep_ended(engine: Engine, job: Job, found: dict[str, Any]) -> None:
+    """Keep the engine from starting an ended container again, as a restart policy demands."""
+    if found["RestartCount"] == 1 and not job.restarted:
+        job.only_run = found["State"]["StartedAt"]
+    engine.kill(job.name, "SIGKILL")  # ends the wait for the next start
+    with contextlib.suppress(EngineError):
+        engine.forbid_restarts(job.name)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ class DockerRunner:
         )
         now = seconds(info.get("SystemTime"))
         self._watcher = Watcher(
-            engine, context.run_id, now, self._containers.ended, self._containers.look_around
+            engine, context.run_id, now, self._containers.happened, self._containers.look_around
         )
         self._containers.on_silence = self._watcher.reopen
 

@@ -1,4 +1,4 @@
-"""Hears of the ends of containers as they happen."""
+"""Hears of what happens to containers, as it happens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Watcher:
         engine: whose events.
         run_id: the run whose containers matter.
         since: the moment to begin at: seconds, by the engine's clock.
-        ended: called with the key of a job whose container has ended; perhaps twice.
+        happened: called with a job's key, one of `EVENTS`, and its time (seconds, by the engine's
+            clock); perhaps twice for one event.
         reopened: called when the stream is open again.
     """
 
@@ -37,11 +38,11 @@ class Watcher:
         engine: Engine,
         run_id: str,
         since: float,
-        ended: Callable[[str], None],
+        happened: Callable[[str, str, float], None],
         reopened: Callable[[], None],
     ) -> None:
         self._engine, self._run_id = engine, run_id
-        self._ended, self._reopened = ended, reopened
+        self._happened, self._reopened = happened, reopened
         self._since = f"{since:.9f}"
         self._stream: Any = None
         self._opened = 0
@@ -108,7 +109,8 @@ class Watcher:
         if nanoseconds:
             self._since = f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
         if key:
-            self._ended(key)
+            what = str(event.get("Action") or event.get("status")).replace("died", "die")
+            self._happened(key, what, (nanoseconds or 0) / 1e9)
 
     def _close_stream(self) -> None:
         stream, self._stream = self._stream, None

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axsched_docker import DockerRunner
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
-from axsched_core.jobs import Cause, JobHandle, JobState, NotSubmitted, RunnerContext
+from axsched_core.jobs import Cause, JobHandle, JobState, NotSubmitted
 from axsched_core.testing.bench import through_json
 from support.container_images import BUSYBOX, busybox_image
 from support.docker_engine import DockerEngine
+from support.docker_fixtures import second_runner
 from support.engine_proxy import EngineProxy
 from support.waiting import wait_until
 
@@ -263,13 +263,6 @@ def test_axsched_clean_removes_what_a_killed_driver_has_left(killed_run, contain
     assert "nothing" in again.stdout
     (gate / "open").touch()
     subprocess.run([sys.executable, "-c", RESUME, str(run_dir)], check=True, timeout=120)
-
-
-def second_runner(bench, engine: DockerEngine) -> DockerRunner:
-    """A driver that has taken the run over from the bench's."""
-    runner = DockerRunner(host=engine.url)
-    runner.axsched_open(RunnerContext(bench.run_id, bench.run_dir, bench.woken.put, 0.1, 10**6))
-    return runner
 
 
 def test_a_container_that_was_made_but_never_started(bench, engine, containers) -> None:

@@ -66,6 +66,11 @@ DONE = JobStatus(JobState.SUCCEEDED, exit_code=0)
         ({"worker": LATE, "code": 143, "cancelled": "why"}, Cause.TIME_LIMIT, "ran too long"),
         ({"code": 137, "with_worker": True}, Cause.NODE_FAIL, "killed from outside"),
         ({"code": 1, "with_worker": True, "last_words": "no"}, Cause.LOAD_ERROR, "image: no"),
+        ({"restarted": True, "has_result": True}, Cause.NODE_FAIL, "of two runs"),
+        ({"worker": DONE, "has_result": True, "restarted": True}, None, ""),
+        ({"worker": FAILED, "code": 75, "restarted": True}, Cause.EXCEPTION, "ValueError: no"),
+        ({"worker": KILLED, "code": 75, "restarted": True}, Cause.NODE_FAIL, "of two runs"),
+        ({"with_worker": True, "code": 75, "restarted": True}, Cause.NODE_FAIL, "of two runs"),
         ({"code": 127, "with_worker": True, "last_words": "no"}, Cause.EXIT_CODE, "'python'"),
     ],
 )
