@@ -15,8 +15,9 @@ from axsched_docker.engine import Engine, EngineError
 from axsched_docker.job import Job
 from axsched_docker.thread_pool import RETRY, ThreadPool
 
-COLLECT_ATTEMPTS = 5
-"""How often a job's files are asked for that the engine does not give."""
+PATIENCE = 600.0
+"""Seconds that the engine may fail to give a job's files: they are in its container alone, and the
+job would have to run again."""
 
 log = logging.getLogger("axsched")
 
@@ -47,7 +48,8 @@ class Collector:
         """Fetch a job's files, say how it ended, and remove its container, in this order."""
         try:
             ending = lifecycle.collect(self._engine, job)
-        except (BackendUnavailable, lifecycle.Restarting):
+        except (BackendUnavailable, lifecycle.Restarting) as error:
+            job.waits_for = str(error)
             self._pool.do(partial(self.fetch, job), after=RETRY)
         except OSError as error:
             if error.errno in DISK_TROUBLE:  # the container keeps the files until there is room
@@ -68,10 +70,11 @@ class Collector:
             self._done(job)
 
     def _cannot_fetch(self, job: Job, error: Exception) -> None:
-        job.attempts += 1
-        log.warning("Job %s: its files cannot be fetched: %r", job.key, error)
-        if job.attempts < COLLECT_ATTEMPTS:
-            self._pool.do(partial(self.fetch, job), after=RETRY)
+        pause = job.in_trouble(f"its files cannot be fetched yet: {error}", PATIENCE)
+        level = logging.WARNING if job.troubles == 1 else logging.INFO
+        log.log(level, "Job %s: its files cannot be fetched: %r", job.key, error)
+        if pause is not None:
+            self._pool.do(partial(self.fetch, job), after=pause)
             return
         words = f"its files cannot be fetched from {job.name}, which is kept: {error}"
         self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words, kept=True), False)

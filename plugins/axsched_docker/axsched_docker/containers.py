@@ -29,6 +29,8 @@ from axsched_docker.thread_pool import RETRY, ThreadPool
 
 ENDERS = 4
 """Threads beside those that start containers."""
+START_PATIENCE = 60.0
+"""Seconds that the engine may fail to start a container without saying why."""
 STREAM_LAG = 5.0
 """Seconds that the stream of events may take to tell of an end."""
 SETTLING = 10.0
@@ -188,10 +190,9 @@ class Containers:
     def _kill_again(self, job: Job) -> None:
         try:
             self._engine.kill(job.name, "SIGKILL")
-        except BackendUnavailable:
+        except (BackendUnavailable, EngineError) as error:
+            log.info("Job %s cannot be killed: %s", job.key, error)
             self._pool.do(partial(self._kill_again, job), after=RETRY)
-        except EngineError as error:
-            log.warning("Job %s cannot be killed: %s", job.key, error)
         else:
             self._pool.do(partial(self._collect, job), after=RETRY)
 
@@ -273,16 +274,19 @@ class Containers:
         assert job.plan is not None
         try:
             if jobfolder.cancel_reason(job.folder) is not None:
-                self._engine.remove(job.name)
+                self._collector.remove(job.name)
                 self._never_start(job)
                 return
             lifecycle.start(self._engine, self._images, job.plan)
         except BackendUnavailable as error:
             log.info("Job %s waits for the engine: %s", job.key, error)
+            job.waits_for = str(error)
             if self._closing:  # nobody knows; the next driver finds out
                 self._come(job, Phase.STARTED)
                 return
             self._pool.do(partial(self._start, job), after=RETRY)
+        except lifecycle.Unexplained as error:
+            self._try_later(job, error)
         except lifecycle.Withdrawn as error:
             self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
         except NotStarted as error:
@@ -293,12 +297,28 @@ class Containers:
             self._finish(job, Ending(cause=Cause.NODE_FAIL, message=f"not started: {error!r}"))
         else:
             with self._lock:
+                job.out_of_trouble()
                 self._come(job, Phase.STARTED)
                 if job.heard:
                     self._collect(job)
                 elif jobfolder.cancel_reason(job.folder) is not None:
                     self._stop(job)
                 self._start_what_can()
+
+    def _try_later(self, job: Job, error: lifecycle.Unexplained) -> None:
+        pause = job.in_trouble(error, START_PATIENCE)
+        log.log(
+            logging.WARNING if job.troubles == 1 else logging.INFO,
+            "Job %s is not started yet: %s",
+            job.key,
+            error,
+        )
+        if pause is not None:
+            self._pool.do(partial(self._start, job), after=pause)
+            return
+        self._collector.remove(job.name)
+        words = f"not started within {START_PATIENCE:g} s: {error}"
+        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
 
     def _never_start(self, job: Job) -> None:
         with self._lock:
@@ -322,8 +342,11 @@ class Containers:
             self._pool.do(partial(self._ask_to_stop, job), after=RETRY)
         except EngineError as error:
             log.info("Job %s: it cannot be asked to stop: %s", job.key, error)
-            job.stopping = False
-            self._collect(job)
+            if error.not_found:
+                job.stopping = False
+                self._collect(job)
+            else:
+                self._pool.do(partial(self._ask_to_stop, job), after=RETRY)
         else:
             self._pool.do(partial(self._kill, job), after=self._options.stop_grace)
 
@@ -332,10 +355,9 @@ class Containers:
             return
         try:
             self._engine.kill(job.name, "SIGKILL")
-        except BackendUnavailable:
+        except (BackendUnavailable, EngineError) as error:
+            log.info("Job %s cannot be killed: %s", job.key, error)
             self._pool.do(partial(self._kill, job), after=RETRY)
-        except EngineError as error:
-            log.warning("Job %s cannot be killed: %s", job.key, error)
         else:  # should the stream of events be silent
             self._pool.do(partial(self._collect, job), after=RETRY)
 

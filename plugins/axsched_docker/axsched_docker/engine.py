@@ -30,6 +30,8 @@ PIECE = 1 << 20
 SLACK = 2.0
 """Seconds by which an outage may have begun before the last answer, or its end been noticed."""
 
+OUT_OF_ORDER = (429, 502, 503, 504)
+"""Statuses of HTTP that speak of the service, and never of what was asked for."""
 EVENTS = ("start", "die", "update")
 """What the runner wants to hear of its containers."""
 
@@ -43,11 +45,17 @@ class EngineError(AxschedError):
     Args:
         status: of HTTP.
         message: the engine's words.
+        explained: the answer says which call has failed why; Podman's do, also with status 500.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, explained: bool = False) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.explained = status, explained
+
+    @property
+    def unexplained(self) -> bool:
+        """It may be the service that failed, and not this call."""
+        return self.status >= 500 and not self.explained
 
     @property
     def not_found(self) -> bool:
@@ -83,14 +91,14 @@ class Engine:
 
     def info(self) -> dict[str, Any]:
         """What the engine says of itself."""
-        with self._asked() as api:
+        with self._asked(service=True) as api:
             found: dict[str, Any] = {**api.version(), **api.info()}
         self.clock_ahead = seconds(found.get("SystemTime")) - time.time()
         return found
 
     def containers(self, run_id: str) -> list[dict[str, Any]]:
         """All containers of a run in one call, ended ones too; no exit codes."""
-        with self._asked() as api:
+        with self._asked(service=True) as api:
             usual, api.timeout = api.timeout, min(api.timeout, LOOK_TIMEOUT)
             try:
                 found: list[dict[str, Any]] = api.containers(
@@ -135,7 +143,9 @@ class Engine:
         """True where a container is running."""
         try:
             return bool(self.inspect(name)["State"]["Running"])
-        except EngineError:
+        except EngineError as error:
+            if not error.not_found:
+                raise
             return False
 
     def remove(self, name: str) -> None:
@@ -204,7 +214,7 @@ class Engine:
             "event": [*EVENTS, "died"],
             "label": f"{RUN_LABEL}={run_id}",
         }
-        with self._asked() as api:
+        with self._asked(service=True) as api:
             return api.events(decode=True, since=since, filters=filters)
 
     # ---- health --------------------------------------------------------------------------
@@ -233,19 +243,25 @@ class Engine:
     # ---- clients -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _asked(self) -> Iterator[docker.APIClient]:
-        with self._in_words():
+    def _asked(self, service: bool = False) -> Iterator[docker.APIClient]:
+        """Make calls. With ``service`` they are about no container, so no answer is an outage."""
+        with self._in_words(service):
             yield self._client()
         self._answer()
 
     @contextlib.contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _in_words(self, service: bool) -> Iterator[None]:
         try:
             yield
         except docker.errors.APIError as error:
+            status, words = error.status_code or 500, str(error.explanation or error).strip()
+            if status in OUT_OF_ORDER or (service and status >= 500):
+                self.fell_silent()
+                raise BackendUnavailable(
+                    f"The Docker engine at {self.url} is out of order ({status}): {words}"
+                ) from error
             self._answer()
-            words = str(error.explanation or error)
-            raise EngineError(error.status_code or 500, words.strip()) from error
+            raise EngineError(status, words, _explains(error.response)) from error
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
@@ -278,6 +294,13 @@ class Engine:
         for client in clients:
             client.close()
         self._local = threading.local()
+
+
+def _explains(response: Any) -> bool:
+    try:
+        return "cause" in response.json()
+    except (AttributeError, TypeError, ValueError, requests.exceptions.RequestException):
+        return False
 
 
 def _parameters(options: DockerOptions) -> dict[str, Any]:

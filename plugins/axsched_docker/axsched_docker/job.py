@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import time
 from pathlib import Path
 
 from attrs import define
 
 from axsched_docker.spec import Plan, container_name
+
+LONGEST_PAUSE = 15.0
+"""Seconds between two tries, at most."""
 
 
 class Phase(enum.Enum):
@@ -45,9 +49,37 @@ class Job:
     """Somebody else has started its container again."""
     only_run: str = ""
     """When the run began that is the only one, although the engine was about to start another."""
-    attempts: int = 0
+    waits_for: str = ""
+    """What keeps it from going on, for people."""
+    troubles: int = 0
+    """How often in a row the engine has failed at what is now to be done with it."""
+    troubled_since: float = 0.0
+    """Since when (`time.monotonic`)."""
     trouble_said: bool = False
     """The log has said that this machine does not take its files."""
+
+    def in_trouble(self, why: object, patience: float) -> float | None:
+        """Count a failure of the engine's.
+
+        Args:
+            why: for people.
+            patience: seconds that such failures may go on.
+
+        Returns:
+            Seconds until another try; None: the patience is over.
+        """
+        now = time.monotonic()
+        if not self.troubles:
+            self.troubled_since = now
+        self.waits_for = str(why)
+        self.troubles += 1
+        if now - self.troubled_since > patience:
+            return None
+        return min(LONGEST_PAUSE, 2.0 ** min(self.troubles - 1, 10))
+
+    def out_of_trouble(self) -> None:
+        """It has worked."""
+        self.troubles, self.waits_for = 0, ""
 
     @property
     def name(self) -> str:

@@ -45,6 +45,10 @@ class Restarting(AxschedError):
     """The engine was about to start a container again, and has been told not to."""
 
 
+class Unexplained(AxschedError):
+    """The engine has failed to start a container, and does not say that the container is why."""
+
+
 class Withdrawn(AxschedError):
     """Somebody has taken the job's claim: it is never to run."""
 
@@ -54,6 +58,7 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
 
     Raises:
         NotStarted: the engine refuses.
+        Unexplained: it may work later; what there is of the container stays.
         Withdrawn: the job is not to run any more.
         BackendUnavailable: nobody knows how far it got.
     """
@@ -77,6 +82,8 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
             engine.start(plan.name)
     except EngineError as error:
         ending = _refusal(engine, plan, error)
+        if ending is None:
+            raise Unexplained(f"the engine fails ({error.status}): {error}") from error
         engine.remove(plan.name)  # a container that could not be started would stay
         raise NotStarted(ending) from error
 
@@ -128,16 +135,23 @@ def claim(plan: Plan) -> bool:
         return False  # its folder was removed
 
 
-def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending:
-    """Why a container could not be started, in words and as a cause."""
+def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending | None:
+    """Why a container could not be started, in words and as a cause; None: it does not say."""
     words = str(error)
     if _lacks_image(error):
         words = f"the engine has no image {plan.image} ({words})"
         return Ending(cause=Cause.SUBMIT_REFUSED, message=words)
+    code = 0
     try:
-        code = int(engine.inspect(plan.name)["State"]["ExitCode"])
-    except EngineError:
-        code = 0
+        state = engine.inspect(plan.name)["State"]
+        code = int(state["ExitCode"])
+        explained = bool(code or state.get("Error"))  # where Docker says that this one cannot start
+    except EngineError as other:
+        explained = False
+        if other.unexplained:
+            return None
+    if error.unexplained and not explained:
+        return None
     if code in NOT_EXECUTED:
         if plan.body["Labels"][KIND_LABEL] != "container":
             words = f"{words}; {WHICH_PYTHON}"

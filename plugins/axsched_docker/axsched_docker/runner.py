@@ -160,8 +160,8 @@ class DockerRunner:
             _never_to_run(job.folder)
             return _lost(NEVER_RAN_BY)
         if state is None or state in NOT_YET:
-            return JobStatus(JobState.QUEUED)
-        return JobStatus(JobState.RUNNING, backend_state=state)
+            return JobStatus(JobState.QUEUED, message=job.waits_for)
+        return JobStatus(JobState.RUNNING, message=job.waits_for, backend_state=state)
 
     def _lost(self, job: Job) -> JobStatus:
         self._open_containers().lost(job)
