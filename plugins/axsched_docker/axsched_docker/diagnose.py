@@ -83,7 +83,7 @@ def _python(engine: Engine, options: DockerOptions) -> Check:
                 if time.monotonic() > deadline:
                     return Check("container", False, f"did not end within {PATIENCE:g} s")
                 time.sleep(0.05)
-            said = b"".join(engine.log(name, "stdout")).decode().strip()
+            said = b"".join(one for _, one in engine.log(name, "stdout")).decode().strip()
         finally:
             engine.remove(name)
     except (EngineError, BackendUnavailable) as error:

@@ -7,6 +7,7 @@ said nothing). docker-py has some five kinds of exceptions for the latter.
 from __future__ import annotations
 
 import contextlib
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ LOOK_TIMEOUT = 15.0
 """Seconds that the engine may take for a list, for which axsched's own engine waits."""
 PIECE = 1 << 20
 """Bytes of an archive that are taken at a time."""
+HEADER = struct.Struct(">BxxxL")
+"""Of each piece of what a container has printed."""
 SLACK = 2.0
 """Seconds by which an outage may have begun before the last answer, or its end been noticed."""
 
@@ -166,29 +169,41 @@ class Engine:
     @contextlib.contextmanager
     def get(self, name: str, path: str) -> Iterator[Iterator[bytes]]:
         """A file or folder of a container, as a tar archive in pieces."""
-        with self._asked() as api:
-            # docker-py's `get_archive` gives no way to end an answer early, and for as long as one
-            # is open the engine answers no other question about the container.
-            url = f"{api.base_url}/v{api.api_version}/containers/{name}/archive"
-            response = api.get(url, params={"path": path}, stream=True, timeout=api.timeout)
-            with contextlib.closing(response):
-                try:
-                    response.raise_for_status()
-                except requests.exceptions.HTTPError as error:
-                    docker.errors.create_api_error_from_http_exception(error)
-                yield response.iter_content(PIECE)
+        with self._asked() as api, self._answer_to(api, name, "archive", path=path) as pieces:
+            yield pieces
 
-    def log(self, name: str, stream: str) -> Iterator[bytes]:
-        """What the container's first process has printed so far, in pieces."""
-        with self._asked() as api:
-            pieces = api.logs(
-                name,
-                stdout=stream == "stdout",
-                stderr=stream == "stderr",
-                stream=True,
-                follow=False,
-            )
-            yield from pieces
+    def log(self, name: str, *streams: str) -> Iterator[tuple[str, bytes]]:
+        """What the container's first process has printed so far.
+
+        Args:
+            name: the container's.
+            streams: "stdout", "stderr" or both.
+
+        Yields:
+            Which stream, and a piece of it.
+
+        Raises:
+            BackendUnavailable: also where the answer is cut.
+        """
+        wanted = dict.fromkeys(streams, 1)
+        with self._asked() as api, self._answer_to(api, name, "logs", **wanted) as pieces:
+            yield from _frames(pieces)
+
+    @contextlib.contextmanager
+    def _answer_to(
+        self, api: docker.APIClient, name: str, what: str, **parameters: Any
+    ) -> Iterator[Iterator[bytes]]:
+        # docker-py's own calls give no way to end an answer early, and for as long as one is open
+        # the engine answers no other question about the container. Nor do they notice that one
+        # is cut.
+        url = f"{api.base_url}/v{api.api_version}/containers/{name}/{what}"
+        response = api.get(url, params=parameters, stream=True, timeout=api.timeout)
+        with contextlib.closing(response):
+            try:
+                response.raise_for_status()
+            except requests.exceptions.HTTPError as error:
+                docker.errors.create_api_error_from_http_exception(error)
+            yield response.iter_content(PIECE)
 
     def image(self, name: str) -> dict[str, Any]:
         """All about an image."""
@@ -294,6 +309,22 @@ class Engine:
         for client in clients:
             client.close()
         self._local = threading.local()
+
+
+def _frames(pieces: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Take apart what the engine packs together: a stream's number, a length, so many bytes."""
+    rest = bytearray()
+    for piece in pieces:
+        rest += piece
+        while len(rest) >= HEADER.size:
+            number, length = HEADER.unpack_from(rest)
+            end = HEADER.size + length
+            if len(rest) < end:
+                break
+            yield ("stderr" if number == 2 else "stdout"), bytes(rest[HEADER.size : end])
+            del rest[:end]
+    if rest:
+        raise requests.exceptions.ChunkedEncodingError("what it has printed is cut off")
 
 
 def _explains(response: Any) -> bool:

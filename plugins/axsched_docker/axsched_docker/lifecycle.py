@@ -6,10 +6,8 @@ import contextlib
 import io
 import json
 import logging
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +17,7 @@ from axsched_core import jobfolder
 from axsched_core.errors import AxschedError
 from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
-from axsched_docker import archive
+from axsched_docker import archive, logs
 from axsched_docker.converters import ROOT
 from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
@@ -27,14 +25,10 @@ from axsched_docker.images import Images
 from axsched_docker.job import Job
 from axsched_docker.spec import FILES_LABEL, KIND_LABEL, Plan
 
-LAST_WORDS = 2000
-"""Bytes of what a container has printed that are looked at for why it failed."""
 IN_MEMORY = 8 << 20
 """Bytes of a job's inputs that are packed in memory; more go to a temporary file."""
 LEAST_LIMIT = 8 << 20
 """Bytes of each file that is fetched where the disk does not take them all."""
-PIECE = 1 << 20
-"""Bytes of a running container's file that are in memory at a time."""
 LEFT_OUT_SHOWN = 5
 """Descriptions of what was left out that one line of the log has."""
 
@@ -197,11 +191,11 @@ def collect(engine: Engine, job: Job) -> Ending | None:
         ),
     ):
         if not with_worker:
-            complete = _save_logs(engine, name, source) and complete
+            complete = logs.save(engine, name, source) and complete
         worker = jobfolder.read_exit(source) if with_worker else None
         last_words = ""
         if worker is None and state["ExitCode"] != 0:
-            last_words = _last_line(engine, name)
+            last_words = logs.last_line(engine, name, source)
         ending = ending_of(
             state,
             worker,
@@ -364,71 +358,6 @@ def write_exit(path: Path, ending: Ending) -> None:
             folder.sync(jobfolder.RESULT)
         data = json.dumps(attrs.asdict(ending)).encode()
         folder.replace(jobfolder.EXIT, data, sync=True)
-
-
-def _save_logs(engine: Engine, name: str, target: Folder) -> bool:
-    """Save what the container's first process has printed; False where the disk has no room."""
-    for stream in ("stdout", "stderr"):
-        file_name = jobfolder.log_name(stream)
-        target.remove(file_name)  # the job may have made one of that name
-        try:
-            with target.new_file(file_name) as file:
-                for piece in engine.log(name, stream):
-                    file.write(piece)
-        except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            return False
-    return True
-
-
-def _last_line(engine: Engine, name: str) -> str:
-    """The last line that the container's first process has printed."""
-    text = b""
-    for piece in engine.log(name, "stderr"):
-        text = (text + piece)[-LAST_WORDS:]
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
-
-
-def read_running(engine: Engine, name: str, path: str, offset: int, limit: int) -> bytes:
-    """A part of a file of a running container; empty where there is none yet."""
-    data = b""
-    try:
-        with engine.get(name, path) as pieces:
-            for tar, member in archive.members(pieces):
-                source = tar.extractfile(member) if member.isreg() else None
-                if source is not None:
-                    data = part(iter(partial(source.read, PIECE), b""), offset, limit)
-    except tarfile.TarError:
-        return b""  # Podman's answer where it is not there yet, or just grows
-    except EngineError as error:
-        # Podman cannot look into a container in the moment in which it ends.
-        if not error.not_found and engine.runs(name):
-            raise
-        return b""
-    return data
-
-
-def part(pieces: Iterable[bytes], offset: int, limit: int) -> bytes:
-    """``limit`` bytes from ``offset`` on; never more than that in memory, beside one piece."""
-    found, passed = b"", 0
-    for piece in pieces:
-        begin = max(0, offset - passed)
-        passed += len(piece)
-        found += piece[begin : begin + limit - len(found)]
-        if len(found) >= limit:
-            break
-    return found
-
-
-def pieces_of_log(engine: Engine, name: str, stream: str) -> Iterator[bytes]:
-    """What a container's first process has printed; nothing where it is gone."""
-    try:
-        yield from engine.log(name, stream)
-    except EngineError as error:
-        if not error.not_found:
-            raise
 
 
 def describe(container: dict[str, Any]) -> str:

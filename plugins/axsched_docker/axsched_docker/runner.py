@@ -32,7 +32,7 @@ from axsched_core.jobs import (
     RunnerInfo,
     SubmitError,
 )
-from axsched_docker import lifecycle
+from axsched_docker import lifecycle, logs
 from axsched_docker.archive import BOX, JOB
 from axsched_docker.containers import Containers
 from axsched_docker.engine import Engine, seconds
@@ -223,8 +223,8 @@ class DockerRunner:
             return jobfolder.read_part(folder, name, offset, limit)
         if handle.data.get("kind") == "container":
             assert self._engine is not None
-            pieces = lifecycle.pieces_of_log(self._engine, container_name(handle.key), stream)
-            return lifecycle.part(pieces, offset, limit)
+            pieces = logs.printed_so_far(self._engine, container_name(handle.key), stream)
+            return logs.part(pieces, offset, limit)
         return self._read_running(handle.key, folder, name, offset, limit)
 
     @hookimpl
@@ -252,7 +252,7 @@ class DockerRunner:
         except (FileNotFoundError, NotADirectoryError):
             pass  # it is taken over, or removed, at this moment
         path = f"{JOB}/{name}"
-        data = lifecycle.read_running(self._engine, container_name(key), path, offset, limit)
+        data = logs.read_running(self._engine, container_name(key), path, offset, limit)
         # It may have been fetched meanwhile.
         return data or jobfolder.read_part(folder, name, offset, limit)
 

@@ -102,3 +102,74 @@ def test_who_cannot_be_stopped_now_is_stopped_later(make_bench, proxy: EnginePro
     wait_until(lambda: proxy.count("/axsched-") >= before + 3)
     proxy.refuse = None
     assert bench.status(handle).state is JobState.CANCELLED
+
+
+# ---- what a job has made ---------------------------------------------------------------------
+
+PRINTS = f"i=0; while [ $i -lt 3000 ]; do echo line $i; echo err $i >&2; i=$((i+1)); done; {WRITE}"
+
+
+@pytest.mark.parametrize("call", ["/logs", "%2Faxsched%2Fjob"])
+@pytest.mark.parametrize("size", [400, 20_000])
+def test_an_answer_that_is_cut_is_asked_for_again(
+    make_bench, proxy: EngineProxy, call: str, size: int
+) -> None:
+    bench = make_bench(host=proxy.url)
+    proxy.cut_answer_to = (call, size)
+    handle = bench.sh(f"cd $AXSCHED_JOB_DIR; head -c 100000 /dev/urandom > big; {PRINTS}")
+    wait_until(lambda: proxy.count(call) >= 2)
+    proxy.cut_answer_to = None
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.log(handle, "stdout").decode().split("\n")[:-1] == [
+        f"line {i}" for i in range(3000)
+    ]
+    assert bench.log(handle, "stderr").decode().count("err") == 3000
+    assert (bench.folder(handle) / "big").stat().st_size == 100_000
+
+
+@pytest.mark.parametrize("call", ["/logs", "%2Faxsched%2Fjob"])
+def test_files_that_the_engine_does_not_give_for_a_while(
+    make_bench, proxy: EngineProxy, containers, call: str
+) -> None:
+    bench = make_bench(host=proxy.url)
+    proxy.refuse = (call, 500)
+    handle = bench.sh(WRITE)
+    wait_until(lambda: "cannot be fetched" in bench.session.poll([handle])[handle.key].message)
+    assert bench.session.poll([handle])[handle.key].state is JobState.RUNNING
+    after(8, proxy)
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert proxy.count("/create") == 1
+    wait_until(lambda: containers(bench.run_id) == [])
+
+
+def test_files_that_the_engine_never_gives(make_bench, proxy, containers, monkeypatch) -> None:
+    monkeypatch.setattr("axsched_docker.collector.PATIENCE", 1.0)
+    bench = make_bench(host=proxy.url)
+    proxy.refuse = ("%2Faxsched%2Fjob", 500)
+    handle = bench.sh(WRITE)
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
+    assert f"cannot be fetched from {handle.backend_id}, which is kept" in status.message
+    assert containers(bench.run_id) == [handle.backend_id]
+
+
+@pytest.mark.parametrize("files", ["copy", "mount"])
+@pytest.mark.parametrize("prints", [False, True])
+def test_a_job_s_own_files_called_like_logs_are_kept(make_bench, files: str, prints: bool) -> None:
+    bench = make_bench(files=files)
+    words = f"cd $AXSCHED_JOB_DIR; echo mine > stdout.log; {WRITE}"
+    handle = bench.sh(words + ("; echo printed" if prints else ""))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.log(handle, "stdout") == (b"printed\n" if prints else b"mine\n")
+    own = bench.folder(handle) / "stdout.log.own"
+    assert own.exists() == prints
+    if prints:
+        assert own.read_text() == "mine\n"
+    assert not list(bench.folder(handle).glob("*.printed"))
+
+
+def test_what_a_container_has_printed_is_asked_for_once(make_bench, proxy: EngineProxy) -> None:
+    bench = make_bench(host=proxy.url)
+    handle = bench.sh("echo out; echo err >&2; exit 3")
+    assert bench.status(handle).cause is Cause.EXIT_CODE
+    assert proxy.count("/logs") == 1

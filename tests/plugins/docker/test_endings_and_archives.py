@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axsched_docker import DockerOptions, archive, lifecycle
+from axsched_docker import DockerOptions, archive, logs
 from axsched_docker.endings import Ending, ending_of
 from axsched_docker.engine import Engine, EngineError, seconds
 from axsched_docker.thread_pool import ThreadPool
@@ -229,9 +229,9 @@ class _EndsJustNow:
 
 
 def test_a_container_that_ends_while_its_file_is_read() -> None:
-    assert lifecycle.read_running(_EndsJustNow(runs=False), "c", "/f", 0, 9) == b""
+    assert logs.read_running(_EndsJustNow(runs=False), "c", "/f", 0, 9) == b""
     with pytest.raises(EngineError, match="/proc/20905"):
-        lifecycle.read_running(_EndsJustNow(runs=True), "c", "/f", 0, 9)
+        logs.read_running(_EndsJustNow(runs=True), "c", "/f", 0, 9)
 
 
 def test_threads_survive_a_fault_and_do_later_what_is_later(caplog) -> None:
