@@ -93,12 +93,15 @@ def size(value: Any) -> int:
     Raises:
         ValueError: it is neither of the two.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63:
         return value
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
     if not isinstance(value, str) or found is None or not float(found[1]):
         raise ValueError(f"{value!r} is no size: give bytes, or a text like '512M' or '4G'")
-    return int(float(found[1]) * _UNITS[found[2]])
+    bytes_ = float(found[1]) * _UNITS[found[2]]
+    if bytes_ >= 1 << 63:
+        raise ValueError(f"{value!r} is more than any machine has")
+    return int(bytes_)
 
 
 def secrets_of(cls: type | None) -> tuple[str, ...]:

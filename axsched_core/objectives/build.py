@@ -198,16 +198,7 @@ def container_objective(
     """
     if not isinstance(container_image, str) or not container_image.strip():
         raise InvalidInput(f"The container image must be a name, got {container_image!r}.")
-    command: tuple[str, ...] | None = None
-    if container_command is not None:
-        split = (
-            shlex.split(container_command)
-            if isinstance(container_command, str)
-            else [str(part) for part in container_command]
-        )
-        if not split:
-            raise InvalidInput("The container command is empty; leave it out for the image's own.")
-        command = tuple(split)
+    command = None if container_command is None else _command(container_command)
     if not isinstance(container_options, Mapping | None):
         # Not the value itself: it may be secret.
         raise InvalidInput(
@@ -220,6 +211,27 @@ def container_objective(
         if name not in SECRET_OPTIONS:
             _check_keys(value, name)
     return ContainerObjective(container_image, command, chosen)
+
+
+def _command(given: Any) -> tuple[str, ...]:
+    """A container's command as a list."""
+    if isinstance(given, str):
+        try:
+            words = shlex.split(given)
+        except ValueError as error:  # a quote that is not closed
+            raise InvalidInput(
+                f"The container command {given!r} cannot be split into words: {error}. Give a list "
+                "of words, or quote it as for a shell."
+            ) from error
+    elif isinstance(given, Sequence) and not isinstance(given, bytes):
+        words = [str(part) for part in given]
+    else:
+        raise InvalidInput(
+            f"The container command must be a string or a list, got {type(given).__name__}."
+        )
+    if not words:
+        raise InvalidInput("The container command is empty; leave it out for the image's own.")
+    return tuple(words)
 
 
 def _check_keys(value: Any, where: str) -> None:

@@ -215,6 +215,20 @@ def test_container_options_that_cannot_be_written_down(options, words):
     assert "TOKEN" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("python 'my sim.py", "cannot be split into words: No closing quotation"),
+        ("run \\", "cannot be split into words: No escaped character"),
+        (7, "must be a string or a list, got int"),
+        (b"run", "must be a string or a list, got bytes"),
+    ],
+)
+def test_container_commands_that_are_none(command, words):
+    with pytest.raises(InvalidInput, match=words):
+        build.container_objective("sim", command)
+
+
 def test_container_options_of_any_values_are_taken():
     options = {"ports": {80: 8080}, "volumes": {"/a": Path("/b")}, "env": {Path("A"): "1"}}
     assert build.container_objective("image", None, options).options == options
