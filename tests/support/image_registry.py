@@ -17,13 +17,14 @@ class Registry:
     Args:
         tar: the image's files.
         password: what the user ``me`` has to give; "": nothing.
+        architecture: what the image says that it was built for.
     """
 
-    def __init__(self, tar: bytes, password: str = "") -> None:
+    def __init__(self, tar: bytes, password: str = "", architecture: str = "amd64") -> None:
         # The files as they are are the only layer.
         config = json.dumps(
             {
-                "architecture": "amd64",
+                "architecture": architecture,
                 "os": "linux",
                 "config": {"Cmd": ["sh"]},
                 "rootfs": {"type": "layers", "diff_ids": [_digest(tar)]},

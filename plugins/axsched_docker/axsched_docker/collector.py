@@ -12,6 +12,7 @@ from axsched_docker import lifecycle
 from axsched_docker.archive import DISK_TROUBLE
 from axsched_docker.endings import Ending
 from axsched_docker.engine import Engine, EngineError
+from axsched_docker.images import Images
 from axsched_docker.job import Job
 from axsched_docker.thread_pool import RETRY, ThreadPool
 
@@ -27,6 +28,7 @@ class Collector:
 
     Args:
         engine: where the containers are.
+        images: what they were made of.
         pool: for what is tried again.
         keep: the option ``keep_containers``.
         finish: told how a job has ended, and whether that is in its folder already.
@@ -36,18 +38,19 @@ class Collector:
     def __init__(
         self,
         engine: Engine,
+        images: Images,
         pool: ThreadPool,
         keep: str,
         finish: Callable[[Job, Ending, bool], None],
         done: Callable[[Job], None],
     ) -> None:
         self._engine, self._pool, self._keep = engine, pool, keep
-        self._finish, self._done = finish, done
+        self._images, self._finish, self._done = images, finish, done
 
     def fetch(self, job: Job) -> None:
         """Fetch a job's files, say how it ended, and remove its container, in this order."""
         try:
-            ending = lifecycle.collect(self._engine, job)
+            ending = lifecycle.collect(self._engine, self._images, job)
         except (BackendUnavailable, lifecycle.Restarting) as error:
             job.waits_for = str(error)
             self._pool.do(partial(self.fetch, job), after=RETRY)

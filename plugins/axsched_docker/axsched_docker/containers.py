@@ -69,7 +69,7 @@ class Containers:
         self._images = Images(engine, run_dir)
         self._pool = ThreadPool(options.start_concurrency + ENDERS)
         self._collector = Collector(
-            engine, self._pool, options.keep_containers, self._finish, self._fetched
+            engine, self._images, self._pool, options.keep_containers, self._finish, self._fetched
         )
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()

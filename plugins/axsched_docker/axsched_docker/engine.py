@@ -87,6 +87,8 @@ class Engine:
         self._answered = time.time()
         self._down = False
         self._outages: list[tuple[float, float]] = []
+        self.platform = ""
+        """What the engine's machine is: "linux/amd64"; known after `info`."""
         self.clock_ahead = 0.0
         """Seconds by which the engine's clock is ahead of ours; known after `info`."""
 
@@ -96,6 +98,8 @@ class Engine:
         """What the engine says of itself."""
         with self._asked(service=True) as api:
             found: dict[str, Any] = {**api.version(), **api.info()}
+        if found.get("Os") and found.get("Arch"):
+            self.platform = f"{found['Os']}/{found['Arch']}"
         self.clock_ahead = seconds(found.get("SystemTime")) - time.time()
         return found
 

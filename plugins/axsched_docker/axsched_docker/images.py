@@ -85,9 +85,14 @@ class Images:
         """The image is not there after all (somebody has removed it): look again."""
         self._ready.discard(name)
 
-    def known(self, name: str) -> Image | None:
-        """What this name means in this run; None before the first container."""
-        return self._known.get(name)
+    def foreign(self, identity: str) -> str:
+        """Words about an image that was built for other machines than the engine's; else ""."""
+        there = self._engine.platform
+        for image in list(self._known.values()):
+            here = "/".join(image.platform.split("/")[:2])
+            if image.id == identity and here and there and here != there:
+                return f"; the image is for {image.platform}, but the engine's machine is {there}"
+        return ""
 
     def _look_up(self, name: str, policy: str) -> Image:
         found = None if policy == "always" else self._inspect(name)

@@ -76,6 +76,8 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
             engine.start(plan.name)
     except EngineError as error:
         ending = _refusal(engine, plan, error)
+        if ending is not None and ending.exit_code in NOT_EXECUTED:
+            ending.message += images.foreign(image.id)
         if ending is None:
             raise Unexplained(f"the engine fails ({error.status}): {error}") from error
         engine.remove(plan.name)  # a container that could not be started would stay
@@ -135,6 +137,8 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending | None:
     if _lacks_image(error):
         words = f"the engine has no image {plan.image} ({words})"
         return Ending(cause=Cause.SUBMIT_REFUSED, message=words)
+    if (why := _missing(plan, words)) is not None:
+        return Ending(cause=Cause.SUBMIT_REFUSED, message=f"{why} ({words})")
     code = 0
     try:
         state = engine.inspect(plan.name)["State"]
@@ -154,7 +158,16 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending | None:
     return Ending(cause=cause, message=f"the engine refuses: {words}")
 
 
-def collect(engine: Engine, job: Job) -> Ending | None:
+def _missing(plan: Plan, words: str) -> str | None:
+    """What the image or the machine lacks, although the engine calls it a fault of its own."""
+    if words.startswith(("unable to find user", "unable to find group")):
+        return f"the image {plan.image} does not have the user {plan.body.get('User', '')!r}"
+    if "could not select device driver" in words and plan.body["HostConfig"].get("DeviceRequests"):
+        return "the engine has no GPUs for containers"
+    return None
+
+
+def collect(engine: Engine, images: Images, job: Job) -> Ending | None:
     """Bring the files of an ended container into the job's folder, ``exit.json`` last of all.
 
     Whatever the job has left beside its result, that counts. What cannot be kept is left out, and
@@ -208,6 +221,8 @@ def collect(engine: Engine, job: Job) -> Ending | None:
             restarted=job.restarted
             or bool(found.get("RestartCount") and state["StartedAt"] != job.only_run),
         )
+        if ending.exit_code and (code := state["ExitCode"]) and _not_executable(code, last_words):
+            ending.message += images.foreign(str(found["Image"]))
         ending.kept, ending.image = not complete, str(found["Image"])
         if worker is not None:
             ending.max_rss_bytes = worker.max_rss_bytes
@@ -216,6 +231,10 @@ def collect(engine: Engine, job: Job) -> Ending | None:
         folder.remove(archive.INCOMING)
         _remove_box(engine, name, found["Image"], folder)
     return ending
+
+
+def _not_executable(code: int, last_words: str) -> bool:
+    return code in NOT_EXECUTED or "exec format error" in last_words.lower()
 
 
 def _keep_ended(engine: Engine, job: Job, found: dict[str, Any]) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 from attrs.converters import optional as or_none
-from attrs.validators import ge, gt, in_, optional
+from attrs.validators import ge, gt, in_, le, lt, optional
 
 from axsched_core import options as core_options
 from axsched_core.errors import InvalidInput
+from axsched_docker import converters
 from axsched_docker.converters import (
     Mount,
     environment,
     gpu_request,
     mounts,
-    strings,
     tmpfs_mounts,
     words,
 )
@@ -36,19 +36,21 @@ class ContainerOptions:
         InvalidInput: a value that has no meaning.
     """
 
-    cpus: float | None = field(default=None, validator=optional(gt(0)))
-    """CPUs that the container may use; 1.5 is one and a half. None: all."""
+    cpus: float | None = field(
+        default=None, converter=or_none(converters.cpus), validator=optional(gt(0))
+    )
+    """CPUs that the container may use, from 0.01 on; 1.5 is one and a half. None: all."""
     memory: int | None = field(default=None, converter=or_none(core_options.size))
     """Limit of its memory: bytes, or "512m", "2g". Swap is no way around it. None: no limit."""
     gpus: Any = field(default=None, converter=or_none(gpu_request))
     """A number of GPUs, "all", or a list of device ids. None: none."""
     shm_size: int | None = field(default=None, converter=or_none(core_options.size))
     """Size of /dev/shm: bytes, or "1g". None: Docker's 64 MB."""
-    pids: int | None = field(default=None, validator=optional(gt(0)))
+    pids: int | None = field(default=None, validator=optional([gt(0), lt(1 << 31)]))
     """How many processes and threads it may have. None: no limit."""
-    network: str | None = None
+    network: str | None = field(default=None, converter=or_none(converters.network))
     """"none", "host", or a network's name. None: Docker's default."""
-    user: str | None = field(default=None, converter=or_none(str))
+    user: str | None = field(default=None, converter=or_none(converters.user))
     """"name", "uid" or "uid:gid". None: the image's own; with ``files="mount"`` the caller."""
     env: Mapping[str, str] = field(factory=dict, converter=environment, metadata=SECRET)
     """Environment variables; their values are written nowhere."""
@@ -61,17 +63,17 @@ class ContainerOptions:
     """Folders in memory: a list of paths, or a mapping from path to options ("size=64m")."""
     entrypoint: tuple[str, ...] | None = field(default=None, converter=or_none(words))
     """Instead of the image's own; container objectives only."""
-    working_dir: str | None = None
+    working_dir: str | None = field(default=None, converter=or_none(converters.absolute))
     """Where the command starts; container objectives only. None: the image's own."""
     read_only: bool = False
     """Mount the container's root file system read-only; the job's folder stays writable."""
     init: bool = True
     """Have a small init process in the container, which forwards signals and collects orphans."""
-    cap_add: tuple[str, ...] = field(factory=tuple, converter=strings)
+    cap_add: tuple[str, ...] = field(factory=tuple, converter=converters.capabilities)
     """Capabilities beside Docker's default ones ("SYS_PTRACE")."""
-    cap_drop: tuple[str, ...] = field(factory=tuple, converter=strings)
+    cap_drop: tuple[str, ...] = field(factory=tuple, converter=converters.capabilities)
     """Capabilities to take away ("ALL")."""
-    security_opt: tuple[str, ...] = field(factory=tuple, converter=strings)
+    security_opt: tuple[str, ...] = field(factory=tuple, converter=converters.security_options)
     """Passed to Docker ("no-new-privileges")."""
     privileged: bool = False
     """Give the container every right of the machine's root. Hardly ever what you want."""
@@ -109,7 +111,7 @@ class DockerOptions(ContainerOptions):
         InvalidInput: a value that has no meaning.
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, converter=or_none(converters.image))
     """The image that functions and scripts run in; it needs a Python 3.7 or newer."""
     python: str = "python3"
     """That image's Python: a program on its PATH, or a path."""
@@ -122,7 +124,7 @@ class DockerOptions(ContainerOptions):
     "mount" (the engine must see the run directory under the same path)."""
     keep_containers: str = field(default="none", validator=in_(KEEP))
     """Which containers stay after their results are safe: "none", "failed" or "all"."""
-    stop_grace: float = field(default=5.0, validator=[ge(0), attrs.validators.le(8)])
+    stop_grace: float = field(default=5.0, validator=[ge(0), le(8)])
     """Seconds between asking a cancelled container to stop and killing it."""
     host: str | None = None
     """The engine ("unix:///...", "tcp://host:2376", "ssh://user@host"). None: as for the docker
@@ -132,7 +134,7 @@ class DockerOptions(ContainerOptions):
     tls: Mapping[str, Any] | None = None
     """For ``host``: the files "ca", "cert" and "key", and "verify" (True). None: as
     ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say."""
-    timeout: float = field(default=60.0, validator=gt(0))
+    timeout: float = field(default=60.0, validator=[gt(0), le(86400)])
     """Seconds that the engine may take for an answer."""
 
     def __attrs_post_init__(self) -> None:

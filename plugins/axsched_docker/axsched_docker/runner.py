@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class DockerRunner:
         self._context: RunnerContext | None = None
         self._engine: Engine | None = None
         self._watcher: Watcher | None = None
+        self._cpus = math.inf
+        """How many the engine's machine has; known once the runner is open."""
         self._containers: Containers | None = None
         """None while the runner is not open."""
 
@@ -82,6 +85,9 @@ class DockerRunner:
     def axsched_open(self, context: RunnerContext) -> None:
         engine = Engine(self._options)
         info = engine.info()
+        self._cpus = float(info.get("NCPU") or math.inf)
+        if (self._options.cpus or 0) > self._cpus:
+            raise InvalidInput(self._too_many_cpus(self._options.cpus))
         self._context, self._engine = context, engine
         self._folders = jobfolder.JobFolders(context.run_dir)
         self._containers = Containers(
@@ -124,9 +130,15 @@ class DockerRunner:
             plan = make_plan(request, self._options)
         except InvalidInput as error:
             return SubmitError(str(error))
+        cpus = plan.body["HostConfig"].get("NanoCpus", 0) / 1e9
+        if cpus > self._cpus:
+            return SubmitError(self._too_many_cpus(cpus))
         if jobfolder.read_exit(request.folder) is None:  # else it has ended already
             self._open_containers().add(request.key, plan)
         return self._handle(request)
+
+    def _too_many_cpus(self, wanted: float | None) -> str:
+        return f"cpus={wanted:g}: the engine's machine has only {self._cpus:g}"
 
     def _handle(self, request: JobRequest) -> JobHandle:
         kind = request.objective.capability.value if request.objective is not None else ""

@@ -13,7 +13,8 @@ from attrs import evolve, field, frozen
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import ContainerObjective, JobRequest, ScriptObjective
+from axsched_core.jobs import ContainerObjective, JobRequest, Objective, ScriptObjective
+from axsched_docker import converters
 from axsched_docker.archive import BOX, JOB, Tree
 from axsched_docker.converters import ROOT, Mount
 from axsched_docker.engine import KEY_LABEL, RUN_LABEL
@@ -83,6 +84,22 @@ def container_name(key: str) -> str:
     return f"axsched-{key}"
 
 
+def check_objective(objective: Objective, options: DockerOptions) -> None:
+    """Refuse an objective none of whose jobs could run, before any job is made.
+
+    Raises:
+        InvalidInput: an image is missing or has no proper name; an option is wrong.
+    """
+    if isinstance(objective, ContainerObjective):
+        options.for_objective(objective.options)
+        converters.image(objective.image)
+    elif options.image is None:
+        raise InvalidInput(
+            f"A {objective.capability.value} needs an image with a Python to run in: "
+            "runner_options={'image': ...}."
+        )
+
+
 def make_plan(request: JobRequest, options: DockerOptions) -> Plan:
     """Decide how a job's container is to be made.
 
@@ -92,14 +109,11 @@ def make_plan(request: JobRequest, options: DockerOptions) -> Plan:
     objective = request.objective
     if objective is None:
         raise InvalidInput(f"job {request.key}: the docker runner needs an objective.")
+    check_objective(objective, options)
     if isinstance(objective, ContainerObjective):
         chosen = options.for_objective(objective.options)
         return _plan(request, options, chosen, objective.image, _container(objective, chosen))
-    if options.image is None:
-        raise InvalidInput(
-            f"A {objective.capability.value} needs an image with a Python to run in: "
-            "runner_options={'image': ...}."
-        )
+    assert options.image is not None
     plan = _plan(request, options, options, options.image, _worker_command(options))
     changes: dict[str, Any] = {}
     cpus = request.resources.cpus or options.cpus

@@ -13,6 +13,7 @@ import pytest
 from axsched_docker import spec
 
 from axsched_core import jobfolder
+from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     Cause,
     ContainerObjective,
@@ -255,11 +256,39 @@ def test_a_stranger_s_container_is_left_alone(make_bench, engine: DockerEngine) 
         client.remove_container(handle.backend_id)
 
 
-def test_an_engine_s_own_trouble_is_one_of_the_machines(bench, containers) -> None:
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"user": "nobody-of-that-name"}, "does not have the user 'nobody-of-that-name'"),
+        ({"user": "0:nogroup-of-that-name"}, "does not have the user '0:nogroup-of-that-name'"),
+        ({"gpus": 1}, "the engine has no GPUs for containers"),
+        ({"memory": "1m"}, "memory"),
+        ({"network": "no-such-net"}, "no-such-net"),
+    ],
+)
+def test_what_image_or_machine_lack_is_no_fault_of_the_machine_s(
+    bench, containers, options: dict[str, Any], words: str
+) -> None:
+    status = bench.status(bench.sh("true", **options))
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED), status
+    assert words in status.message
+    assert containers(bench.run_id) == []
+
+
+def test_an_engine_s_own_trouble_is_one_of_the_machines(bench, containers, monkeypatch) -> None:
+    monkeypatch.setattr("axsched_docker.lifecycle._missing", lambda *_: None)
     status = bench.status(bench.sh("true", user="nobody-of-that-name"))
     assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
     assert "nobody-of-that-name" in status.message
     assert containers(bench.run_id) == []
+
+
+def test_more_cpus_than_there_are(make_bench, bench) -> None:
+    with pytest.raises(InvalidInput, match="the engine's machine has only"):
+        make_bench(cpus=4000)
+    objective = ContainerObjective(BUSYBOX, ("true",), {"cpus": 4000})
+    (answer,) = bench.session.submit([bench.request({}, objective=objective)])
+    assert "cpus=4000: the engine's machine has only" in answer.message
 
 
 def test_wrong_options_are_refused_at_once(bench) -> None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from axsched_core.jobs import Cause, JobState
-from support.container_images import BUSYBOX, busybox_image
+from axsched_core.jobs import Cause, ContainerObjective, JobState
+from support.container_images import BUSYBOX, busybox_image, image
 from support.docker_engine import DockerEngine
 from support.image_registry import Registry
 from support.waiting import wait_until
@@ -32,9 +32,9 @@ def moving(engine: DockerEngine):
 
     made = [move("one")]
     yield lambda mark: made.append(move(mark)) or made[-1]
-    for image in client.images(all=True):
-        if image["Id"] in made:
-            client.remove_image(image["Id"], force=True)
+    for one in client.images(all=True):
+        if one["Id"] in made:
+            client.remove_image(one["Id"], force=True)
 
 
 def run(bench, image: str = MOVING) -> tuple[str, str]:
@@ -88,14 +88,33 @@ def test_an_image_that_was_removed_is_pulled_again(bench, engine, containers) ->
         assert run(bench, name) == before
     finally:
         here.close()
-        for image in client.images(f"{here.host}/app"):
-            client.remove_image(image["Id"], force=True)
+        for one in client.images(f"{here.host}/app"):
+            client.remove_image(one["Id"], force=True)
 
 
 @pytest.mark.parametrize("name", ["Upper/Case:1", "a b", "x:y:z", "../up"])
-def test_a_name_that_no_image_has_is_told_in_words(bench, caplog, name: str) -> None:
-    handle = bench.sh(WRITE, image=name)
-    status = bench.status(handle)
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
-    assert name in status.message
-    assert "Traceback" not in caplog.text
+def test_a_name_that_no_image_has_is_refused_at_once(bench, name: str) -> None:
+    objective = ContainerObjective(name, ("true",))
+    (answer,) = bench.session.submit([bench.request({}, objective=objective)])
+    assert f"{name!r} is no image's name" in answer.message
+    assert not answer.transient
+
+
+@pytest.mark.parametrize("command", ["/foreign", "/none"])
+def test_the_platform_that_was_wanted_is_told(bench, engine, tmp_path, command: str) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xff\x00" + bytes(100))
+    foreign.chmod(0o755)
+    here = Registry(image({"/foreign": foreign}), architecture="riscv64")
+    name = f"{here.host}/app:1"
+    try:
+        for init in (False, True):
+            objective = ContainerObjective(name, (command,), {"init": init})
+            status = bench.status(bench.start({}, objective=objective))
+            assert status.state is JobState.FAILED
+            assert "the image is for linux/riscv64, but the engine's machine is" in status.message
+    finally:
+        here.close()
+        client = engine.client()
+        for one in client.images(f"{here.host}/app"):
+            client.remove_image(one["Id"], force=True)

@@ -11,8 +11,10 @@ import attrs
 import pytest
 from axsched_docker import DockerOptions, DockerRunner
 from axsched_docker.converters import Mount
+from axsched_docker.spec import check_objective
 
 from axsched_core.errors import InvalidInput
+from axsched_core.jobs import ContainerObjective, FunctionObjective, Objective, ScriptObjective
 from axsched_core.runners import discovery
 
 README = Path(__file__).parents[3] / "plugins" / "axsched_docker" / "README.md"
@@ -38,6 +40,32 @@ def test_sizes(given, size: int) -> None:
         ({"memory": True}, "True is no size"),
         ({"cpus": 0}, "'cpus' must be > 0"),
         ({"cpus": "two"}, "'cpus' must be float, not str"),
+        ({"cpus": float("inf")}, "cpus=inf: give a number"),
+        ({"cpus": float("nan")}, "'cpus' must be > 0: nan"),
+        ({"cpus": 0.001}, "cpus=0.001: give a number from 0.01"),
+        ({"memory": "9" * 400 + "T"}, "more than any machine has"),
+        ({"memory": 1 << 63}, "is no size"),
+        ({"pids": 1 << 40}, "'pids' must be <"),
+        ({"timeout": float("inf")}, "'timeout' must be <="),
+        ({"user": "a b"}, "user='a b'"),
+        ({"user": ""}, "user=''"),
+        ({"user": True}, "user=True"),
+        ({"user": ["me"]}, "user=['me']"),
+        ({"network": "my net"}, "network='my net'"),
+        ({"network": ""}, "network=''"),
+        ({"working_dir": "app"}, "no absolute path"),
+        ({"cap_add": ["SYS_PTRACK"]}, "Did you mean 'SYS_PTRACE'?"),
+        ({"cap_drop": "ALL"}, "must be a list of strings"),
+        ({"security_opt": ["no-new-privilege"]}, "Did you mean 'no-new-privileges'?"),
+        ({"tmpfs": {"/t": "size=lots"}}, "'size=lots' is no option"),
+        ({"tmpfs": {"/t": "noexecc"}}, "Did you mean 'noexec'?"),
+        ({"env": {"A": "a\0b"}}, "the character NUL"),
+        ({"env": {"A\0": "b"}}, "is no name"),
+        ({"gpus": [""]}, "a device's id is empty"),
+        ({"entrypoint": "a\0"}, "must be a list of strings"),
+        ({"image": "Upper/Case:1"}, "is no image's name"),
+        ({"image": "a b"}, "is no image's name"),
+        ({"image": ""}, "is no image's name"),
         ({"max_containers": 0}, "'max_containers' must be > 0"),
         ({"pull": "sometimes"}, "'pull' must be in"),
         ({"files": "ftp"}, "'files' must be in"),
@@ -103,6 +131,38 @@ def test_a_place_whose_name_only_begins_like_ours_may_be_mounted() -> None:
     assert given.tmpfs == {"/data/axsched": ""}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sim",
+        "sim:1.2",
+        "my/simulation:latest",
+        "ghcr.io/Org/x".lower(),
+        "registry:5000/a/b-c_d.e:V1",
+        "localhost/x",
+        "127.0.0.1:1/none:1",
+        "Registry.Example.com:5000/x",
+        "x@sha256:" + "0" * 64,
+        "sha256:" + "a" * 64,
+        "0123456789ab",
+    ],
+)
+def test_images_names(name: str) -> None:
+    assert options(image=name).image == name
+
+
+def test_what_docker_takes_is_taken() -> None:
+    given = options(
+        cpus=0.01,
+        user=1000,
+        network="container:x",
+        cap_add=["CAP_SYS_PTRACE", "all"],
+        security_opt=["seccomp=unconfined", "label:disable", "no-new-privileges"],
+        tmpfs={"/t": "size=64m,mode=1777,uid=1000,noexec", "/u": "size=10%"},
+    )
+    assert (given.user, given.cap_add) == ("1000", ("CAP_SYS_PTRACE", "all"))
+
+
 def test_gpus() -> None:
     capabilities = {"Capabilities": [["gpu"]]}
     assert options(gpus=2).gpus == {"Count": 2, **capabilities}
@@ -118,6 +178,21 @@ def test_options_of_an_objective() -> None:
     assert chosen.labels == {"l": "1", "m": "2"}
     with pytest.raises(InvalidInput, match="container_options: unknown key 'image'"):
         runner.for_objective({"image": "x"})
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (FunctionObjective("f", False, (3, 11)), "A function needs an image"),
+        (ScriptObjective(("x",)), "A script needs an image"),
+        (ContainerObjective("x", None, {"memry": 1}), "Did you mean 'memory'?"),
+        (ContainerObjective("Bad", None), "no image's name"),
+    ],
+)
+def test_an_objective_that_can_never_run(objective: Objective, words: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        check_objective(objective, DockerOptions())
+    assert words in str(refused.value)
 
 
 def test_the_runner_takes_options_by_name() -> None:
