@@ -97,7 +97,7 @@ def size(value: Any) -> int:
         return value
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
     if not isinstance(value, str) or found is None or not float(found[1]):
-        raise ValueError(f"{value!r} is no size: give bytes, or a text like '512M' or '4G'")
+        raise ValueError(f"{value!r} is not a size: give bytes, or a text like '512M' or '4G'")
     bytes_ = float(found[1]) * _UNITS[found[2]]
     if bytes_ >= 1 << 63:
         raise ValueError(f"{value!r} is more than any machine has")

@@ -83,7 +83,7 @@ class OneByOneRunner(abc.ABC):
             except BackendUnavailable:
                 raise
             except Exception as error:
-                log.exception("Job %s: nobody knows whether it was submitted.", request.key)
+                log.exception("Job %s: it is not known whether it was submitted.", request.key)
                 failed = error
         if failed is not None:
             raise failed
@@ -104,7 +104,7 @@ class OneByOneRunner(abc.ABC):
 
     @hookimpl
     def axsched_poll(self, handles: Sequence[JobHandle]) -> Mapping[str, JobStatus]:
-        """Poll one after the other; a job whose poll fails is absent from the answer."""
+        """Poll one after the other; a job is absent from the answer if its poll fails."""
         return self._each(handles, self.poll_one)
 
     @hookimpl

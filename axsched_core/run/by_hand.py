@@ -100,7 +100,7 @@ def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialV
         raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
     record = run.engine.active.get(trial_index)
     if record is not None and not on_the_way:
-        raise InvalidInput(f"Trial {trial_index} is on the way already: {record.state.value}.")
+        raise InvalidInput(f"Trial {trial_index} is in progress already: {record.state.value}.")
     return view
 
 

@@ -36,8 +36,8 @@ class Dispatch:
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
         wake: the runners get it as ``context.wake``.
-        recorder: takes what has happened.
-        active: the trials that are on the way.
+        recorder: records what has happened.
+        active: the trials in progress.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Dispatch:
         try:
             if running:
                 self._canceller.about_to_stop(running)
-                self._recorder.writer.flush_before_stopping()  # who was taken over cancels nothing
+                self._recorder.writer.flush_before_stopping()  # a replaced driver cancels nothing
         except Exception:
             log.exception("Jobs may still run.")
             running = []

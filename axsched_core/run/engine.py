@@ -108,7 +108,7 @@ class Engine:
         if self.active and not self._leaves_jobs:
             try:
                 self.loop.perform(lambda: self.halt(Purpose.REOPEN), lambda: self.at_rest)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the rest is to be closed
+            except Exception as error:  # noqa: BLE001 - after any error, close the rest
                 log.error("Jobs may have been left running: %s", error)
         self._close(wait=not self._leaves_jobs and not termination.name())
 
@@ -434,7 +434,8 @@ class Engine:
     ) -> None:
         for index, word in found.closed.items():
             record = self.active.get(index)
-            # A result that comes after the user's decision stays in its folder; nobody is told.
+            # A result that comes after the user's decision stays in its folder; the optimizer is
+            # not told.
             if record and (record.stage is Stage.TELLING or not record.state.ended):
                 self.changed_outside = True
                 self.dispatch.settler.close_trial(

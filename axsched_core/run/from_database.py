@@ -100,8 +100,8 @@ def _take_results(optimizer: Optimizer, run_dir: Path, runner: str) -> int:
         theirs = found.run["runner"]
         if under_way := [t.index for t in found.trials.values() if t.key and not t.state]:
             raise InvalidInput(
-                f"The last run of this experiment, {run_dir}, has jobs whose end nobody has seen "
-                f"yet (trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
+                f"The last run of this experiment, {run_dir}, has jobs that may not have ended "
+                f"(trials {', '.join(map(str, under_way))}). They are the runner {theirs!r}'s, "
                 f"and {runner!r} cannot find them. Pass runner={theirs!r}, or end them first."
             )
         told = found.run["config"].get("failed_points", SchedulerConfig().failed_points)

@@ -62,7 +62,7 @@ class Guard:
         if not self._lock.acquire(blocking=False):
             raise SchedulerBusy(
                 f"{name}: another call to this scheduler is on the stack (in another thread, or "
-                "this is called by an observer). Only cancel() may be called meanwhile."
+                "this is called by an observer). Only cancel() may be called now."
             )
         self._engine.cancel_wanted = False  # an earlier request was for another call
 

@@ -40,18 +40,18 @@ class Stage(enum.Enum):
     """The stage of a trial for the engine."""
 
     IDLE = "no job, none wanted"
-    WAITING = "a job is to be submitted"
+    WAITING = "a job must be submitted"
     SUBMITTED = "the backend has the job"
     FETCHING = "the process ended well; its result is awaited"
-    TELLING = "the outcome is decided, the optimizer is to hear it"
+    TELLING = "the outcome is decided, the optimizer must be told"
     ENDED = "over"
 
 
 class Submission(enum.Enum):
     """What is known about a job's submission."""
 
-    UNSENT = "prepared; the runner has not heard of it"
-    IN_DOUBT = "given to the runner; nobody knows whether the backend took it"
+    UNSENT = "prepared; the runner does not have it yet"
+    IN_DOUBT = "given to the runner; it is not known whether the backend accepted it"
     ACCEPTED = "the backend has it, or had it"
     REFUSED = "the backend does not have it"
 

@@ -81,7 +81,7 @@ def resume(
 
 def _optimizer_of_before(path: Path, found: ReplayedRun, given: Any) -> Any:
     if found.snapshot is None:
-        raise InvalidInput(f"{path}: the last driver ended before anything was begun; start anew.")
+        raise InvalidInput(f"{path}: the last driver ended before anything was begun; start again.")
     snapshot = path / found.snapshot
     if given is not None:
         return adapt(given).load(snapshot)

@@ -335,7 +335,7 @@ class Run:
         with self.call("load_experiment", must_be_written=False):
             if not self.engine.idle:
                 raise InvalidInput(
-                    "load_experiment: jobs are on the way; wait_for_completed_trials() or "
+                    "load_experiment: jobs are in progress; wait_for_completed_trials() or "
                     "cancel() first."
                 )
             self.engine.optimizer = self.with_optimizer(lambda optimizer: optimizer.load(path))

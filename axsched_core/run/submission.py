@@ -257,7 +257,7 @@ class Submitter:
             self._settler.cancelled(record, "")
         else:
             words = "its driver died while submitting it, and " + (
-                "it never ran" if certain else "nobody knows whether it ran"
+                "it never ran" if certain else "it is not known whether it ran"
             )
             if certain or self._config.on_unknown != "fail":
                 self._recorder.attempt_ended(record, JobState.LOST, Cause.LOST, words, again=True)

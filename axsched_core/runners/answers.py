@@ -116,7 +116,7 @@ def shown(value: Any) -> str:
     """A value in the form for error messages."""
     try:
         text = f"{value!r:.200}"
-    except Exception as error:  # noqa: BLE001 - a value of somebody else's may raise anything
+    except Exception as error:  # noqa: BLE001 - a foreign value may raise anything
         text = f"(its repr raises {type(error).__name__})"
     return text if value is None or isinstance(value, type) else f"{text} ({type(value).__name__})"
 

@@ -486,7 +486,7 @@ def test_a_trial_that_went_its_way_meanwhile_is_not_run_twice(make):
     index = scheduler.get_next_trial()
     parameters = optimizer.rows[index]["parameters"]
     with (
-        pytest.raises(InvalidInput, match="Trial 0 is on the way already"),
+        pytest.raises(InvalidInput, match="Trial 0 is in progress already"),
         scheduler.batch_trial_context() as batch,
     ):
         batch.add_trial(parameters, trial_index=index)

@@ -342,9 +342,9 @@ def test_a_runner_that_looks_at_no_resources_says_so(make, caplog):
     ("needs", "words"),
     [
         ({"cpus": 0}, "'cpus' must be >= 1"),
-        ({"memory": "much"}, "'much' is no size: give bytes, or a text like '512M' or '4G'"),
-        ({"memory": "0G"}, "'0G' is no size"),
-        ({"memory": True}, "True is no size"),
+        ({"memory": "much"}, "'much' is not a size: give bytes, or a text like '512M' or '4G'"),
+        ({"memory": "0G"}, "'0G' is not a size"),
+        ({"memory": True}, "True is not a size"),
         ({"gpu": 1}, "unknown key 'gpu'. Did you mean 'gpus'"),
     ],
 )

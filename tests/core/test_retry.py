@@ -189,7 +189,7 @@ def test_a_wait_is_never_longer_than_the_longest_pause(policy, refusals, jitter)
         ({"attempts": {"CANCELLED": 2}}, "'attempts': 'CANCELLED' is no cause after which"),
         ({"attempts": {"LOST": 0}}, "LOST must be a whole number from 1, not 0"),
         ({"attempts": 3}, "'attempts' must be a mapping from cause to number, not 3"),
-        ({"max_memory": "much"}, "'much' is no size"),
+        ({"max_memory": "much"}, "'much' is not a size"),
         ({"memory_factor": 0.5}, "'memory_factor' must be >= 1: 0.5"),
         ({"pause": "1"}, "'pause' must be float, not str"),
         (3, "'retry': expected a mapping or a RetryPolicy, got int"),

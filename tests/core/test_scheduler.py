@@ -73,7 +73,7 @@ def test_a_trial_of_the_clients_own_can_be_run(make):
         (-1, "trial_index must be a whole number of at least 0"),
         ("0", "trial_index must be a whole number"),
         (0, "Trial 0 is not open: it is COMPLETED"),
-        (1, "Trial 1 is on the way already"),
+        (1, "Trial 1 is in progress already"),
     ],
 )
 def test_trials_that_cannot_be_run(make, index, words):
@@ -408,7 +408,7 @@ def test_loading_while_jobs_are_on_the_way_is_refused(make, tmp_path):
     runner = ToyRunner(lambda r: None)
     scheduler = make(ToyOptimizer(), runner)
     scheduler.run_trial(scheduler.get_next_trial())
-    with pytest.raises(InvalidInput, match="jobs are on the way"):
+    with pytest.raises(InvalidInput, match="jobs are in progress"):
         scheduler.load_experiment(tmp_path / "saved.json")
 
 

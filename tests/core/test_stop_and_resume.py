@@ -283,7 +283,7 @@ def test_a_function_is_known_by_its_source(make: Make, caplog, again):
     with resume(scheduler.run_directory, runner) as resumed:
         resumed.finish()  # it has come back from the run directory
         resumed.set_objective_function(again)
-    assert ("another than before" in caplog.text) is (again is other_loss)
+    assert ("The objective has changed" in caplog.text) is (again is other_loss)
 
 
 def test_a_trial_given_up_whose_job_may_have_been_submitted(make: Make):

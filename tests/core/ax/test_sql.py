@@ -247,7 +247,7 @@ def test_open_trials_whose_run_directory_is_gone_are_run_again(
 def test_another_runner_gets_the_results_but_not_the_jobs(tmp_path: Path, url: str):
     out = tmp_path / "out"
     assert run("begin", "experiment", out, 3, url=url).returncode == -signal.SIGKILL
-    with pytest.raises(InvalidInput, match="whose end nobody has seen yet"):
+    with pytest.raises(InvalidInput, match="has jobs that may not have ended"):
         AxScheduler.from_stored_experiment(
             NAME, db_settings=settings(url), runner="slurm", config=config(tmp_path)
         )

@@ -35,9 +35,9 @@ def test_sizes(given, size: int) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"memory": "lots"}, "'lots' is no size"),
-        ({"memory": 0}, "0 is no size"),
-        ({"memory": True}, "True is no size"),
+        ({"memory": "lots"}, "'lots' is not a size"),
+        ({"memory": 0}, "0 is not a size"),
+        ({"memory": True}, "True is not a size"),
         ({"cpus": 0}, "'cpus' must be > 0"),
         ({"cpus": "two"}, "'cpus' must be float, not str"),
         ({"cpus": float("inf")}, "cpus=inf: give a number"),
