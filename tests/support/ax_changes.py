@@ -1,6 +1,6 @@
 """What a user may do to an Ax object between two calls, and how it looks afterwards.
 
-Run as a script, a driver that is killed in the call after the changes:
+As a script it is a driver that is killed in the call after the changes:
 ``ax_changes.py KIND OUT [CHANGE ...]``; with ``$AXSCHED_TEST_URL`` the experiment is stored there.
 """
 
@@ -71,7 +71,7 @@ def _new_space(scheduler: Any) -> None:
 
 
 def _strategy(scheduler: Any) -> None:
-    """One that is there is changed."""
+    """Change the existing one."""
     for node in strategy_of(scheduler)._nodes:
         for spec in node.generator_specs:
             if spec.generator_enum.name == "SOBOL":
@@ -79,7 +79,7 @@ def _strategy(scheduler: Any) -> None:
 
 
 def _new_strategy(scheduler: Any) -> None:
-    """Another is put in its place."""
+    """Replace it."""
     native, kind = scheduler.client, type(scheduler.client).__name__
     if kind == "Client":
         native.configure_generation_strategy(method="random_search", initialization_random_seed=77)
@@ -128,7 +128,7 @@ def _run_metadata(scheduler: Any) -> None:
 
 
 def _parameters(scheduler: Any) -> None:
-    """What was evaluated was in truth another point."""
+    """The evaluated point was in fact another one."""
     scheduler.experiment.trials[1].arm._parameters["x"] = 0.375
 
 
@@ -161,7 +161,7 @@ NOT_OF_AN_EXPERIMENT = {"new strategy"}  # the scheduler was given the one that 
 
 
 def held(experiment: Any, strategy: Any) -> dict[str, Any]:
-    """What is optimized, with what, and what is known."""
+    """What is optimized, with which strategy, and the data."""
     table = experiment.lookup_data().df
     config = experiment.optimization_config
     return {

@@ -1,4 +1,4 @@
-"""Images made of this machine's own files, as tar archives: there is no registry in the tests."""
+"""Images of this machine's own files, as tar archives: the tests have no registry."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def programs(binaries: Iterable[Path]) -> dict[str, Path]:
 
 
 def image(files: Mapping[str, Path], links: Mapping[str, str] | None = None) -> bytes:
-    """An image of these files (path in the image -> file) beside busybox."""
+    """An image of these files (path in the image -> file) and busybox."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         folders = {folder for name in files for folder in Path(name).parents}

@@ -1,8 +1,8 @@
-"""Servers in a folder of their own, started for tests, which never outlive who started them.
+"""Servers for tests, in a separate folder, which never outlive the process that started them.
 
-Each is started with the environment variable `MARK`, which its children inherit; that is how
-those of this folder are told from all others. A keeper, a process of its own, ends them when
-the process that started them is gone, however that came to its end.
+Each is started with the environment variable `MARK`, which its children inherit; it identifies the
+servers of this folder. A separate keeper process ends them when the process that started them is
+gone for any reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Daemons:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        sweep(self.folder)  # what an earlier life of this folder has left
+        sweep(self.folder)  # servers that an earlier use of this folder has left
         (self.folder / "log").mkdir(parents=True, exist_ok=True)
         keeper = [sys.executable, __file__, str(os.getpid()), str(self.folder)]
         self._keeper = subprocess.Popen(
@@ -59,7 +59,8 @@ class Daemons:
         return process is not None and process.poll() is None
 
     def kill(self, name: str, number: int = signal.SIGKILL, timeout: float = 30) -> None:
-        """Send a signal to a server, its children left alone, and wait where it ends it."""
+        """Send a signal to a server, but not to its children, and wait for its end if it ends
+        it."""
         process = self._processes[name]
         process.send_signal(number)
         if number in ENDING:
@@ -92,7 +93,8 @@ def marked(folder: Path, name: str | None = None) -> Iterator[psutil.Process]:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """The variables with which a process was started; empty for one that is gone or another's.
+    """The variables with which a process was started; empty if the process is gone or another
+    user's.
 
     A process that shows a title has overwritten the first of them (`psutil` gives up there).
     """
@@ -108,7 +110,7 @@ def kill_all(find: Callable[[], Iterable[psutil.Process]], timeout: float = 30) 
     """Kill processes and their descendants, again and again until none is found."""
     deadline = time.monotonic() + timeout
     while found := set(find()):
-        for process in list(found):  # first stopped, so that they start no others meanwhile
+        for process in list(found):  # stop them first, so that they start no others
             try:
                 process.suspend()
                 found.update(process.children(recursive=True))
@@ -130,7 +132,7 @@ def sweep(folder: Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody has now, and that the system gives to no client meanwhile."""
+    """Ports of 127.0.0.1 that are free now, and that the system does not give to clients."""
     found: set[int] = set()
     while len(found) < count:
         port = random.randrange(10000, 32000)  # below the usual range of clients' ports
@@ -148,7 +150,7 @@ def keep(parent: int, folder: Path) -> None:
     try:
         select.select([os.pidfd_open(parent)], [], [])
     except ProcessLookupError:
-        pass  # it is gone already
+        pass  # the process has ended already
     sweep(folder)
 
 

@@ -1,11 +1,11 @@
-"""A private Docker engine: its whole state lies in one folder, and nothing is left on the host.
+"""A private Docker engine: its whole state is in one folder, and nothing is left on the host.
 
     with DockerEngine(Path("/tmp/engine")) as engine:
         engine.load(BUSYBOX, busybox_image())
         docker.DockerClient(base_url=engine.url)
 
-Needs root, and Debian's docker.io and busybox-static. No registry is asked: images are made
-of this machine's own files (`container_images.py`).
+Needs root, and Debian's docker.io and busybox-static. It uses no registry: images are made of this
+machine's own files (`container_images.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def missing() -> tuple[list[str], str]:
-    """What `missing_backends.need` is to be told."""
+    """The arguments for `missing_backends.need`."""
     why = "" if os.geteuid() == 0 else "a private engine needs root"
     return missing_packages({"dockerd": "docker.io", "busybox": "busybox-static"}), why
 
@@ -41,11 +41,11 @@ def _which(program: str) -> str | None:
 
 
 class DockerEngine:
-    """A dockerd of our own.
+    """A private dockerd.
 
     Args:
         folder: for its state; at most 70 characters, because of the socket in it.
-        arguments: more of dockerd's.
+        arguments: further arguments of dockerd.
     """
 
     def __init__(self, folder: Path, *arguments: str) -> None:
@@ -65,7 +65,7 @@ class DockerEngine:
 
     @property
     def log(self) -> str:
-        """What it has said."""
+        """Its output."""
         return (self.folder / "engine.log").read_text(errors="replace")
 
     def start(self) -> Self:
@@ -73,7 +73,7 @@ class DockerEngine:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in ("dockerd.pid", "docker.sock", "exec/containerd/containerd.pid"):
             (self.folder / stale).unlink(missing_ok=True)
-        # Nothing of the machine's own engine may leak in, nor be written.
+        # Nothing of the machine's own engine may be read or written.
         own = {"deprecated-key-path": str(self.folder / "key.json")}
         (self.folder / "daemon.json").write_text(json.dumps(own))
         dockerd = _which("dockerd")
@@ -84,7 +84,7 @@ class DockerEngine:
         """Start the server, and wait until it answers."""
         with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
-                # It is told to end when the process that has started it is killed.
+                # It gets a signal to end when the process that has started it is killed.
                 ["setpriv", "--pdeathsig", "TERM", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -117,7 +117,7 @@ class DockerEngine:
             time.sleep(0.05)
 
     def answers(self) -> bool:
-        """True where the engine answers a ping."""
+        """True if the engine answers a ping."""
         import docker
 
         try:
@@ -128,13 +128,13 @@ class DockerEngine:
             return bool(client.ping())
 
     def client(self) -> Any:
-        """A client of the SDK's, low level."""
+        """A low-level client of the SDK."""
         import docker
 
         return docker.APIClient(base_url=self.url)
 
     def load(self, image: str, tar: bytes) -> None:
-        """Have an image of that name, whose files are those in ``tar``."""
+        """Load an image of this name with the files in ``tar``."""
         repository, _, tag = image.partition(":")
         with contextlib.closing(self.client()) as client:
             client.import_image_from_data(
@@ -145,14 +145,14 @@ class DockerEngine:
             )
 
     def kill(self) -> None:
-        """SIGKILL dockerd alone, as a crash would; containers live on."""
+        """Send SIGKILL to dockerd only, like a crash; containers continue."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """A context in which it takes calls and does not answer."""
+        """A context in which it accepts calls and does not answer."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         try:
@@ -161,7 +161,7 @@ class DockerEngine:
             os.kill(self._process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Have dockerd end in order."""
+        """End dockerd cleanly."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -195,7 +195,7 @@ class DockerEngine:
                 yield from map(int, (cgroup / "cgroup.procs").read_text().split())
 
     def _cgroups(self) -> list[Path]:
-        """Ours, the innermost first. Others' come and go meanwhile, which os.walk does not mind."""
+        """Ours, the innermost first. Others may come and go; os.walk ignores that."""
         places = [Path(place) for place, _, _ in os.walk(CGROUPS) if f"/{self._cgroup}" in place]
         return sorted(places, key=lambda cgroup: -len(cgroup.parts))
 
@@ -209,7 +209,7 @@ def remove_stale(pattern: str, kind: type[DockerEngine] = DockerEngine) -> None:
 
 
 def engine_processes(folder: Path) -> Iterable[int]:
-    """The engine's own, by their command lines, which name the folder."""
+    """The engine's own processes: their command lines name the folder."""
     mark = f"{folder}/".encode()
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():

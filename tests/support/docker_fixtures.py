@@ -44,7 +44,7 @@ def private_engine(pattern: str) -> Iterator[DockerEngine]:
 
 @pytest.fixture
 def proxy(engine: DockerEngine) -> Iterator[EngineProxy]:
-    """A proxy before the engine; a new one for each test."""
+    """A proxy in front of the engine; a new one for each test."""
     path = engine.folder / f"proxy-{os.urandom(3).hex()}.sock"
     made = EngineProxy(path, engine.socket)
     yield made
@@ -54,7 +54,7 @@ def proxy(engine: DockerEngine) -> Iterator[EngineProxy]:
 
 @pytest.fixture
 def containers(engine: DockerEngine) -> Callable[[str], list[str]]:
-    """The names of a run's containers, ended ones too."""
+    """The names of a run's containers, also of ended ones."""
     client = engine.client()
 
     def find(run_id: str) -> list[str]:
@@ -65,7 +65,7 @@ def containers(engine: DockerEngine) -> Callable[[str], list[str]]:
 
 
 class DockerBench(Bench):
-    """A bench whose jobs are shell commands in a container, unless told otherwise."""
+    """A bench for jobs that are shell commands in a container by default."""
 
     def sh(self, command: str, image: str = BUSYBOX, **options: Any) -> JobHandle:
         """Start a container that runs this in a shell."""
@@ -75,7 +75,7 @@ class DockerBench(Bench):
 
 @pytest.fixture
 def make_bench(engine: DockerEngine, tmp_path: Path) -> Iterator[Callable[..., DockerBench]]:
-    """Makes open sessions with these options of the runner's, on the private engine."""
+    """Makes open sessions on the private engine, with the given runner options."""
     made: list[DockerBench] = []
 
     def make(**options: Any) -> DockerBench:

@@ -1,8 +1,8 @@
-"""Drivers that can be killed: a process that has everything imported, and forks them.
+"""Drivers that can be killed: a process with all imports forks them.
 
-``python driver_server.py [MODULE ...]`` imports the modules, reads orders (one JSON object a line,
-see `Order` in ``killed_runs.py``), forks a driver for each, says its pid, and, when it has ended,
-how (as `os.waitpid` does). So a driver costs milliseconds, even one with Ax, and many can be
+``python driver_server.py [MODULE ...]`` imports the modules, reads orders (one JSON object per
+line, see `Order` in ``killed_runs.py``), forks a driver for each, prints its pid, and at its end
+its status (like `os.waitpid`). So a driver takes milliseconds, even with Ax, and many can be
 killed.
 """
 
@@ -42,7 +42,7 @@ def serve() -> None:
 
 
 def drive(order: dict[str, Any]) -> None:
-    """What a user's program does: begin, or go on with what a driver before has left."""
+    """Act like a user's program: begin a run, or continue the one of an earlier driver."""
     from axsched_core.errors import OptimizationInterrupted
     from support import kill_points
 
@@ -78,7 +78,7 @@ def begin(order: dict[str, Any], disk: Disk) -> Any:
 
 
 def go_on(order: dict[str, Any], disk: Disk) -> Any:
-    """Take up the run that is there; None where none was begun."""
+    """Continue the existing run; None if none was begun."""
     from axsched_core import AxScheduler
     from axsched_core.errors import InvalidInput
 
@@ -92,7 +92,7 @@ def go_on(order: dict[str, Any], disk: Disk) -> Any:
                 raise
             assert not (run_dir / "jobs").exists(), "jobs were begun"
             continue
-        # A call of which the journal says nothing has done nothing.
+        # A call that is not in the journal has done nothing.
         called = b'\n{"k":"call"' in (run_dir / "journal.jsonl").read_bytes()
         run(order, disk, scheduler, None if called else order["trials"])
         return scheduler
@@ -100,7 +100,7 @@ def go_on(order: dict[str, Any], disk: Disk) -> Any:
 
 
 def run(order: dict[str, Any], disk: Disk, scheduler: Any, trials: int | None) -> None:
-    """Run so many trials, or finish; where the disk is full, make room and call again."""
+    """Run this number of trials, or finish; if the disk is full, make space and call again."""
     from axsched_core.errors import InvalidInput
 
     try:
@@ -143,7 +143,7 @@ def optimizer(order: dict[str, Any]) -> Any:
 
 
 def objective(count: str, seconds: float) -> Callable[[dict[str, float]], float]:
-    """The function that is optimized: each job of it writes down in ``count`` what it does.
+    """The function that is optimized: each job of it writes its actions to ``count``.
 
     It takes ``seconds``, or until there is a file ``<count>.quick``.
     """
@@ -179,7 +179,7 @@ def objective(count: str, seconds: float) -> Callable[[dict[str, float]], float]
 
 
 def rows(scheduler: Any) -> list[dict[str, Any]]:
-    """The optimizer's trials: status, parameters, and all that it holds as their loss."""
+    """The optimizer's trials: status, parameters, and all values of their loss."""
     if hasattr(scheduler.client, "rows"):
         return [
             {
@@ -203,7 +203,7 @@ def rows(scheduler: Any) -> list[dict[str, Any]]:
 
 
 def report(scheduler: Any) -> dict[str, Any]:
-    """What the optimizer and the scheduler hold in the end."""
+    """What the optimizer and the scheduler hold at the end."""
     trials = [
         {"trial": i, "state": t.state.value, "loss": t.results["loss"][0] if t.results else None}
         for i, t in scheduler.trials.items()
@@ -212,10 +212,10 @@ def report(scheduler: Any) -> dict[str, Any]:
 
 
 class Disk:
-    """The run's disk as this process sees it: full from its n-th request for space on.
+    """The run's disk for this process: full from its n-th request for space on.
 
-    That is a file that is made or opened for writing, a folder, a link, another name; and, of
-    the journal, a write, of which one half still fits.
+    A request is a file that is made or opened for writing, a folder, a link, another name; and a
+    write to the journal, of which one half still fits.
     """
 
     def __init__(self, folder: str) -> None:
@@ -223,7 +223,7 @@ class Disk:
         self._torn = False
 
     def fill(self, requests: int) -> None:
-        """Have no space for more than so many requests."""
+        """Leave space for this number of requests only."""
         self._left, real = requests, os.write
 
         def write(descriptor: int, data: Any) -> int:
@@ -256,7 +256,7 @@ class Disk:
 
 
 def set_back(offset: float, jump: float, calls: int) -> None:
-    """Have this process's clock go wrong by ``offset`` s, and after some looks by ``jump`` more."""
+    """Make this process's clock wrong by ``offset`` s, and after some reads by ``jump`` more."""
     real, looks = time.time, itertools.count(1)
 
     def wrong() -> float:
@@ -269,7 +269,7 @@ def set_back(offset: float, jump: float, calls: int) -> None:
 
 
 def press_ctrl_c(order: dict[str, Any]) -> None:
-    """Press Ctrl-C as soon as so many jobs have begun."""
+    """Press Ctrl-C as soon as this number of jobs has begun."""
     count = Path(order["count"])
 
     def press() -> None:

@@ -1,4 +1,4 @@
-"""A proxy before an engine's socket: counts the calls, and plays the faults that no engine has."""
+"""A proxy in front of an engine's socket: counts calls, and simulates faults of the connection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REQUEST = re.compile(rb"(?:^|\r\n\r\n)((?:GET|HEAD|POST|PUT|DELETE) /\S+) HTTP/1
 
 
 class EngineProxy:
-    """Forwards connections from a socket of its own.
+    """Forwards connections from its own socket.
 
     Args:
         path: of the socket.
@@ -24,7 +24,8 @@ class EngineProxy:
         self.calls: list[str] = []
         """"METHOD /path" of each call so far."""
         self.lose_answer_to = ""
-        """Pass the first call that contains this on, and cut the line instead of the answer."""
+        """Pass on the first call that contains this, and close the connection in place of the
+        answer."""
         self.deaf_to = ""
         """Pass no answer on to calls that contain this: a line that is dead, and looks alive."""
         self.refuse: tuple[str, int] | None = None
@@ -43,7 +44,7 @@ class EngineProxy:
         return sum(word in call for call in self.calls)
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self._listener.close()
 
     def _accept(self) -> None:

@@ -1,8 +1,8 @@
 """A backend that outlives its drivers and fails in every way that the contract allows.
 
-`FaultyBackend` is what lies outside a driver: the backend with its jobs, and the test's own book of
-what was told; the driver's ends of it are in ``faulty_backend_driver.py``. At each call from there
-it looks whether something was planned: a fault, Ctrl-C, or the driver's death.
+`FaultyBackend` is everything outside a driver: the backend with its jobs, and the test's own record
+of what was told. The driver's side is in ``faulty_backend_driver.py``. At each call from there it
+checks whether something was planned: a fault, Ctrl-C, or the driver's death.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FAULTS = {
     "reattach": (*OUTAGES, "silence"),
     "capacity": ("outage", "error", "none free"),
 }
-"""By hook: what may befall it."""
+"""The possible faults, by hook."""
 PLACES = (*FAULTS, "ask", "tell", "annotate", "save", "flush")
 """Where a driver may die."""
 FATES = {
@@ -69,18 +69,18 @@ class Killed(BaseException):
 
 @define(eq=False)
 class BackendJob:
-    """A job that the backend has taken."""
+    """A job that the backend has accepted."""
 
     request: JobRequest
     state: str = "queued"
     """queued, running or ended"""
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     value: float | None = None
-    """What it evaluated to, where it ended well."""
+    """Its result, if it ended without an error."""
 
 
 class _Grave:
-    """The journal and the lock of a dead driver, whose threads may still come by."""
+    """The journal and the lock of a dead driver; its threads may still use them."""
 
     path = Path("/")
 
@@ -95,7 +95,7 @@ class _Grave:
 
 @frozen
 class Trouble:
-    """What befalls a driver during one call of its user's."""
+    """What happens to a driver during one call of its user."""
 
     faults: Sequence[tuple[str, str]] = ()
     """(hook, what): each at the hook's next calls."""
@@ -104,17 +104,17 @@ class Trouble:
     death: tuple[str, int, bool] | None = None
     """(place, which call of it, after it) where the driver dies."""
     torn: int = 0
-    """How many bytes of what it was to flush it writes before it dies there."""
+    """How many bytes of its flush it writes before it dies there."""
     ctrl_c: tuple[str, int] | None = None
-    """(hook, how often) where Ctrl-C is pressed."""
+    """(hook, how often) at which Ctrl-C is pressed."""
 
 
 class FaultyBackend:
-    """The backend, and the book.
+    """The backend, and the record.
 
     Args:
-        twice: a trial may be evaluated twice, even at the same time: nobody can say whether a
-            dead driver's job runs, and ``on_unknown="retry"`` has chosen this.
+        twice: a trial may be evaluated twice, even at the same time: it is not known whether a dead
+            driver's job runs, and ``on_unknown="retry"`` has chosen this.
     """
 
     def __init__(self, *, twice: bool = False) -> None:
@@ -127,12 +127,12 @@ class FaultyBackend:
         self.ctrl_c: tuple[str, int] | None = None
         self.told: dict[int, tuple[str, Any]] = {}
         self.past: set[int] = set()
-        """Failed trials of which the journal says that they do not count any more."""
+        """Failed trials that do not count any more according to the journal."""
         self.by_hand: dict[int, float] = {}
         self.parameters: dict[int, Mapping[str, Any]] = {}
-        """Of trials of which somebody outside the driver knows."""
+        """Of trials that are known outside the driver."""
         self.wrong: list[str] = []
-        """What must never be; a driver's threads cannot fail a test."""
+        """Errors that must never occur; a driver's threads cannot fail a test."""
         self.scheduler: AxScheduler | None = None
         self.noticed = threading.Semaphore(0)
         self._values = itertools.count(1)
@@ -142,12 +142,12 @@ class FaultyBackend:
             self.wrong.append(words)
 
     def may_have_become(self, trial: int, kind: str) -> bool:
-        """True where a trial's point, told to be avoided, may be proposed again since."""
+        """True if a trial's avoided point may now be proposed again."""
         return trial in self.past and (self.told[trial][0], kind) == ("ABANDONED", "FAILED")
 
     @contextlib.contextmanager
     def in_trouble(self, trouble: Trouble) -> Iterator[None]:
-        """Have this happen during a call."""
+        """A context in which this trouble happens during a call."""
         for hook, fault in trouble.faults:
             self.faults.setdefault(hook, []).append(fault)
         self.fates, self.death, self.ctrl_c = list(trouble.fates), trouble.death, trouble.ctrl_c
@@ -171,7 +171,7 @@ class FaultyBackend:
         return JobHandle(request.key, "id", {"folder": str(request.folder)})
 
     def start(self, job: BackendJob) -> None:
-        """A worker comes to the job; it runs where nobody has claimed it."""
+        """A worker takes the job; it runs if it was not claimed."""
         key, trial = job.request.key, job.request.trial_index
         if not jobfolder.try_claim(job.request.folder, ""):
             job.state, job.status = "ended", JobStatus(JobState.LOST)
@@ -199,12 +199,12 @@ class FaultyBackend:
             elif job.state == "running":
                 self.end(job, self.fates.pop(0) if self.fates else "well")
 
-    # ---- what befalls a driver -------------------------------------------------------------
+    # ---- what happens to a driver ----------------------------------------------------------
 
     def call(
         self, place: str, work: Callable[[], Any], last: Callable[[], Any] = lambda: None
     ) -> Any:
-        """A driver comes to this place. Should it die right before ``work``, it does ``last``."""
+        """A driver reaches this place. If it dies right before ``work``, it does ``last``."""
         if self.scheduler is None:
             raise Killed  # a thread of a dead driver
         here = self.death is not None and self.death[0] == place
@@ -240,7 +240,7 @@ class FaultyBackend:
         raise Killed
 
     def press_ctrl_c(self) -> None:
-        """Press it while the caller waits, and wait until that is noticed."""
+        """Press it while the caller waits, and wait until it is noticed."""
         main, deadline = threading.main_thread().ident, time.monotonic() + 20
         while sys._current_frames()[main or 0].f_code.co_name != "wait":
             if time.monotonic() > deadline:
@@ -253,5 +253,5 @@ class FaultyBackend:
             if time.monotonic() > deadline:
                 self.check(False, "Ctrl-C was not noticed")
                 return
-            # Python misses a signal that comes in the instant before it waits for a lock.
+            # Python misses a signal that comes just before it waits for a lock.
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A driver of a `FaultyBackend`: runner and optimizer, and how it begins, dies and is followed."""
+"""A driver of a `FaultyBackend`: runner and optimizer, and its start, death and successor."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class FaultyRunner:
 
 
 class SearchableRunner(FaultyRunner):
-    """One that finds jobs of earlier drivers again."""
+    """A runner that finds jobs of earlier drivers again."""
 
     @hookimpl
     def axsched_reattach(self, requests: Sequence[JobRequest]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class SearchableRunner(FaultyRunner):
 
 
 class CheckedOptimizer(ToyOptimizer):
-    """The optimizer of one driver; what it is told goes into the book."""
+    """The optimizer of one driver; it records what it is told."""
 
     def __init__(self, backend: FaultyBackend) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class Driver:
         backend: what outlives them.
         folder: the ``job_output_dir``.
         searchable: the runner can `reattach`.
-        config: settings of the scheduler's.
+        config: settings of the scheduler.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Driver:
         self.backend.scheduler = self.scheduler
 
     def call(self, method: str, *args: Any, trouble: Trouble, **more: Any) -> Any:
-        """Call the scheduler; where that is its death, have it followed, and raise `Killed`."""
+        """Call the scheduler; if it dies in the call, start its successor, and raise `Killed`."""
         try:
             with self.backend.in_trouble(trouble), _limited(method):
                 if method == "cancel_from_shell":
@@ -229,11 +229,11 @@ class Driver:
             raise Killed from error
 
     def bury(self) -> None:
-        """Let go of what is left of a dead driver's threads."""
+        """Release the remaining threads of a dead driver."""
         self.scheduler._run.let_go()
 
     def resume(self, **config: Any) -> None:
-        """Have another driver take up the run, and live.
+        """Let another driver continue the run.
 
         ``config``: settings that it changes.
         """
@@ -267,7 +267,7 @@ class Driver:
 
 @contextlib.contextmanager
 def _limited(method: str) -> Iterator[None]:
-    """A call that hangs is a failure like any other. To be used in the main thread."""
+    """A call that hangs is a failure like any other. Use it in the main thread."""
 
     def ring(*_: object) -> None:
         raise AssertionError(f"{method} did not return within {LIMIT:g} s")
@@ -282,7 +282,7 @@ def _limited(method: str) -> Iterator[None]:
 
 
 def patch(patches: pytest.MonkeyPatch, backend: FaultyBackend) -> None:
-    """Make flushes a place to die at, hear of Ctrl-C, and wait for nothing."""
+    """Make flushes a place to die at, notice Ctrl-C, and remove waiting times."""
     for name in ("CANCEL_GRACE", "FETCH_INTERVAL", "LOOK_INTERVAL"):
         patches.setattr(timing, name, 0.01)
     patches.setattr(calls, "pause_after_trouble", lambda failures, interval: 0.0)

@@ -1,4 +1,4 @@
-"""What a hostile, or only a clumsy, job leaves in its folder; and what must come of it."""
+"""What a hostile, or only a careless, job leaves in its folder; and the expected outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Case:
     name: str
     command: str
     words: str | None = None
-    """None: the result counts. Else the trial fails alone, and this is in the words."""
+    """None: the result counts. Otherwise only this trial fails, and its message contains this."""
 
 
 def _beside(name: str, command: str) -> Case:
@@ -55,7 +55,7 @@ COUNT = (
     _beside("no pid file", "rm -f pid.json; mkfifo pid.json"),
     _beside("a folder for the pid file", "rm -f pid.json; mkdir -p pid.json/x"),
 )
-"""Whatever lies beside a valid result, that counts."""
+"""Cases with a valid result: it counts with any other files."""
 
 FAIL = (
     Case("a FIFO for the result", "mkfifo result.json", "FIFO"),
@@ -71,7 +71,7 @@ FAIL = (
         "no result.json",
     ),
 )
-"""A result that is none; the last two leave nothing at all."""
+"""Cases without a valid result; the last two leave nothing at all."""
 
 CASES = (*COUNT, *FAIL)
 
@@ -88,7 +88,7 @@ def make_victim(folder: Path) -> Path:
 
 
 def digest(*folders: Path) -> str:
-    """Changes where anything in these trees does: names, kinds, modes, content, links."""
+    """A digest that changes with these trees: names, kinds, modes, content, links."""
     seen = hashlib.sha256()
     for top in folders:
         for place, names, files in os.walk(top):
@@ -107,7 +107,8 @@ def digest(*folders: Path) -> str:
 
 
 def special(folder: Path) -> list[str]:
-    """What in a tree is neither file, folder, nor link that stays inside; or has a special bit."""
+    """Entries of a tree that are not a file, a folder or an inner link, or that have a special
+    bit."""
     found = []
     for place, names, files in os.walk(folder):
         for name in (*names, *files):

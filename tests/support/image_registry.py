@@ -1,4 +1,4 @@
-"""A registry with one image, or none: as much of the protocol as a pull needs."""
+"""A registry with one image, or none: the part of the protocol that a pull needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Registry:
-    """Serves ``<host>/app:1`` on this machine, where engines take a registry without TLS.
+    """Serves ``<host>/app:1`` on this machine, where engines accept a registry without TLS.
 
     Args:
         tar: the image's files.
@@ -53,7 +53,7 @@ class Registry:
         known |= {f"/v2/app/manifests/{name}": manifest for name in ("1", _digest(manifest))}
         known["/v2/"] = b"{}"
         self.asked: list[str] = []
-        """The paths of all that was asked for, and given."""
+        """The paths of all served requests."""
         wanted = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
         asked = self.asked
 

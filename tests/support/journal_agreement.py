@@ -1,4 +1,4 @@
-"""Does what is read from the journal say what the scheduler knows?"""
+"""Checks that the journal says the same as the scheduler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from axsched_core.trials import Trial
 
 
 def journalled(run_dir: Path) -> dict[int, dict[str, Any]]:
-    """Each trial as its journal has it."""
+    """Each trial, from the journal."""
     run = view.Run(run_dir)
     assert run.look() >= run.trials.keys()
     counts: dict[str, int] = {}
@@ -35,7 +35,7 @@ def journalled(run_dir: Path) -> dict[int, dict[str, Any]]:
 
 
 def known(trials: Mapping[int, Trial]) -> dict[int, dict[str, Any]]:
-    """The same as the scheduler has it."""
+    """The same, from the scheduler."""
     return {
         index: {
             "parameters": as_written(dict(trial.parameters)),

@@ -1,7 +1,7 @@
 """Labelled points in a driver's life at which it can be told to kill itself.
 
 A point is a call of one function: the driver dies right before or right after the n-th one. The
-functions are wrapped in the driver's own process; nothing in the product knows of this.
+functions are wrapped in the driver's own process; the product's code does not know about this.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Point:
 
 
 def _writes(kind: str) -> Callable[..., bool]:
-    """True where lines of this kind wait to be flushed."""
+    """True if lines of this kind wait for a flush."""
     start = b'{"k":"%s"' % kind.encode()
     return lambda lines: any(line.startswith(start) for line in lines._waiting)
 
@@ -110,19 +110,19 @@ RESUMED = {
     "submitted again": Point(RunnerSession, "submit"),
     "told the rest": Point(ToyOptimizer, "tell", _has_something, nth=2),
 }
-"""Of a driver that goes on with what a killed one has left."""
+"""Of a driver that continues the run of a killed one."""
 
 ALL = {**FIRST, **INTERRUPTED, **RESUMED}
 
 
 def die() -> NoReturn:
-    """What kill -9 does."""
+    """Do the same as kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("dead")
 
 
 def die_at(label: str, *, after: bool) -> None:
-    """Have this process killed when it comes to the point."""
+    """Kill this process when it reaches the point."""
     point = ALL[label]
     real = getattr(point.owner, point.name)
     calls = itertools.count(1)

@@ -1,4 +1,4 @@
-"""Kill drivers, have others go on, and check the end against what the jobs have counted."""
+"""Kill drivers, let others continue, and check the end against the jobs' own counts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEXT_ROOM = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
 
 @frozen
 class Order:
-    """What one driver is to do."""
+    """The task of one driver."""
 
     trials: int = 4
     seconds: float = 0.05
@@ -42,20 +42,20 @@ class Order:
     after: bool = False
     """Right after the point, not right before."""
     interrupt: int | None = None
-    """Ctrl-C is pressed when so many jobs have begun."""
+    """Ctrl-C is pressed when this number of jobs has begun."""
     clock: tuple[float, float, int] | None = None
     """How its clock goes wrong, see `driver_server.set_back`."""
     full_at: int | None = None
     """From this request for space on the driver's disk is full, see `driver_server.Disk`."""
     dies_when_full: bool = False
-    """It is killed when its call has ended with this; else it makes room and calls again."""
+    """It is killed when its call has ended with this; otherwise it makes space and calls again."""
 
 
 class Drivers:
     """The process that forks drivers.
 
     Args:
-        modules: what it is to import first.
+        modules: what it imports first.
     """
 
     def __init__(self, *modules: str) -> None:
@@ -91,7 +91,7 @@ class Drivers:
                 int(self._lines.get(timeout=LIMIT + 5 if kill_after is None else kill_after))
             )
         except queue.Empty:
-            # Nobody else can have its pid: the other process waits for it.
+            # No other process can have its pid: its parent waits for it.
             os.kill(pid, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(int(self._lines.get(timeout=LIMIT)))
             assert kill_after is not None, f"the driver hung: {Path(order['log']).read_text()}"
@@ -108,8 +108,8 @@ class Run:
 
     Args:
         folder: where all files of the run are.
-        drivers: who forks them.
-        order: what they have in common.
+        drivers: the process that forks them.
+        order: the common part of their orders.
     """
 
     def __init__(self, folder: Path, drivers: Drivers, order: Order) -> None:
@@ -119,7 +119,7 @@ class Run:
         self._drivers, self._order = drivers, order
 
     def drive(self, kill_after: float | None = None, **changes: Any) -> bool:
-        """Begin or go on. False: the driver was killed; it did not come to its end."""
+        """Begin or continue. False: the driver was killed before its end."""
         files = {name: str(getattr(self, name)) for name in ("out", "count", "log")}
         order = {**asdict(evolve(self._order, **changes)), **files}
         order |= {"report": str(self._report), "limit": LIMIT}
@@ -128,15 +128,15 @@ class Run:
         return code == 0
 
     def drive_killed(self, dice: random.Random, kills: int, life: float, **changes: Any) -> int:
-        """Kill up to ``kills`` drivers, each at a moment of the first ``life`` seconds of its
-        life, then let one come to its end; return how many were killed."""
+        """Kill up to ``kills`` drivers, each within the first ``life`` seconds of its life, then
+        let one run to its end; return how many were killed."""
         killed = 0
         while not self.drive(dice.uniform(0.0, life) if killed < kills else None, **changes):
             killed += 1
         return killed
 
     def hurry(self) -> None:
-        """Have all jobs end at once; those that are being cancelled are cancelled first."""
+        """End all jobs at once; those that are being cancelled are cancelled first."""
         deadline = time.monotonic() + LIMIT
         for cancel in self.out.glob(f"*/jobs/*/{jobfolder.CANCEL}"):
             while not cancel.with_name(jobfolder.EXIT).exists():
@@ -145,15 +145,15 @@ class Run:
         Path(f"{self.count}.quick").touch()
 
     def said(self, word: str) -> bool:
-        """True where a driver has printed this word."""
+        """True if a driver has printed this word."""
         return word in self.log.read_text()
 
     # ---- what must be true in the end ------------------------------------------------------
 
     def check(self, *, interrupted: bool = False) -> None:
-        """Compare what optimizer, scheduler and journal hold with what the jobs have counted.
+        """Compare the content of optimizer, scheduler and journal with the jobs' own counts.
 
-        ``interrupted``: jobs were cancelled and made again; each trial ends once all the same.
+        ``interrupted``: jobs were cancelled and made again; each trial still ends once.
         """
         n = self._order.trials
         report = json.loads(self._report.read_text())

@@ -267,7 +267,7 @@ class SubmitsTwice(RightRunner):
 
 
 class ForgetsWhatItTook(SubmitsTwice):
-    """The same, but only where the answer was lost."""
+    """The same, but only if the answer was lost."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the tests do where a backend (a cluster, an engine, a database) is not on this machine."""
+"""What the tests do if a backend (a cluster, an engine, a database) is not on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REQUIRE = "AXSCHED_REQUIRE_BACKENDS"
 """With this environment variable set to 1 a missing backend is a failure and not a skip."""
 
 SBIN = "/usr/sbin:/sbin"
-"""Where Debian has servers, which is not on everybody's PATH."""
+"""Debian's folders for servers; they are not on every user's PATH."""
 
 
 def path() -> str:
@@ -19,7 +19,7 @@ def path() -> str:
 
 
 def missing_packages(programs: Mapping[str, str]) -> list[str]:
-    """The Debian packages to install, of a table of programs and the packages that have them."""
+    """The Debian packages to install, from a table of programs and their packages."""
     absent = {package for name, package in programs.items() if not shutil.which(name, path=path())}
     return sorted(absent)
 
@@ -33,12 +33,12 @@ def required() -> bool:
 
 
 def need(backend: str, packages: Sequence[str], why: str = "") -> None:
-    """Skip the test, or fail where backends are required, unless nothing is missing.
+    """Skip the test if something is missing; fail if backends are required.
 
     Args:
         backend: its name, for the message.
-        packages: the Debian packages that are missing, as `missing_packages` tells.
-        why: what else is missing, where no package would help.
+        packages: the Debian packages that are missing, from `missing_packages`.
+        why: what else is missing, if no package would help.
     """
     if not packages and not why:
         return

@@ -1,7 +1,7 @@
 """The next driver of a run, in the same process.
 
-A driver's death is played by a copy of its run directory, made while it is at work; the toy
-runner's jobs are the backend's, which both drivers share.
+A copy of the run directory, made while the driver works, simulates its death. The toy runner's jobs
+belong to the backend, which both drivers share.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from support.toy import ToyOptimizer, ToyRunner
 
 
 def died(scheduler: AxScheduler, to: Path) -> Path:
-    """The run directory as the driver leaves it that dies now."""
+    """The run directory of a driver that dies now."""
     copy = Path(shutil.copytree(scheduler.run_directory, to / scheduler.run_directory.name))
     (copy / "lock.json").unlink(missing_ok=True)
-    # It stands for the original, which lives on beside it and would be in its way.
+    # It takes the place of the original, which still lives and would be in its way.
     journal, places = copy / "journal.jsonl", (scheduler.run_directory, copy)
     old, new = (f'"place":{json.dumps(str(place))}'.encode() for place in places)
     journal.write_bytes(journal.read_bytes().replace(old, new))

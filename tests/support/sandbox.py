@@ -1,7 +1,7 @@
-"""Tests that attack run behind a wall: what they could spoil by a fault of ours is read-only.
+"""Tests that attack run in a sandbox: what they could damage through an error of ours is read-only.
 
-As root this process gets a mount namespace of its own, in which only folders for temporary files
-and the kernel's own can be written. For anybody else the system's own permissions do.
+As root this process gets its own mount namespace, in which only folders for temporary files and the
+kernel's own are writable. For other users the system's own permissions are enough.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WRITABLE = ("tmp", "run", "dev", "proc", "sys")
 
 @contextlib.contextmanager
 def sandboxed() -> Iterator[None]:
-    """A context in which this process, and all that it starts, can write to little."""
+    """A context in which this process, and all that it starts, can write to few places."""
     if os.geteuid() != 0:
         yield
         return
@@ -41,7 +41,7 @@ def sandboxed() -> Iterator[None]:
         os.chdir(here)  # by its way through the new mounts
         yield
     finally:
-        _check(libc.unshare(CLONE_FS))  # else nobody may change the namespace
+        _check(libc.unshare(CLONE_FS))  # otherwise the namespace cannot be changed
         _check(libc.setns(outside, CLONE_NEWNS))
         os.close(outside)
         os.chdir(here)

@@ -35,11 +35,11 @@ from axsched_core.optimizers.base import (
 
 
 class ToyOptimizer(Optimizer):
-    """Random search over x and y in [0, 1], with the manners of a strict optimizer.
+    """Random search over x and y in [0, 1]; checks its calls like a strict optimizer.
 
     Args:
-        limit: trials it holds as running at most; then it proposes nothing.
-        total: trials it makes before it is complete.
+        limit: the most running trials; with more it proposes nothing.
+        total: the number of trials before it is complete.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class ToyOptimizer(Optimizer):
 
 
 class ToyRunner:
-    """Jobs are entries of a dict; a test says what becomes of each.
+    """Jobs are entries of a dict; a test decides the end of each.
 
     By default a job succeeds as soon as it is submitted, with ``loss = x``.
 
@@ -309,7 +309,7 @@ class ToyRunner:
 
 
 class Stubborn(ToyRunner):
-    """Its jobs are asked to stop, and run on."""
+    """Its jobs do not stop when they are cancelled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Waiting for what nothing announces."""
+"""Waiting for conditions without a notification."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> None:
-    """Look again and again until something is so.
+    """Check a condition again and again until it is true.
 
     Args:
-        condition: true once it is.
+        condition: returns a true value at the end.
         timeout: seconds.
-        what: is not so, for the error.
+        what: the condition as text, for the error.
     """
     deadline = time.monotonic() + timeout
     while not condition():

@@ -44,7 +44,7 @@ def test_sizes(given, size: int) -> None:
         ({"cpus": float("nan")}, "'cpus' must be > 0: nan"),
         ({"cpus": 0.001}, "cpus=0.001: give a number from 0.01"),
         ({"memory": "9" * 400 + "T"}, "more than any machine has"),
-        ({"memory": 1 << 63}, "is no size"),
+        ({"memory": 1 << 63}, "is not a size"),
         ({"pids": 1 << 40}, "'pids' must be <"),
         ({"timeout": float("inf")}, "'timeout' must be <="),
         ({"user": "a b"}, "user='a b'"),
