@@ -19,7 +19,7 @@ from axsched_slurm.cluster import Cluster, describe
 from axsched_slurm.commands import CommandFailed, Commands, own_environment, require
 from axsched_slurm.options import SlurmOptions, seconds_of
 from axsched_slurm.query import Row, squeue
-from axsched_slurm.script import find_python, resource_arguments, set_up
+from axsched_slurm.script import LOG, find_python, resource_arguments, set_up
 
 NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 PROBE_LIMIT = 120.0
@@ -62,9 +62,11 @@ def _checks(options: SlurmOptions) -> Iterator[Check]:
     yield _accounting(cluster, commands)
     words = f"arrays up to {cluster.max_array_size}, {cluster.max_jobs} jobs in the queue"
     yield Check("limits", True, words)
+    probe = list(_Probe(options, commands).checks())
     if options.partition is not None:
-        yield _partition(options, commands)
-    yield from _Probe(options, commands).checks()
+        ran = any(check.name == "job" and check.ok for check in probe)
+        yield _partition(options, commands, ran)
+    yield from probe
 
 
 def _accounting(cluster: Cluster, commands: Commands) -> Check:
@@ -81,10 +83,12 @@ def _accounting(cluster: Cluster, commands: Commands) -> Check:
     return Check("accounting", True, "on")
 
 
-def _partition(options: SlurmOptions, commands: Commands) -> Check:
+def _partition(options: SlurmOptions, commands: Commands, ran: bool) -> Check:
     try:
         text = commands.ask("scontrol", "show", "partition", str(options.partition))
     except BackendUnavailable as trouble:
+        if ran:  # PrivateData
+            return Check("partition", True, f"{options.partition} is not shown, but has run a job")
         return Check("partition", False, str(trouble))
     shown = dict(word.partition("=")[::2] for word in text.split())
     limit, state = shown.get("MaxTime", ""), shown.get("State", "")
@@ -148,7 +152,7 @@ class _Probe:
             yield Check("job", False, words)
             return
         ran = row.state == "COMPLETED"
-        words = states.status(row).message if not ran else f"{job_id} ran on {row.nodes}"
+        words = f"{job_id} ran on {row.nodes}" if ran else _failed(folder, row)
         yield Check("job", ran, words)
         if ran:
             yield from _findings(folder, row, begun)
@@ -163,6 +167,7 @@ class _Probe:
                 "#!/bin/bash",
                 f"set -- {shlex.quote(str(folder))}",
                 'cd "$1" || exit 0',  # what is not found here is told by the missing file
+                f"exec >{LOG} 2>&1",
                 *set_up(self._options),
                 *find_python(self._options.python),
                 f'"$python" -c {shlex.quote(code)} >answer.part 2>&1',
@@ -187,6 +192,15 @@ class _Probe:
             self._commands.run("scancel", f"--name={self._name}", job_id)
         except (BackendUnavailable, CommandFailed):
             pass  # it ends by itself within a moment
+
+
+def _failed(folder: Path, row: Row) -> str:
+    """How it has failed, with the last line that it has printed."""
+    try:
+        lines = (folder / LOG).read_text(errors="replace").split("\n")
+    except OSError:
+        lines = []
+    return "; ".join([states.status(row).message, *[one for one in lines if one.strip()][-1:]])
 
 
 def _findings(folder: Path, row: Row, begun: float) -> Iterator[Check]:

@@ -226,7 +226,8 @@ class SlurmOptions:
     modules: Sequence[str] = field(default=(), converter=_lines)
     """Loaded with ``module load`` before the job begins."""
     setup: Sequence[str] = field(default=(), converter=_lines)
-    """Lines of bash, run before the job begins (``"source /opt/conda/bin/activate mine"``)."""
+    """Lines of bash, run before the job begins (``"source /opt/conda/bin/activate mine"``). Where a
+    command of theirs fails, the job does not begin; for one that may fail, write ``|| true``."""
     export: Sequence[str] | None = field(default=None, converter=_names)
     """Names of the driver's environment variables that jobs have. None: all but Slurm's own."""
     sbatch_options: tuple[str, ...] = field(default=(), converter=_sbatch_options)

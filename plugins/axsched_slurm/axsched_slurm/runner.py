@@ -201,6 +201,8 @@ class SlurmRunner:
         if handle.key in submitter.held and not self._settled(handle):
             words = f"waits for room: {submitter.held_why}"
             return JobStatus(JobState.QUEUED, message=words, backend_state="HELD HERE")
+        if not handle.backend_id and self._book.job_id(handle.key) is None:
+            self._watch.never_sent(handle.key)
         return self._watch.status(handle.key, self._folders.of(handle))
 
     @hookimpl

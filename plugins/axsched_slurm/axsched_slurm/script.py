@@ -37,6 +37,10 @@ NO_FOLDER = 66
 """Exit code of a batch script that cannot enter the job's folder."""
 NO_MODULE = 67
 """Exit code of a batch script whose ``module load`` failed."""
+NO_SETUP = 68
+"""Exit code of a batch script in whose ``setup`` a command has failed."""
+NO_WRITE = 69
+"""Exit code of a batch script that cannot write into the job's folder."""
 TIME_ASKED = "slurm_time_limit"
 """In ``job.json``: the seconds that sbatch was asked for; null where that is the partition's."""
 TIME_SLACK = 60.0
@@ -237,6 +241,7 @@ def batch_script(requests: Sequence[JobRequest], options: SlurmOptions, *, array
         lines.append('shift "$SLURM_ARRAY_TASK_ID"')
     lines += [
         f'cd "$1" || exit {NO_FOLDER}',
+        f": >>{LOG} || exit {NO_WRITE}",
         f"exec >>{LOG} 2>&1",
         f"[ -e {jobfolder.EXIT} ] && exit 0  # Slurm has requeued a job that had ended",
         *set_up(options),
@@ -255,6 +260,14 @@ def _for_nodes_without_python(requests: Sequence[JobRequest]) -> list[str]:
     return [f"if {condition}; then", text.rstrip(), "fi"]
 
 
+# As `set -e`, which would also end scripts that the set-up sources, at any command of theirs.
+_STOP_ON_ERROR = (
+    "trap 'axsched_code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] || "
+    '{ echo "set-up: exit code $axsched_code of: $BASH_COMMAND"; '
+    f"exit {NO_SETUP}; }}' ERR"
+)
+
+
 def set_up(options: SlurmOptions) -> list[str]:
     """Lines that load the modules and do the user's set-up; ``$1`` is the folder to be in."""
     lines = []
@@ -263,8 +276,8 @@ def set_up(options: SlurmOptions) -> list[str]:
         lines += [f"module load {shlex.quote(one)} || exit {NO_MODULE}" for one in options.modules]
     if options.setup:
         # Whatever they set, the positional parameters are ours.
-        lines += ["axsched_folder=$1", *options.setup, 'cd "$axsched_folder"']
-        lines.append('set -- "$axsched_folder"')
+        lines += ["axsched_folder=$1", _STOP_ON_ERROR, *options.setup, "trap - ERR"]
+        lines += ['cd "$axsched_folder"', 'set -- "$axsched_folder"']
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from axsched_core.jobs import Cause, JobState, JobStatus
 from axsched_slurm.query import Row
 
@@ -87,10 +89,35 @@ def status(row: Row) -> JobStatus:
     )
 
 
+_WHAT_TO_DO = (
+    ("PartitionTimeLimit", "it asks for more time than its partition allows; lower time_limit"),
+    ("PartitionNodeLimit", "it asks for more or fewer nodes than its partition allows"),
+    ("Partition(Down|Inactive)", "its partition starts no jobs now; wait, or choose another"),
+    ("AccountNotAllowed|InvalidAccount", "its account may not use this; set another account"),
+    ("QOSNotAllowed|InvalidQOS", "its QOS may not be used here; set another qos"),
+    ("BadConstraints", "no node has what it asks for; change constraint, gres, gpus or memory"),
+    ("ReqNodeNotAvail.*", "nodes that it asks for are down, drained or reserved"),
+    ("Reservation(Deleted)?", "it waits for its reservation, if there still is one"),
+    (
+        r"(Assoc|QOS)Max\w*PerJob\w*",
+        "a limit of its account or QOS forbids so large a job; ask for less",
+    ),
+    (
+        r"(Assoc|QOS)(Max|Grp)\w*",
+        "a limit of its account or QOS is reached; wait until other jobs end",
+    ),
+)
+"""Reasons why jobs wait, and what they mean for the user."""
+
+
 def _waiting(row: Row) -> str:
     words = row.reason or row.state
     if "held" in row.reason.lower():  # JobHeldUser, "launch failed requeued held"
         words += f": held; to let it go: scontrol release {row.job_id}"
+    for pattern, hint in _WHAT_TO_DO:
+        if re.fullmatch(pattern, row.reason):
+            words += f": {hint}"
+            break
     if row.restarts:
         words = f"put back into the queue by Slurm ({row.restarts}): {words}"
     return words

@@ -29,6 +29,7 @@ from axsched_slurm.query import Row, sacct, squeue
 CANCELLED_BY = "cancelled before it ran"
 ENDED_BY = "Slurm has ended it before it ran"
 
+NEVER_SENT = "its driver has ended before Slurm had room for it"
 CLOCKS = 5.0
 """Seconds by which the clocks of a node and the controller may differ."""
 
@@ -65,6 +66,7 @@ class Watch:
         self._missing: dict[str, float] = {}
         self._unseen: set[str] = set()
         self._due: dict[str, float] = {}
+        self._unsent: set[str] = set()
         self._submitted: dict[str, int] = {}
         self._cancelled: dict[str, int] = {}
 
@@ -161,6 +163,10 @@ class Watch:
         """Slurm has taken a job: only a later look can say anything of it."""
         self._submitted[key] = self._looks
 
+    def never_sent(self, key: str) -> None:
+        """A job was held by a driver that is gone: unless Slurm has it, it never will."""
+        self._unsent.add(key)
+
     def refused(self, key: str, folder: Path, words: str) -> None:
         """Slurm refuses for good a job that has waited here."""
         jobfolder.keep_from_running(folder, words)
@@ -226,6 +232,8 @@ class Watch:
     def _of_missing(self, key: str, folder: Path) -> JobStatus | None:
         if self._looks <= self._submitted.get(key, -1):
             return JobStatus(JobState.QUEUED, backend_state="SUBMITTED")
+        if key in self._unsent and jobfolder.keep_from_running(folder, NEVER_SENT):
+            return JobStatus(JobState.LOST, Cause.LOST, f"it has never begun: {NEVER_SENT}")
         if key in self._cancelled and self._looks > self._cancelled[key]:
             # Array elements that wait vanish when they are cancelled.
             return _refreshed(folder) or _cancelled("cancelled; Slurm does not know it any more")
@@ -367,6 +375,9 @@ def _never_begun(row: Row, folder: Path) -> JobStatus:
     node = f"node {row.nodes}" if row.nodes else "the node"
     if row.exit_code == script.NO_FOLDER:
         words = f"{node} cannot enter {folder}: is it on a file system that all nodes share?"
+        return attrs.evolve(status, cause=Cause.NODE_FAIL, message=words)
+    if row.exit_code == script.NO_WRITE:
+        words = f"{node} cannot write into {folder}: is it mounted read-only there, or full?"
         return attrs.evolve(status, cause=Cause.NODE_FAIL, message=words)
     if row.signal or row.reason == "JobLaunchFailure":
         return attrs.evolve(status, cause=Cause.NODE_FAIL)

@@ -206,6 +206,25 @@ def test_set_up_and_what_fails_in_it(either: SlurmCluster, open_bench: OpenBench
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert bench.log(handle, "stdout") == b"a b\n"
 
+    # Neither a test nor a command of a script that is sourced is a failure; the line's own end is.
+    (bench.run_dir / "env.sh").write_text("false\nexport SOURCED=yes\n")
+    sourced = [
+        f". {bench.run_dir}/env.sh",
+        "[ -e /no/such ] && false",
+        "if false; then",
+        "false",
+        "fi",
+    ]
+    bench = open_bench(setup=sourced)
+    (handle,) = bench.submit(script(bench, 'echo "$SOURCED"'))
+    assert bench.status(handle).state is JobState.SUCCEEDED
+    assert bench.log(handle, "stdout") == b"yes\n"
+
+    bench = open_bench(setup=["export A=1", "cp /no/such/file .", "export B=2"])
+    status = bench.status(bench.start(SUCCEED))
+    assert status.state is JobState.FAILED
+    assert "set-up: exit code 1 of: cp /no/such/file ." in status.message
+
     bench = open_bench(modules=["no/such/module"])
     status = bench.status(bench.start(SUCCEED))
     assert (status.state, status.cause) == (JobState.FAILED, Cause.LOAD_ERROR)
@@ -275,6 +294,16 @@ def test_a_folder_that_the_node_cannot_see(either: SlurmCluster, open_bench: Ope
     status = bench.status(handle)
     assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
     assert "all nodes share" in status.message
+
+
+def test_a_folder_that_the_node_cannot_write(either: SlurmCluster, open_bench: OpenBench) -> None:
+    bench = open_bench(sbatch_options={"hold": True})
+    handle = bench.start(SUCCEED)
+    (bench.folder(handle) / "slurm.log").mkdir()
+    either.run("scontrol", "release", handle.backend_id)
+    status = bench.status(handle)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
+    assert "cannot write into" in status.message
 
 
 # ---- containers ------------------------------------------------------------------------------

@@ -599,6 +599,32 @@ def test_a_cancelled_job_that_vanishes_is_cancelled(
     assert bench.status(handle).state is JobState.CANCELLED
 
 
+# ---- why a job waits ---
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Priority", ""),
+        ("JobHeldAdmin", "scontrol release 7"),
+        ("PartitionTimeLimit", "lower time_limit"),
+        ("QOSMaxCpuPerJobLimit", "ask for less"),
+        ("AssocGrpCpuLimit", "wait until other jobs end"),
+        ("AccountNotAllowed", "set another account"),
+    ],
+)
+def test_why_a_job_waits(
+    reason: str, words: str, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    handle = bench.start({})
+    slurm.shows(("7", handle.key, "PENDING", reason, 0))
+    status = bench.session.poll([handle])[handle.key]
+    assert status.state is JobState.QUEUED
+    assert status.message.startswith(reason)
+    assert words in status.message
+
+
 # ---- another driver --------------------------------------------------------------------------
 
 
@@ -622,3 +648,39 @@ def test_a_job_that_has_begun_and_is_gone_is_not_given_up_by_reattach(
     (request.folder / jobfolder.CLAIM).write_text('{"pid": 1}')
     found = bench.session.reattach([request])[request.key]
     assert isinstance(found, JobHandle)
+
+
+def test_a_job_that_another_driver_has_held_is_not_waited_for(
+    slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench(patience=60.0)
+    request, sent = bench.request({}), bench.request({})
+    # The other one got an answer to neither; Slurm has the second.
+    slurm.shows(("8", sent.key, "PENDING", "Priority", 0))
+    folders = jobfolder.JobFolders(bench.run_dir)
+    handles = [folders.handle(request), folders.handle(sent)]
+    statuses = bench.session.poll(handles)
+    assert statuses[request.key].state is JobState.LOST
+    assert "before Slurm had room for it" in statuses[request.key].message
+    assert jobfolder.never_ran(request.folder)
+    assert statuses[sent.key].state is JobState.QUEUED
+
+
+def test_doctor_believes_a_partition_that_is_not_shown_but_has_run_a_job(
+    slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    slurm.commands.script(
+        "scontrol",
+        "case $2 in partition) echo 'Partition main not found' >&2; exit 1;; esac; "
+        + CONFIG.format("none"),
+    )
+    slurm.commands.script("sbatch", 'for last; do :; done; bash "$last" >/dev/null 2>&1; echo 7')
+    slurm.shows(("7", "axsched-doctor", "COMPLETED", "None", 0))
+    found = {check.name: check for check in checks(SlurmOptions(partition="main"))}
+    assert found["job"].ok
+    assert found["partition"].ok
+    assert "is not shown, but has run a job" in found["partition"].message
+    slurm.shows(("7", "axsched-doctor", "FAILED", "None", 1 << 8))
+    found = {check.name: check for check in checks(SlurmOptions(partition="main"))}
+    assert not found["partition"].ok
