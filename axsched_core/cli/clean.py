@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.cli.runs import RUN_DIR, in_words, journal_of
 from axsched_core.errors import InvalidInput
-from axsched_core.journal import replay
+from axsched_core.journal import lines, replay
 from axsched_core.journal.lock import RunLock
 from axsched_core.run.resume import runner_of_before
 from axsched_core.runners import discovery
@@ -25,7 +26,7 @@ def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
     """Remove what the run in RUN_DIR has left on its backend: containers, queued jobs.
 
     Shows it first, and asks. Running jobs are stopped, and their results are lost; the run can
-    still be resumed, and makes them again. The run directory itself does not change. Refused while
+    still be resumed, and makes them again, as its journal says from then on. Refused while
     a driver works on the run. Exits with status 1 if you say no. Secret options of the runner, and
     options of a runner that was passed as an instance, are not saved: give them again.
     """
@@ -40,14 +41,14 @@ def clean(run_dir: Path, options: dict[str, Any], yes: bool) -> None:
             name, chosen = runner_of_before(path.parent, run, options or None)
             session = RunnerSession(discovery.load(name).make_runner(chosen))
             try:
-                _clean(session, run["run_id"], yes)
+                _clean(session, path, run["run_id"], yes)
             finally:
                 session.release()
         finally:
             lock.release()
 
 
-def _clean(session: RunnerSession, run_id: str, yes: bool) -> None:
+def _clean(session: RunnerSession, path: Path, run_id: str, yes: bool) -> None:
     for hook in ("axsched_find_leftovers", "axsched_remove_leftovers"):
         if not session.has(hook):
             raise InvalidInput(
@@ -62,5 +63,26 @@ def _clean(session: RunnerSession, run_id: str, yes: bool) -> None:
         click.echo(one)
     if not yes:
         click.confirm(f"Remove these {len(left)}?", abort=True)
+    _keep_open(path)
     for one in session.remove_leftovers(run_id):
         click.echo(f"removed: {one}")
+
+
+def _keep_open(path: Path) -> None:
+    """Write down that jobs which have not ended are stopped for no reason of their own.
+
+    As when a driver stops: their trials stay open, whatever the backend then says of the jobs.
+
+    Raises:
+        InvalidInput: the journal cannot be written.
+    """
+    found = replay.read(path)  # again: a driver may have been at the run until the lock was taken
+    try:
+        lines.repair(path, found.length)
+        journal = lines.Journal(path)
+        for trial in found.trials.values():
+            if trial.key is not None and trial.state is None and not trial.stopping:
+                journal.add("stopping", t=round(time.time(), 3), i=trial.index)
+        journal.close()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error}. Nothing was removed.") from error

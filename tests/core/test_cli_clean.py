@@ -13,9 +13,12 @@ from click.testing import CliRunner
 from axsched_core import AxScheduler
 from axsched_core.cli.main import main
 from axsched_core.hookspecs import hookimpl
+from axsched_core.jobs import Cause, JobState, JobStatus
 from axsched_core.journal.lock import RunLock
 from axsched_core.runners import discovery
-from support.toy import ToyRunner
+from axsched_core.trials import TrialState
+from support.resuming import resume
+from support.toy import ToyOptimizer, ToyRunner
 
 
 class Untidy(ToyRunner):
@@ -113,3 +116,17 @@ def test_clean_of_no_run_directory(tmp_path: Path):
     result = clean(tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "is not a run directory" in result.stderr
+
+
+def test_what_was_removed_is_made_again(make: Callable[..., AxScheduler], runner: Untidy):
+    last = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), last, on_exit="leave")
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.close()
+    assert clean(scheduler.run_directory, "--yes").exit_code == 0
+    # As a backend says it whose job was cancelled by hand.
+    last.end(last.running()[0], JobStatus(JobState.CANCELLED, Cause.CANCELLED, "by somebody"))
+    last.finish = lambda request: {"loss": 1.0}
+    with resume(scheduler.run_directory, last) as again:
+        again.finish()
+        assert again.trials[0].state is TrialState.SUCCEEDED
