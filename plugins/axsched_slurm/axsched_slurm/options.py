@@ -246,3 +246,9 @@ class SlurmOptions:
     that its files may need to be seen here."""
     command_timeout: float = field(default=60.0, validator=gt(0))
     """Seconds that one of Slurm's commands may take."""
+
+    @property
+    def chooses_nodes(self) -> bool:
+        """True where ``sbatch_options`` say which nodes jobs may use."""
+        names = ("--exclude=", "--nodelist=", "--nodefile=")
+        return any(one.startswith(names) for one in self.sbatch_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import time
@@ -30,8 +31,9 @@ from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook
 from axsched_slurm.cancel import cancel, scancel
 from axsched_slurm.cluster import Cluster, describe
-from axsched_slurm.commands import Commands, require
+from axsched_slurm.commands import CommandFailed, Commands, require
 from axsched_slurm.info import INFO
+from axsched_slurm.nodes import Nodes
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.query import Row, squeue
 from axsched_slurm.submit import Submitter
@@ -80,6 +82,7 @@ class SlurmRunner:
         self._context: RunnerContext | None = None
         self._handles: dict[str, JobHandle] = {}
         self._ended_before = 0
+        self._kept_away_from = ""
         self._submitted_at = -GATHERING
 
     def __repr__(self) -> str:
@@ -101,8 +104,9 @@ class SlurmRunner:
         if self._options.job_dir is not None:
             folder = Path(self._options.job_dir).expanduser().absolute() / context.run_id
         self._book = BatchBook(folder, context.run_id)
+        self._nodes = Nodes(avoids=not self._options.chooses_nodes)
         self._submitter = Submitter(
-            self._options, self._commands, self._book, lambda: self._cluster
+            self._options, self._commands, self._book, lambda: self._cluster, self._nodes
         )
         self._watch = Watch(
             self._commands,
@@ -110,6 +114,7 @@ class SlurmRunner:
             self._options.patience,
             context.monitoring_interval,
             lambda: self._cluster,
+            self._nodes,
         )
 
     @functools.cached_property
@@ -191,7 +196,9 @@ class SlurmRunner:
             if open_ and self._watch.look(ours):
                 self._submit_held()
                 self._clear_up()
+                self._watch.learn({key: self._folders.of(handle) for key, handle in ours.items()})
             found = {key: self._status(handle) for key, handle in ours.items()}
+            self._keep_waiting_jobs_away()
         except OSError as error:
             raise BackendUnavailable(f"the jobs' folders cannot be read: {error}") from error
         return {key: status for key, status in found.items() if status is not None}
@@ -232,6 +239,17 @@ class SlurmRunner:
                 self._watch.refused(key, job.request.folder, refused[key].message)
             elif self._book.job_id(key) is not None:
                 self._watch.submitted(key)
+
+    def _keep_waiting_jobs_away(self) -> None:
+        """Keep jobs that wait in Slurm from nodes that are avoided, if others are known to work."""
+        avoided = self._nodes.exclude()
+        if avoided in ("", self._kept_away_from) or not self._nodes.any_good:
+            return
+        self._kept_away_from = avoided
+        for number in sorted(self._watch.waiting()):
+            with contextlib.suppress(BackendUnavailable, CommandFailed):  # they may begin just now
+                update = (f"JobId={number}", f"ExcNodeList={avoided}")
+                self._commands.run("scontrol", "update", *update)
 
     def _clear_up(self) -> None:
         """Have Slurm forget jobs that it holds or would start again although they have ended."""

@@ -203,20 +203,25 @@ def _time(asked: str | None, own: float | None, limit: float | None) -> str | No
 
 
 def command(
-    name: str, prepared: Prepared, options: SlurmOptions, script: Path, size: int | None
+    name: str,
+    prepared: Prepared,
+    options: SlurmOptions,
+    script: Path,
+    size: int | None,
+    avoided: str = "",
 ) -> list[str]:
-    """The sbatch command for a job, or for an array of ``size`` jobs."""
-    array = [] if size is None else [f"--array=0-{size - 1}"]
+    """The sbatch command for a job, or for an array of ``size`` jobs; ``avoided`` are nodes."""
     return [
         "sbatch",
         "--parsable",
         f"--job-name={name}",
-        *array,
+        *([] if size is None else [f"--array=0-{size - 1}"]),
         # The batch script itself writes into the job's folder, or says by its exit code that
         # it cannot see it. (A file that slurmd cannot open ends a job without a word.)
         "--output=/dev/null",
         f"--export={_export(options, prepared)}",
         *prepared.wants,
+        *([f"--exclude={avoided}"] if avoided else []),
         str(script),
     ]
 

@@ -18,6 +18,7 @@ from axsched_slurm import script
 from axsched_slurm.arrays import Batch, BatchBook
 from axsched_slurm.cluster import Cluster
 from axsched_slurm.commands import CommandFailed, CommandRetries, Commands
+from axsched_slurm.nodes import Nodes
 from axsched_slurm.options import SlurmOptions
 from axsched_slurm.script import Prepared
 
@@ -47,6 +48,8 @@ end."""
 
 _FULL = re.compile(r"job queue full|resource temporarily unavailable", re.IGNORECASE)
 """Error numbers, in words, of a queue that is full."""
+
+_NOWHERE = re.compile(f"{_FAILED}Requested node configuration is not available")
 
 _SLEEPS = re.compile("sleeping and retrying")
 
@@ -115,6 +118,7 @@ class Submitter:
         commands: Slurm's.
         book: where arrays are written down.
         cluster: asks the cluster about itself, the first time that it is called.
+        nodes: knows which nodes are avoided.
     """
 
     def __init__(
@@ -123,9 +127,10 @@ class Submitter:
         commands: Commands,
         book: BatchBook,
         cluster: Callable[[], Cluster],
+        nodes: Nodes,
     ) -> None:
         self._options, self._commands, self._book = options, commands, book
-        self._cluster = cluster
+        self._cluster, self._nodes = cluster, nodes
         self._sys_path_base = imports.current_directory() or "/"
         self.held: dict[str, Prepared] = {}
         """Jobs that wait here because a limit of the cluster is reached."""
@@ -191,6 +196,9 @@ class Submitter:
             part = jobs[:size]
             answer = self._try(part)
             if isinstance(answer, Refusal):
+                if self._nodes.avoided and _NOWHERE.search(answer.words):
+                    self._nodes.forgive()
+                    continue
                 if len(part) > 1 and answer.kind in (Kind.FULL, Kind.TOO_LARGE):
                     size = len(part) // 2
                     continue
@@ -218,7 +226,8 @@ class Submitter:
         except OSError as error:
             return SubmitError(f"its files cannot be written: {error}", transient=True)
         size = len(jobs) if batch.is_array else None
-        argv = script.command(batch.name, jobs[0], self._options, path, size)
+        avoided = self._nodes.exclude()
+        argv = script.command(batch.name, jobs[0], self._options, path, size, avoided)
         self.doubtful.update(keys)
         try:
             printed = self._commands.run(*argv, env=script.environment(jobs[0]))

@@ -24,6 +24,7 @@ from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook, Place
 from axsched_slurm.cluster import Cluster
 from axsched_slurm.commands import CommandFailed, Commands
+from axsched_slurm.nodes import Nodes
 from axsched_slurm.query import Row, sacct, squeue
 
 CANCELLED_BY = "cancelled before it ran"
@@ -45,6 +46,7 @@ class Watch:
         patience: seconds, see `SlurmOptions.patience`.
         interval: seconds that there are at least between two looks.
         cluster: asks the cluster about itself, the first time that it is called.
+        nodes: is told on which nodes jobs begin, and on which they fail before that.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Watch:
         patience: float,
         interval: float,
         cluster: Callable[[], Cluster],
+        nodes: Nodes,
     ) -> None:
         self._commands, self._book = commands, book
         self._patience, self._interval, self._cluster = patience, interval, cluster
@@ -65,6 +68,7 @@ class Watch:
         self._settled: dict[str, JobStatus] = {}
         self._missing: dict[str, float] = {}
         self._unseen: set[str] = set()
+        self._nodes = nodes
         self._due: dict[str, float] = {}
         self._unsent: set[str] = set()
         self._submitted: dict[str, int] = {}
@@ -175,6 +179,20 @@ class Watch:
     def cancelled(self, key: str) -> None:
         """Slurm has accepted that a job is to be cancelled."""
         self._cancelled[key] = self._looks
+
+    def learn(self, folders: Mapping[str, Path]) -> None:
+        """Find out on which nodes jobs have begun; folders by key."""
+        for key, folder in folders.items():
+            row = self.row(key)
+            if row is None or not row.nodes or self._nodes.is_good(row.nodes):
+                continue
+            if jobfolder.has(folder, jobfolder.PID):
+                self._nodes.began(row.nodes)
+
+    def waiting(self) -> set[int]:
+        """The ids of the run's jobs and arrays that wait in Slurm, as the last look has seen it."""
+        rows = (self.row(key) for key in self._submitted)
+        return {row.number for row in rows if row is not None and row.state in states.QUEUED}
 
     # ---- one job -----------------------------------------------------------------------------
 
@@ -317,7 +335,7 @@ class Watch:
             words = "it was told to stop (SIGTERM), and Slurm does not say why"
             return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
         if jobfolder.keep_from_running(folder, ENDED_BY):
-            return _never_begun(row, folder)
+            return self._never_begun(row, folder)
         if row.exit_code == NOT_MINE and not _overdue(folder, self._patience):
             words = "Slurm does not know of the start that has its claim"
             return JobStatus(JobState.RUNNING, message=words, backend_state=row.state)
@@ -335,6 +353,22 @@ class Watch:
         return attrs.evolve(
             status, state=JobState.FAILED, cause=Cause.RESULT_INVALID, message=words
         )
+
+    def _never_begun(self, row: Row, folder: Path) -> JobStatus:
+        """Slurm has ended a job whose worker was never reached."""
+        status = _with_log(states.status(row), folder)
+        node = f"node {row.nodes}" if row.nodes else "the node"
+        if row.exit_code == script.NO_FOLDER:
+            words = f"{node} cannot enter {folder}: is it on a file system that all nodes share?"
+        elif row.exit_code == script.NO_WRITE:
+            words = f"{node} cannot write into {folder}: is it mounted read-only there, or full?"
+        elif row.signal or row.reason == "JobLaunchFailure":
+            words = status.message
+        else:
+            words = f"{status.message}: the job's set-up failed before its worker began"
+        blamed = self._nodes.failed(row.nodes, words)
+        cause = Cause.NODE_FAIL if blamed else Cause.LOAD_ERROR
+        return attrs.evolve(status, state=JobState.FAILED, cause=cause, message=words)
 
 
 def _from_files(folder: Path) -> JobStatus | None:
@@ -367,22 +401,6 @@ def _overdue(folder: Path, patience: float) -> bool:
 
 def _cancelled(words: str) -> JobStatus:
     return JobStatus(JobState.CANCELLED, Cause.CANCELLED, words)
-
-
-def _never_begun(row: Row, folder: Path) -> JobStatus:
-    """Slurm has ended a job whose worker was never reached."""
-    status = _with_log(states.status(row), folder)
-    node = f"node {row.nodes}" if row.nodes else "the node"
-    if row.exit_code == script.NO_FOLDER:
-        words = f"{node} cannot enter {folder}: is it on a file system that all nodes share?"
-        return attrs.evolve(status, cause=Cause.NODE_FAIL, message=words)
-    if row.exit_code == script.NO_WRITE:
-        words = f"{node} cannot write into {folder}: is it mounted read-only there, or full?"
-        return attrs.evolve(status, cause=Cause.NODE_FAIL, message=words)
-    if row.signal or row.reason == "JobLaunchFailure":
-        return attrs.evolve(status, cause=Cause.NODE_FAIL)
-    words = f"{status.message}: the job's set-up failed before its worker began"
-    return attrs.evolve(status, state=JobState.FAILED, cause=Cause.LOAD_ERROR, message=words)
 
 
 def _with_log(status: JobStatus, folder: Path) -> JobStatus:

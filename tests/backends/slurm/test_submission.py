@@ -24,6 +24,7 @@ from axsched_core.jobs import (
     ContainerObjective,
     JobRequest,
     JobState,
+    JobStatus,
     Resources,
     ScriptObjective,
     SubmitError,
@@ -227,12 +228,12 @@ def test_set_up_and_what_fails_in_it(either: SlurmCluster, open_bench: OpenBench
 
     bench = open_bench(modules=["no/such/module"])
     status = bench.status(bench.start(SUCCEED))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.LOAD_ERROR)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
     assert "module" in status.message
 
     bench = open_bench(python="/no/such/python")
     status = bench.status(bench.start(SUCCEED))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.LOAD_ERROR)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
     assert "/no/such/python" in status.message
 
 
@@ -294,6 +295,40 @@ def test_a_folder_that_the_node_cannot_see(either: SlurmCluster, open_bench: Ope
     status = bench.status(handle)
     assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
     assert "all nodes share" in status.message
+
+
+def test_a_node_that_fails_every_job_gets_no_more(
+    either: SlurmCluster, open_bench: OpenBench
+) -> None:
+    hole = either.nodes[0]
+    bench = open_bench(setup=[f'[ "$SLURMD_NODENAME" != {hole} ]'], cpus_per_task=4)
+    wait = "until [ -e ../../go ]; do sleep 0.1; done; echo 1 >$AXSCHED_RESULT_FILE"
+    handles = bench.submit(*[script(bench, wait) for _ in range(4)])  # two of three nodes
+    handles += bench.submit(*[script(bench, wait) for _ in range(30)])
+    found: dict[str, JobStatus] = {}
+
+    def learnt() -> bool:
+        found.update(bench.session.poll(handles))
+        failed = [status for status in found.values() if status.cause is not None]
+        assert all(status.cause is Cause.NODE_FAIL for status in failed)
+        shown = either.run("squeue", "-hrt", "pending", "-o", "%x").split()
+        return bool(failed) and bool(shown) and all(hole in one for one in shown)
+
+    wait_until(learnt, 60, "waiting jobs keep away from the node")
+    (bench.run_dir / "go").touch()
+    ended = bench.wait(handles)
+    lost = [status for status in ended.values() if status.state is not JobState.SUCCEEDED]
+    assert lost
+    assert {status.host for status in lost} == {hole}
+    again = bench.wait(bench.submit(*[script(bench, wait) for _ in range(9)]))
+    assert {status.state for status in again.values()} == {JobState.SUCCEEDED}
+
+
+def test_where_all_nodes_fail_none_is_avoided(either: SlurmCluster, open_bench: OpenBench) -> None:
+    bench = open_bench(setup=["false"])
+    causes = [bench.status(bench.start(SUCCEED)).cause for _ in range(4)]
+    assert causes[0] is Cause.NODE_FAIL
+    assert causes[-1] is Cause.LOAD_ERROR  # not a machine's fault
 
 
 def test_a_folder_that_the_node_cannot_write(either: SlurmCluster, open_bench: OpenBench) -> None:
