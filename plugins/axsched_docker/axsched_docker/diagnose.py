@@ -13,9 +13,11 @@ import docker
 
 from axsched_core.errors import AxschedError, BackendUnavailable
 from axsched_core.jobs import Check
+from axsched_docker.endings import NOT_EXECUTED, Ending, NotStarted
 from axsched_docker.engine import Engine, EngineError
 from axsched_docker.images import Images
 from axsched_docker.options import DockerOptions
+from axsched_docker.spec import OLDEST_PYTHON, sample
 
 PATIENCE = 30.0
 """Seconds that a container which only says its Python's version may take."""
@@ -51,16 +53,17 @@ def _checks(engine: Engine, options: DockerOptions) -> Iterator[Check]:
         if info.get(name) is False:
             yield Check("limits", False, f"the engine has no {name}: such a limit is ignored")
     if options.image is None:
-        yield Check("image", True, "none is set (functions and scripts need one)")
+        words = "none is set (functions and scripts need one), so no container is tried"
+        yield Check("image", True, words)
         return
+    images = Images(engine)
     try:
-        Images(engine).ensure(options.image, options.pull)
-        engine.image(options.image)
+        image = images.ensure(options.image, options.pull)
     except AxschedError as error:
         yield Check("image", False, f"{options.image}: {error}")
         return
     yield Check("image", True, options.image)
-    yield _python(engine, options)
+    yield _container(engine, options, image.id, images.foreign(image.id))
 
 
 def _product(info: dict[str, Any]) -> str:
@@ -69,31 +72,73 @@ def _product(info: dict[str, Any]) -> str:
     return f"{name} {info.get('Version')}, API {info.get('ApiVersion')}"
 
 
-def _python(engine: Engine, options: DockerOptions) -> Check:
-    """Run a container: whether that works, and which Python it has."""
+def _container(engine: Engine, options: DockerOptions, image: str, foreign: str) -> Check:
+    """Run a container with the options as they are: whether that works, and with which Python."""
     name = f"axsched-doctor-{uuid.uuid4().hex[:10]}"
-    command = {"Entrypoint": [options.python], "Cmd": ["-c", ASK]}
-    host = {"NetworkMode": options.network} if options.network else {}
     try:
-        engine.create(name, {"Image": options.image, **command, "HostConfig": host})
         try:
-            engine.start(name)
-            deadline = time.monotonic() + PATIENCE
-            while engine.inspect(name)["State"]["Running"]:
-                if time.monotonic() > deadline:
-                    return Check("container", False, f"did not end within {PATIENCE:g} s")
-                time.sleep(0.05)
-            said = b"".join(one for _, one in engine.log(name, "stdout")).decode().strip()
+            state = _run(engine, name, sample(image, options, ("-c", ASK)))
+            said = _said(engine, name, "stdout")
+            why = _said(engine, name, "stderr").rpartition("\n")[2]
         finally:
             engine.remove(name)
+    except NotStarted as error:
+        return Check("container", False, f"{error}{foreign}")
     except (EngineError, BackendUnavailable) as error:
-        return Check("container", False, f"{options.python} does not run: {error}")
-    here = "{}.{}".format(*sys.version_info[:2])
-    if said != here:
+        return Check("container", False, f"it cannot be tried: {error}")
+    if state is None:
+        return Check("container", False, f"did not end within {PATIENCE:g} s")
+    if state.get("OOMKilled"):
         return Check(
-            "container",
-            False,
-            f"{options.python} is Python {said or '?'}, here is {here}: scripts work, functions "
-            "need the same minor version",
+            "container", False, f"memory={options.memory} bytes is too little for {options.python}"
         )
-    return Check("container", True, f"{options.python} is Python {said}")
+    if state["ExitCode"] in NOT_EXECUTED:
+        return Check("container", False, f"{options.python} does not run: {why}{foreign}")
+    if state["ExitCode"]:
+        words = f"{options.python} ended with exit code {state['ExitCode']}: {why}{foreign}"
+        return Check("container", False, words)
+    return _python(options.python, said)
+
+
+def _run(engine: Engine, name: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """Run a container to its end; None if it takes too long.
+
+    Raises:
+        NotStarted: the engine does not take it.
+    """
+    try:
+        engine.create(name, body)
+    except EngineError as error:
+        raise NotStarted(Ending(message=f"the engine refuses these options: {error}")) from error
+    try:
+        engine.start(name)
+    except EngineError as error:
+        executed = engine.inspect(name)["State"]["ExitCode"] not in NOT_EXECUTED
+        what = "a container with these options" if executed else body["Entrypoint"][0]
+        raise NotStarted(Ending(message=f"{what} does not run: {error}")) from error
+    deadline = time.monotonic() + PATIENCE
+    while (state := engine.inspect(name)["State"])["Running"]:
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+    return dict(state)
+
+
+def _said(engine: Engine, name: str, stream: str) -> str:
+    return b"".join(piece for _, piece in engine.log(name, stream)).decode(errors="replace").strip()
+
+
+def _python(python: str, version: str) -> Check:
+    """Whether the worker, and functions, can run with this version."""
+    here = "{}.{}".format(*sys.version_info[:2])
+    parts = version.split(".")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        return Check("container", False, f"{python} is no Python: it says {version[:100]!r}")
+    if tuple(map(int, parts)) < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        words = f"{python} is Python {version}; functions and scripts need {oldest} or newer"
+        return Check("container", False, words)
+    if version != here:
+        words = f"{python} is Python {version}, here is {here}: scripts work, functions "
+        return Check("container", False, words + "need the same minor version")
+    return Check("container", True, f"{python} is Python {version}")

@@ -7,6 +7,7 @@ said nothing). docker-py has some five kinds of exceptions for the latter.
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import threading
 import time
@@ -17,6 +18,7 @@ import docker
 import requests
 import urllib3
 from docker.context import ContextAPI
+from docker.context.config import get_current_context_name
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
@@ -341,16 +343,11 @@ def _explains(response: Any) -> bool:
 def _parameters(options: DockerOptions) -> dict[str, Any]:
     """What docker-py is to be told of the place of the engine."""
     if options.context is not None:
-        found: dict[str, Any] = ContextAPI.kwargs_from_context(options.context)
-        if not found and options.context != "default":
-            raise InvalidInput(
-                f"There is no Docker context named {options.context!r}: see `docker context ls`."
-            )
-        return found
+        return _of_context(options.context, "")
     try:
-        found = kwargs_from_env()
+        found: dict[str, Any] = kwargs_from_env()
         if options.host is None:
-            return found if "base_url" in found else {**ContextAPI.kwargs_from_context(), **found}
+            return found if "base_url" in found else {**_of_current_context(), **found}
         found["base_url"] = options.host
         if options.tls is not None:
             found["tls"] = _tls(options.tls)
@@ -358,6 +355,24 @@ def _parameters(options: DockerOptions) -> dict[str, Any]:
         raise InvalidInput(f"The Docker engine's TLS files cannot be used: {error}") from error
     if not options.host.startswith(("tcp://", "https://")):
         found.pop("tls", None)
+    return found
+
+
+def _of_current_context() -> dict[str, Any]:
+    if name := os.environ.get("DOCKER_CONTEXT"):
+        return _of_context(name, " (it is in DOCKER_CONTEXT)")
+    return _of_context(get_current_context_name(), " (it is the current one in config.json)")
+
+
+def _of_context(name: str, where: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = ContextAPI.kwargs_from_context(name)
+    except Exception as error:  # docker-py raises a plain one for a file that is damaged
+        raise InvalidInput(f"The Docker context {name!r}{where} cannot be used: {error}") from error
+    if not found and name != "default":  # docker-py would take this machine's engine
+        raise InvalidInput(
+            f"There is no Docker context named {name!r}{where}: see `docker context ls`."
+        )
     return found
 
 

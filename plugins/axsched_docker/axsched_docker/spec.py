@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import ContainerObjective, JobRequest, Objective, ScriptObjective
+from axsched_core.jobs import ContainerObjective, JobRequest, Objective, Resources, ScriptObjective
 from axsched_docker import converters
 from axsched_docker.archive import BOX, JOB, Tree
 from axsched_docker.converters import ROOT, Mount
@@ -197,7 +197,7 @@ def _plan(
         "Env": [f"{name}={value}" for name, value in env.items()],
         "Labels": labels,
         "HostConfig": _host_config(
-            request, chosen, kind, str(request.folder / BOX) if mount_files else None
+            request.resources, chosen, kind, str(request.folder / BOX) if mount_files else None
         ),
     }
     if user is not None:
@@ -219,10 +219,30 @@ def _protocol(request: JobRequest) -> dict[str, str]:
     }
 
 
+def sample(image: str, options: DockerOptions, arguments: Sequence[str]) -> dict[str, Any]:
+    """The body of a container with the runner's options that runs Python and no job.
+
+    Args:
+        image: its name or id.
+        options: the runner's.
+        arguments: Python's.
+    """
+    body = {
+        "Image": image,
+        "Entrypoint": [options.python],
+        "Cmd": list(arguments),
+        "Env": [f"{name}={value}" for name, value in options.environment.items()],
+        "Labels": dict(options.labels),
+        "HostConfig": _host_config(Resources(), options, "function", None),
+    }
+    if options.user is not None:
+        body["User"] = options.user
+    return body
+
+
 def _host_config(
-    request: JobRequest, options: ContainerOptions, kind: str, box: str | None
+    needs: Resources, options: ContainerOptions, kind: str, box: str | None
 ) -> dict[str, Any]:
-    needs = request.resources
     cpus, memory = needs.cpus or options.cpus, needs.memory_bytes or options.memory
     gpus: Any = options.gpus
     if needs.gpus is not None:

@@ -6,16 +6,18 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axsched_docker import DockerOptions
 from axsched_docker.diagnose import diagnose
 
 from axsched_core.jobs import Cause, JobState
-from support.container_images import BUSYBOX, PYTHON, busybox_image
+from support.container_images import BUSYBOX, PYTHON, busybox_image, image
 from support.docker_engine import DockerEngine
 from support.image_registry import Registry
 
+OLD = "axsched-test/old:1"
 WRITE = "echo '{\"loss\": 1}' > $AXSCHED_RESULT_FILE"
 
 
@@ -32,8 +34,8 @@ def registry(engine: DockerEngine) -> Iterator[Callable[..., Registry]]:
     client = engine.client()
     for one in made:
         one.close()
-        for image in client.images(f"{one.host}/app"):
-            client.remove_image(image["Id"], force=True)
+        for found in client.images(f"{one.host}/app"):
+            client.remove_image(found["Id"], force=True)
 
 
 def test_a_missing_image_is_pulled_once(bench, registry) -> None:
@@ -93,7 +95,7 @@ def test_credentials_are_those_of_docker_login(
 # ---- doctor ----------------------------------------------------------------------------------
 
 
-def seen(engine: DockerEngine, **options: str) -> dict[str, tuple[bool, str]]:
+def seen(engine: DockerEngine, **options: Any) -> dict[str, tuple[bool, str]]:
     checks = diagnose(DockerOptions(**{"host": engine.url, **options}))
     return {check.name: (check.ok, check.message) for check in checks}
 
@@ -113,12 +115,50 @@ def test_the_doctor_finds_all_well(engine: DockerEngine, minor_version: str) -> 
         ({"image": "127.0.0.1:1/none:1"}, "image", "could not be pulled"),
         ({"image": "none:1", "pull": "never"}, "image", "No such image"),
         ({"image": BUSYBOX}, "container", "python3 does not run"),
+        ({"image": BUSYBOX, "init": False}, "container", "python3 does not run"),
+        ({"gpus": 1}, "container", "could not select device driver"),
+        ({"user": "nosuch"}, "container", "nosuch"),
+        ({"memory": "1m"}, "container", "emory limit"),
+        ({"memory": "32m", "image": OLD, "python": "greedy"}, "container", "too little for"),
+        ({"cpus": 4000}, "container", "CPUs"),
+        ({"network": "no-such-net"}, "container", "no-such-net"),
+        ({"volumes": ["/no/such/folder:/data"]}, "container", "/no/such/folder"),
+        ({"image": OLD}, "container", "is Python 3.6; functions and scripts need 3.7"),
+        ({"image": OLD, "python": "true"}, "container", "true is no Python"),
         ({"context": "none"}, "engine", "no Docker context"),
     ],
 )
-def test_the_doctor_finds_what_is_wrong(engine, options, check: str, words: str) -> None:
+def test_the_doctor_finds_what_is_wrong(
+    engine: DockerEngine, tmp_path: Path, options: dict[str, Any], check: str, words: str
+) -> None:
+    if options.get("image") == OLD:
+        old, greedy = tmp_path / "python3", tmp_path / "greedy"
+        old.write_text("#!/bin/sh\necho 3.6\n")
+        greedy.write_text("#!/bin/sh\ndd if=/dev/zero of=/dev/null bs=200M count=1\n")
+        for one in (old, greedy):
+            one.chmod(0o755)
+        engine.load(OLD, image({f"/usr/bin/{one.name}": one for one in (old, greedy)}))
+    options = {"image": PYTHON, **options}
     if "context" in options:
         options = {**options, "host": None}
     found = seen(engine, **options)
     assert [name for name, (ok, _) in found.items() if not ok] == [check]
     assert words in found[check][1]
+    assert not engine.client().containers(all=True, filters={"name": "axsched-doctor"})
+
+
+@pytest.mark.parametrize("name", ["DOCKER_CONTEXT", "config.json"])
+def test_a_context_that_does_not_exist_is_not_taken_for_this_machine_s(
+    monkeypatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    if name == "DOCKER_CONTEXT":
+        monkeypatch.setenv(name, "typo")
+    else:
+        (tmp_path / name).write_text('{"currentContext": "typo"}')
+    checks = diagnose(DockerOptions())
+    assert [(one.name, one.ok) for one in checks] == [("docker SDK", True), ("engine", False)]
+    assert "no Docker context named 'typo'" in checks[-1].message
+    assert name in checks[-1].message
