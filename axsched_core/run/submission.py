@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
@@ -76,17 +76,17 @@ class Submitter:
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now, from the runners' last answers."""
-        return sum(self._free().values())
+        return sum(self._free(self._lanes).values())
 
-    def _free(self) -> dict[Lane, int]:
-        """The free places of each lane; their sum stays within the user's limit."""
+    def _free(self, lanes: Iterable[Lane]) -> dict[Lane, int]:
+        """The free places of each of these lanes; their sum stays within the user's limit."""
         limit = 1 if self.synchronous else self._config.max_parallelism
         taken = len(self._active.at(Stage.SUBMITTED))
         if self.synchronous:  # the next is made with the result of the one before
             taken += len(self._active.at(Stage.FETCHING))
         left = None if limit is None else max(0, limit - taken)
         free: dict[Lane, int] = {}
-        for lane in self._lanes:
+        for lane in lanes:
             submitted = self._submitted(lane)
             places = lane.free_slots(submitted)
             if left is not None:
@@ -126,11 +126,10 @@ class Submitter:
             if record.in_doubt and not record.orphaned and record.not_before <= now:
                 chosen[record.job.lane].append(record)
         if fresh := sorted(self._fresh(now), key=lambda record: record.index):
-            free = {
-                lane: places
-                for lane, places in self._free().items()
-                if not lane.calls.resting("axsched_submit", now)
-            }
+            # Lanes that rest are left out first: they would get places that others can use.
+            free = self._free(
+                lane for lane in self._lanes if not lane.calls.resting("axsched_submit", now)
+            )
             for record in fresh:
                 if (lane := lane_for(record, free)) is not None:
                     free[lane] -= 1

@@ -166,6 +166,15 @@ def test_one_backend_that_is_down_does_not_hold_up_the_other(several: Make):
     assert (again.runner, again.hook) == ("first", "axsched_submit")
 
 
+def test_a_lane_that_rests_takes_no_places_of_the_users_limit(several: Make):
+    first, second = Named("first", None), Named("second", None)
+    run = several(first, second, max_parallelism=4)
+    run.lanes[0].calls.rest_until("axsched_submit", 1e9)
+    run.want(2)
+    run.turn()
+    assert run.where() == ["second", "second"]
+
+
 def test_a_job_that_was_refused_for_now_waits_for_the_same_lane(several: Make):
     first, second = Named("first", 0), Named("second", 1)
     refusals = [SubmitError("full", transient=True)]
