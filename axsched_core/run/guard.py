@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from axsched_core.errors import OptimizationTerminated, SchedulerBusy, SchedulerClosed
 from axsched_core.run import termination, threads
 from axsched_core.run.engine import Engine
+
+log = logging.getLogger("axsched")
 
 
 class Guard:
@@ -97,7 +100,11 @@ def _close_all() -> None:
     try:
         with termination.watch():
             for engine in list(_open_engines):
-                engine.shut_down()
+                try:
+                    engine.shut_down()
+                except Exception:
+                    log.exception("A scheduler could not be closed.")
     except OptimizationTerminated:  # the signal came only now, or the time is over
         hard = True
-    termination.at_exit(hard or threads.any_alive())
+    finally:
+        termination.at_exit(hard or threads.any_alive())
