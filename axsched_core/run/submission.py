@@ -80,25 +80,35 @@ class Submitter:
 
     def _free(self, lanes: Iterable[Lane]) -> dict[Lane, int]:
         """The free places of each of these lanes; their sum stays within the user's limit."""
-        limit = 1 if self.synchronous else self._config.max_parallelism
-        taken = len(self._active.at(Stage.SUBMITTED))
-        if self.synchronous:  # the next is made with the result of the one before
-            taken += len(self._active.at(Stage.FETCHING))
-        left = None if limit is None else max(0, limit - taken)
+        left = self._left()
         free: dict[Lane, int] = {}
         for lane in lanes:
-            submitted = self._submitted(lane)
-            places = lane.free_slots(submitted)
+            taken = self._submitted(lane) + sum(r.job.lane is lane for r in self._in_doubt())
+            places = lane.free_slots(taken)
             if left is not None:
                 places = left if places is None else min(places, left)
                 left -= places
             elif places is None:
-                places = max(0, DEFAULT_PARALLELISM - submitted)
+                places = max(0, DEFAULT_PARALLELISM - taken)
             free[lane] = places
         return free
 
+    def _left(self) -> int | None:
+        """How many more jobs the user's limit allows; None: it allows all."""
+        limit = 1 if self.synchronous else self._config.max_parallelism
+        if limit is None:
+            return None
+        taken = len(self._active.at(Stage.SUBMITTED)) + len(self._in_doubt())
+        if self.synchronous:  # the next is made with the result of the one before
+            taken += len(self._active.at(Stage.FETCHING))
+        return max(0, limit - taken)
+
     def _submitted(self, lane: Lane) -> int:
         return sum(record.job.lane is lane for record in self._active.at(Stage.SUBMITTED))
+
+    def _in_doubt(self) -> list[Record]:
+        """The trials with a job that the backend may have: it takes a place."""
+        return [record for record in self._active.at(Stage.WAITING) if record.in_doubt]
 
     # ---- submit --------------------------------------------------------------------------------
 

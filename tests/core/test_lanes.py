@@ -175,6 +175,34 @@ def test_a_lane_that_rests_takes_no_places_of_the_users_limit(several: Make):
     assert run.where() == ["second", "second"]
 
 
+@pytest.mark.parametrize("second", [None, 1])
+def test_a_job_in_doubt_takes_a_place_of_the_users_limit(several: Make, second: int | None):
+    runners = [Named("first", 1), *([] if second is None else [Named("second", second)])]
+    runners[0].faults["axsched_submit"] = [BackendUnavailable("down")]
+    run = several(*runners, max_parallelism=1)
+    run.want(2)
+    run.turn()
+    run.turn()
+    assert run.records[0].in_doubt
+    assert run.records[1].latest is None
+    run.lanes[0].calls.rest_until("axsched_submit", 0.0)
+    run.turn()
+    assert run.where() == ["first", None]
+
+
+def test_a_job_in_doubt_takes_a_place_of_its_lane(several: Make):
+    first, second = Named("first", 1), Named("second", 5)
+    first.faults["axsched_submit"] = [BackendUnavailable("down")] * 2
+    run = several(first, second)
+    run.want(2)
+    run.turn()
+    run.lanes[0].calls.rest_until("axsched_submit", 0.0)
+    run.want(1)
+    run.turn()
+    assert run.where() == [None, "second", "second"]
+    assert run.records[0].in_doubt
+
+
 def test_a_job_that_was_refused_for_now_waits_for_the_same_lane(several: Make):
     first, second = Named("first", 0), Named("second", 1)
     refusals = [SubmitError("full", transient=True)]
