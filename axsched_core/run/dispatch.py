@@ -166,7 +166,7 @@ class Dispatch:
         self._submitter.reattach(now)
         self._canceller.advance(now)
         if asking or self._submitter.anything_new(now):
-            self._submitter.refresh_capacity()
+            self._submitter.refresh_capacity(now)
         self._submitter.advance(now)
         self._watcher.poll(now)
         self._watcher.fetch(now)

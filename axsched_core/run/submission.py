@@ -69,10 +69,16 @@ class Submitter:
 
     # ---- how many ------------------------------------------------------------------------------
 
-    def refresh_capacity(self) -> None:
-        """Ask all runners how many more jobs could start now."""
+    def refresh_capacity(self, now: float) -> None:
+        """Ask the runners how many more jobs could start now.
+
+        Not if none may be submitted now: the user's limit is reached, or the backend is down.
+        """
+        if self._left() == 0:
+            return
         for lane in self._lanes:
-            lane.refresh_capacity(self._submitted(lane))
+            if not lane.calls.resting("axsched_submit", now):
+                lane.refresh_capacity(self._submitted(lane))
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now, from the runners' last answers."""

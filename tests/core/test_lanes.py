@@ -128,6 +128,18 @@ def test_each_runner_is_asked_for_its_capacity_once_a_turn(several: Make):
         assert sum(hook == "axsched_capacity" for hook, _ in runner.calls) == 1
 
 
+def test_a_runner_is_not_asked_for_its_capacity_if_nothing_may_be_submitted(several: Make):
+    down, full = Named("down", 5), Named("full", 1)
+    run = several(down, full, max_parallelism=1)
+    run.lanes[0].calls.rest_until("axsched_submit", 1e9)
+    run.want(2)
+    for _ in range(5):
+        run.turn()
+    assert run.where() == ["full", None]
+    asked = [sum(hook == "axsched_capacity" for hook, _ in one.calls) for one in (down, full)]
+    assert asked == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("settings", "places", "free"),
     [
