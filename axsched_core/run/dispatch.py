@@ -6,12 +6,11 @@ told, and when. Everything here runs on the engine's thread.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, RunnerError
 from axsched_core.jobs import Cause, RunnerContext
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.run.active import Active
@@ -108,10 +107,23 @@ class Dispatch:
             lane.open(context)
 
     def close(self, wait: bool) -> None:
-        """Close the runners."""
-        with contextlib.ExitStack() as stack:
-            for lane in self._lanes:
-                stack.callback(lane.close, wait)
+        """Close the runners, each also if another cannot be closed.
+
+        Raises:
+            RunnerError: runners cannot be closed. If there are several, it has the words of all,
+                and their errors as its cause.
+        """
+        errors: list[Exception] = []
+        for lane in self._lanes:
+            try:
+                lane.close(wait)
+            except Exception as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+        if len(errors) > 1:
+            words = "\n".join(map(str, errors))
+            raise RunnerError(words) from ExceptionGroup("Runners could not be closed", errors)
+        if errors:
+            raise errors[0]
 
     def abandon(self) -> None:
         """No call waits any more: ask the backends to stop running jobs, and close the runners."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from axsched_core.errors import AxschedError, RunnerError
 from axsched_core.jobs import (
@@ -86,22 +87,32 @@ class Lane:
         """
         if self._opened:
             return
-        try:
+        with self._named("opened"):
             self._session.open(context)
-        except AxschedError:
-            raise
-        except Exception as error:
-            raise RunnerError(
-                f"Runner {self.name!r} could not be opened: {type(error).__name__}: {error}"
-            ) from error
         self._opened = True
 
     def close(self, wait: bool) -> None:
-        """Close the runner."""
-        if self._opened:
-            self._session.close(wait)
-        else:
-            self._session.release()
+        """Close the runner.
+
+        Raises:
+            RunnerError: it cannot be closed.
+        """
+        with self._named("closed"):
+            if self._opened:
+                self._session.close(wait)
+            else:
+                self._session.release()
+
+    @contextlib.contextmanager
+    def _named(self, done: str) -> Iterator[None]:
+        """Turn what a runner raises into a `RunnerError` that names it."""
+        try:
+            yield
+        except AxschedError:
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            raise RunnerError(f"Runner {self.name!r} could not be {done}: {words}") from error
 
     def abandon(self, handles: Sequence[JobHandle]) -> None:
         """Ask the backend once to stop these, then close the runner; errors are only logged."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from axsched_core import AxScheduler, hookimpl
+from axsched_core.errors import RunnerError
+from support.toy import ToyRunner
+
+Make = Callable[..., AxScheduler]
 
 PROGRAM = """
     import sys
@@ -35,3 +44,16 @@ def test_when_the_program_ends_all_are_closed_although_one_cannot_be(tmp_path: P
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout.splitlines() == ["closed with 1 cancelled"] * 3, ran.stderr
     assert ran.stderr.count("the door is jammed") >= 3
+
+
+class Jammed(ToyRunner):
+    @hookimpl
+    def axsched_close(self, wait: bool) -> None:
+        raise OSError("the door is jammed")
+
+
+def test_a_runner_that_cannot_be_closed_is_named(make: Make):
+    scheduler = make(runner=Jammed())
+    scheduler.run_optimization(max_trials=1)
+    with pytest.raises(RunnerError, match=r"Runner 'toy' could not be closed: OSError: the door"):
+        scheduler.close()

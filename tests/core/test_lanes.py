@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from axsched_core import SchedulerConfig, TrialState, events, hookimpl
-from axsched_core.errors import BackendUnavailable, InvalidInput
+from axsched_core.errors import BackendUnavailable, InvalidInput, RunnerError
 from axsched_core.jobs import RunnerInfo, SubmitError
 from axsched_core.journal import lines, replay, view
 from axsched_core.journal.rundir import RunDirectory
@@ -238,6 +238,25 @@ def test_all_are_cancelled_where_they_run(several: Make):
     assert [key for key, _ in first.cancels] == [run.records[0].job.request.key]
     assert [key for key, _ in second.cancels] == [run.records[1].job.request.key]
     assert {record.state for record in run.records} == {TrialState.CANCELLED}
+
+
+class Jammed(Named):
+    @hookimpl
+    def axsched_close(self, wait: bool) -> None:
+        raise OSError(f"the door of {self.name} is jammed")
+
+
+def test_each_lane_that_cannot_be_closed_is_named(tmp_path: Path):
+    last = Named("third", 1)
+    run = Several(tmp_path, Jammed("first", 1), Jammed("second", 1), last)
+    with pytest.raises(RunnerError) as raised:
+        run.dispatch.close(wait=False)
+    run.recorder.writer.close()
+    for name in ("first", "second"):
+        words = f"Runner '{name}' could not be closed: OSError: the door of {name} is jammed"
+        assert words in str(raised.value)
+    assert isinstance(raised.value.__cause__, ExceptionGroup)
+    assert last.closed == [False]
 
 
 def test_a_dropped_run_cancels_where_its_jobs_run(several: Make):
