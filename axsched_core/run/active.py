@@ -40,6 +40,10 @@ class Active:
         """The trials at this stage."""
         return [record for record in self._records.values() if record.stage is stage]
 
+    def to_tell(self) -> list[Record]:
+        """The trials with an outcome that the optimizer does not know."""
+        return [r for r in self._records.values() if r.stage is Stage.TELLING or r.untold]
+
     def undecided(self) -> list[Record]:
         """The trials without a decided outcome."""
         return [r for r in self._records.values() if r.stage is not Stage.TELLING]

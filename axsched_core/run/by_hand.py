@@ -7,8 +7,8 @@ from typing import Any
 
 from axsched_core.errors import InvalidInput, TrialNotFinished
 from axsched_core.jobs import JobResult
-from axsched_core.objectives.results import InvalidResult, read_result
-from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind, TrialView
+from axsched_core.objectives.results import InvalidResult, Result, read_result
+from axsched_core.optimizers.base import Optimizer, TrialView
 from axsched_core.run import termination
 from axsched_core.run.records import Record
 from axsched_core.run.run import Run
@@ -59,10 +59,7 @@ def complete(run: Run, trial_index: int, raw_data: Any) -> Trial:
             )
         except InvalidResult as error:
             raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
-        run.engine.dispatch.settler.take_notes(record, found)
-        outcome = Outcome(record.index, OutcomeKind.COMPLETED, found.metrics)
-        _settle(run, record, outcome, TrialState.SUCCEEDED)
-        return record.snapshot()
+        return _settle(run, record, TrialState.SUCCEEDED, found=found)
 
 
 def abandon(run: Run, trial_index: int, reason: str) -> Trial:
@@ -70,9 +67,7 @@ def abandon(run: Run, trial_index: int, reason: str) -> Trial:
     with run.call("abandon_trial"):
         run.ready(objective=False)
         record = open_record(run, trial_index, on_the_way=True)
-        outcome = Outcome(record.index, OutcomeKind.ABANDONED, reason=reason)
-        _settle(run, record, outcome, TrialState.CANCELLED)
-        return record.snapshot()
+        return _settle(run, record, TrialState.CANCELLED, reason)
 
 
 def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Record:
@@ -110,16 +105,19 @@ def check_whole(value: Any, name: str, least: int = 1) -> None:
         raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}.")
 
 
-def _settle(run: Run, record: Record, outcome: Outcome, state: TrialState) -> None:
+def _settle(
+    run: Run, record: Record, state: TrialState, reason: str = "", found: Result | None = None
+) -> Trial:
+    """End a trial. If the optimizer cannot be told now, the next call tells it."""
     settler = run.engine.dispatch.settler
-    settler.end_by_hand(record, state, outcome.reason, outcome.metrics or None)
-    run.writer.flush()
-    run.with_optimizer(lambda optimizer: optimizer.tell([outcome]))
-    if (mark := run.recorder.take_mark(record.index)) is not None:
-        marks = {record.index: {"axsched": mark}}
-        run.with_optimizer(lambda optimizer: optimizer.annotate(marks))
-    if record.index in run.engine.active:
-        run.perform(lambda: settler.close_trial(record, state, outcome.reason))
+
+    def begin() -> None:
+        if found is not None:
+            settler.take_notes(record, found)
+        settler.end_by_hand(record, state, reason, found.metrics if found else None)
+
+    run.perform(begin)
+    return record.snapshot()
 
 
 def _completed_by_its_job(run: Run, trial_index: int) -> Trial:

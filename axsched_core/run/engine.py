@@ -190,7 +190,7 @@ class Engine:
     @property
     def settled(self) -> bool:
         """True if the optimizer has been told all that is known."""
-        return not self._look_outside and not self.active.at(Stage.TELLING)
+        return not self._look_outside and not self.active.to_tell()
 
     @property
     def idle(self) -> bool:
@@ -380,9 +380,8 @@ class Engine:
 
     def _consult(self) -> None:
         """Send the optimizer thread all outcomes, and ask for candidates for the free places."""
-        telling = self.active.at(Stage.TELLING)
         outcomes = []
-        for r in telling:
+        for r in self.active.to_tell():
             kind = kind_of(r.state, r.cause, self._config.failed_points)
             assert kind is not None, f"trial {r.index} has not ended"
             outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
@@ -436,15 +435,18 @@ class Engine:
             record = self.active.get(index)
             # A result that comes after the user's decision stays in its folder; the optimizer is
             # not told.
-            if record and (record.stage is Stage.TELLING or not record.state.ended):
+            if record and (record in self.active.to_tell() or not record.state.ended):
                 self.changed_outside = True
-                self.dispatch.settler.close_trial(
-                    record, TrialState.CLOSED, f"ended in the optimizer: {word}"
+                words = f"ended in the optimizer: {word}"
+                self.dispatch.settler.end_by_hand(
+                    record, TrialState.CLOSED, words, record.results, told=True
                 )
         if found.told:
             for index in told:
                 if (record := self.active.get(index)) and record.stage is Stage.TELLING:
                     self.dispatch.settler.retire(record)
+                elif record:  # its job is still being stopped
+                    record.untold = False
         if found.error is not None:
             what = "could not generate a candidate" if found.told else "could not take the results"
             error = OptimizerError(

@@ -121,6 +121,9 @@ class Record:
     past: bool = False
     """It had ended before the run was stopped because its trials failed, or before another
     objective was set: it says nothing about the current objective."""
+    untold: bool = False
+    """The user has ended it by hand, and its job may still run: the optimizer is told at the next
+    consultation, before the job has ended."""
     reopened: bool = False
     """Its job was stopped (Ctrl-C), or could not be submitted; the next call runs it."""
 
@@ -183,9 +186,11 @@ LEGAL: Mapping[tuple[Stage, TrialState], tuple[Purpose | None, ...]] = {
     (Stage.SUBMITTED, TrialState.QUEUED): (None, *_STOPPED, Purpose.TIME_LIMIT),
     (Stage.SUBMITTED, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
     (Stage.FETCHING, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
-    **{(Stage.WAITING, state): (None, Purpose.CLOSED) for state in _BY_HAND},
-    **{(Stage.SUBMITTED, state): (Purpose.CLOSED,) for state in _BY_HAND},
-    **{(Stage.FETCHING, state): (Purpose.CLOSED,) for state in _BY_HAND},
+    **{
+        (stage, state): (Purpose.CLOSED,)
+        for stage in (Stage.WAITING, Stage.SUBMITTED)
+        for state in _BY_HAND
+    },
     **{(stage, state): (None,) for stage in (Stage.TELLING, Stage.ENDED) for state in _ENDED},
 }
 """All combinations that a trial can have when something is recorded: its stage, its state, and why

@@ -178,9 +178,12 @@ class Settler:
         self._recorder.trial_reopened(record)
 
     def retire(self, record: Record) -> None:
-        """The trial is over, and the optimizer knows."""
-        record.stage = Stage.ENDED
+        """The trial is over. If the optimizer does not know it, it must still be told."""
+        record.stage = Stage.TELLING if record.untold else Stage.ENDED
         self._end_unheard(record)
+        if record.untold:
+            record.untold = False
+            return
         self._active.remove(record)
         self._recorder.trial_retired(record)
         if record.folder is None:
@@ -204,19 +207,26 @@ class Settler:
     # ---- ended by the user ---------------------------------------------------------------------
 
     def end_by_hand(
-        self, record: Record, state: TrialState, message: str, results: Metrics | None
+        self,
+        record: Record,
+        state: TrialState,
+        message: str,
+        results: Metrics | None,
+        *,
+        told: bool = False,
     ) -> None:
-        """Write down how the user has ended a trial; afterwards `close_trial` stops its job."""
-        record.state, record.message, record.results = state, message, results
-        if record.may_have_a_job:
-            record.job.purpose = Purpose.CLOSED
-        elif record.stage is Stage.IDLE:
-            record.stage = Stage.ENDED
-        self._recorder.trial_decided(record)
+        """The user has ended the trial: stop its job, if any.
 
-    def close_trial(self, record: Record, state: TrialState, message: str = "") -> None:
-        """The user has ended the trial, and the optimizer knows: stop its job, if any."""
-        if record.state is not state:  # otherwise it is written down already
-            self.end_by_hand(record, state, message, record.results)
-        if record.stage is Stage.FETCHING or not record.may_have_a_job:
+        ``told``: the optimizer knows it already; False: it is told at the next consultation.
+        """
+        record.state, record.cause, record.message, record.results = state, None, message, results
+        running = record.stage is not Stage.FETCHING and record.may_have_a_job
+        if running:
+            record.job.purpose, record.untold = Purpose.CLOSED, not told
+        else:
+            record.stage = Stage.TELLING
+            self._end_unheard(record)
+        self._active.add(record)
+        self._recorder.trial_decided(record)
+        if told and not running:
             self.retire(record)
