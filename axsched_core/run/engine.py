@@ -386,9 +386,9 @@ class Engine:
             assert kind is not None, f"trial {r.index} has not ended"
             outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
         n = self._how_many()
-        if not (outcomes or n or self.recorder.has_marks or self._look_outside):
+        marks = self.recorder.marks
+        if not (outcomes or n or marks or self._look_outside):
             return
-        annotations = {i: {"axsched": mark} for i, mark in self.recorder.take_marks().items()}
         if outcomes or self.optimizer.in_database:
             self._writer.flush()  # they are on disk before they are told, trials before stored
         watched = [record.index for record in self.active]
@@ -401,7 +401,7 @@ class Engine:
                 held,
                 watched=watched,
                 outcomes=outcomes,
-                annotations=annotations,
+                annotations={index: {"axsched": mark} for index, mark in marks.items()},
                 n=n,
                 alone=alone,
                 origins=self._writer.durable,
@@ -411,7 +411,7 @@ class Engine:
         self.loop.hand_over(
             self.optimizer_thread,
             work,
-            lambda future: self._consulted(future.result(), told, n, alone, departed),
+            lambda future: self._consulted(future.result(), told, marks, n, alone, departed),
         )
 
     def _may_ask(self) -> bool:
@@ -429,7 +429,13 @@ class Engine:
         )
 
     def _consulted(
-        self, found: Consultation, told: list[int], n: int, alone: bool, departed: int
+        self,
+        found: Consultation,
+        told: list[int],
+        marks: Mapping[int, dict[str, Any]],
+        n: int,
+        alone: bool,
+        departed: int,
     ) -> None:
         for index, word in found.closed.items():
             record = self.active.get(index)
@@ -442,6 +448,7 @@ class Engine:
                     record, TrialState.CLOSED, words, record.results, told=True
                 )
         if found.told:
+            self.recorder.marks_taken(marks)
             for index in told:
                 if (record := self.active.get(index)) and record.stage is Stage.TELLING:
                     self.dispatch.settler.retire(record)

@@ -310,18 +310,19 @@ class Recorder:
         }
 
     @property
-    def has_marks(self) -> bool:
-        """True while marks for the optimizer's trials are waiting."""
-        return bool(self._marks)
+    def marks(self) -> dict[int, dict[str, Any]]:
+        """The marks that the optimizer does not have yet, by trial."""
+        return dict(self._marks)
 
-    def take_marks(self) -> dict[int, dict[str, Any]]:
-        """The marks for the optimizer's trials, by index; each is returned once."""
-        marks, self._marks = self._marks, {}
-        return marks
+    def marks_taken(self, marks: Mapping[int, dict[str, Any]]) -> None:
+        """The optimizer has taken these marks; newer ones of the same trials still wait."""
+        for index, mark in marks.items():
+            if self._marks.get(index) is mark:
+                del self._marks[index]
 
-    def take_mark(self, index: int) -> dict[str, Any] | None:
-        """The same for one trial; None if there is nothing new."""
-        return self._marks.pop(index, None)
+    def forget_marks(self) -> None:
+        """The marks that wait are for an optimizer that was replaced."""
+        self._marks.clear()
 
 
 def _attempt(record: Record) -> dict[str, Any]:

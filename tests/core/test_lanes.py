@@ -112,7 +112,7 @@ def test_jobs_go_to_the_first_lane_with_a_free_place_and_come_back_from_it(sever
     run.turn()
     assert run.where() == ["first", "second", "second", "second"]
     assert [one.requests.keys() & two.requests.keys() for one, two in [(first, second)]] == [set()]
-    assert run.recorder.take_marks()[1]["runner"] == "second"
+    assert run.recorder.marks[1]["runner"] == "second"
 
 
 def test_each_runner_is_asked_for_its_capacity_once_a_turn(several: Make):
