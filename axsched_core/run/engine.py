@@ -217,6 +217,15 @@ class Engine:
             if record.stage in (Stage.WAITING, Stage.SUBMITTED):
                 self.active.add(record)
 
+    def begin_with(self, optimizer: Optimizer) -> None:
+        """Continue with another optimizer, and forget all that belongs to the one before; no trial
+        may be in progress."""
+        assert not self.active
+        self.optimizer = optimizer
+        self.records.clear()
+        self.budget.drop()
+        self.recorder.forget_marks()
+
     def want(
         self,
         to_make: int,

@@ -333,17 +333,15 @@ class Run:
     def load(self, path: Path) -> None:
         """Continue another experiment; see `AxScheduler.load_experiment`."""
         with self.call("load_experiment", must_be_written=False):
-            if not self.engine.idle:
+            if self.engine.active or self.budget.to_make:
                 raise InvalidInput(
                     "load_experiment: jobs are in progress; wait_for_completed_trials() or "
                     "cancel() first."
                 )
-            self.engine.optimizer = self.with_optimizer(lambda optimizer: optimizer.load(path))
+            self.engine.begin_with(self.with_optimizer(lambda optimizer: optimizer.load(path)))
             self.rundir.name_after(self.optimizer.name)
-            self.engine.records.clear()
             self._taken_up = False
             self.snapshots.another()
-            self.budget.drop()
 
     def close(self) -> None:
         """Cancel running jobs, or leave them, and close the runner; see `AxScheduler.close`."""

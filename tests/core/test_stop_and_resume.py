@@ -533,3 +533,19 @@ def test_a_machine_that_dies_is_not_the_jobs_time_limit(make: Make, monkeypatch)
     scheduler.run_optimization(max_trials=1)
     assert optimizer.count("COMPLETED") == 1
     assert scheduler.trials[0].attempts == 2
+
+
+def test_nothing_is_loaded_while_a_job_that_could_not_be_stopped_may_run(make: Make, tmp_path):
+    runner = ToyRunner(lambda request: None)
+    runner.cannot_cancel = True
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler.save_experiment(tmp_path / "saved.json")
+    presser = press_ctrl_c(runner.submitted)
+    with pytest.raises(OptimizationInterrupted):
+        scheduler.run_optimization(max_trials=1)
+    presser.join()
+    with pytest.raises(InvalidInput, match="jobs are on the way"):
+        scheduler.load_experiment(tmp_path / "saved.json")
+    scheduler.cancel()
+    scheduler.load_experiment(tmp_path / "saved.json")
+    assert scheduler.trials == {}
