@@ -141,7 +141,7 @@ class Settler:
     # ---- a trial -------------------------------------------------------------------------------
 
     def take_notes(self, record: Record, found: Result) -> None:
-        """Add a valid result's notes to the trial, also in the optimizer; warn about dropped names."""
+        """Add a valid result's notes to the trial and its mark; warn about dropped names."""
         warn_of_dropped(found, record.index, self._dropped)
         record.notes = found.notes
         if found.notes is not None:
