@@ -1,13 +1,18 @@
-"""Every check of this repository. `nox` runs all of them, `nox -s tests` only the tests.
+"""Every check of this repository, in two parts.
+
+`nox` runs the quick part: it needs the Python that runs it and nothing else, and tests no backend.
+`nox -t rest` runs what that leaves out. Nothing is in both.
 
 The distributions are built once (`build`) and everything else is done with those wheels, never
 with the source tree. Ax is large, so only one environment has it (`full`), which the tests and
-the examples share; all other sessions do without.
+the examples share; all other sessions do without. Both are made again when a file has changed that
+they are made of, and only then.
 """
 
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 import re
 import shutil
@@ -16,9 +21,12 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.10"
 nox.options.default_venv_backend = "virtualenv"
@@ -28,16 +36,15 @@ nox.options.sessions = [
     "lint",
     "typecheck",
     "build",
-    "only_one",
-    "template",
-    "tests_light",
-    "oldest_pluggy",
     "tests",
     "examples",
 ]
+REST = ["rest"]
+"""The tag of all other sessions but `torture`."""
 
 ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
+FULL = ROOT / ".nox" / "full"
 CONSTRAINTS = ("-c", str(ROOT / "constraints.txt"))
 PYTHONS = ("3.11", "3.12", "3.13")
 CORE = ROOT
@@ -45,24 +52,60 @@ PLUGINS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
 WITHOUT_AX = {"ax-platform", "axsched-core"}
 """What is left out where Ax is: Ax itself, and the distribution that asks for it."""
 LIGHT_TESTS = ("tests/test_installed.py", "tests/core", "tests/docs")
-APART = ("tests/backends", "tests/hostile", "tests/torture", "tests/core/ax/test_sql.py")
+BACKENDS, HOSTILE = "tests/backends", "tests/hostile"
+LONG_TESTS = (
+    "tests/torture",
+    "tests/faults",
+    "tests/core/ax/test_sql.py",
+    "tests/core/ax/test_user_changes.py",
+    "tests/main_job/test_resume.py",
+)
+"""Databases, killed drivers, model after model."""
 TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile")
 """Most tests wait more than they compute."""
 SLOWEST = ("--durations", "12", "--durations-min", "5")
 """Says where the time goes."""
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
+LONG_EXAMPLES = (
+    *("docker_zstd.py", "experiment_example.py", "slurm_checkpoint.py", "slurm_day.py"),
+    "tune_digits.py",
+)
+"""Those that need a backend, or minutes."""
 TEMPLATE = ROOT / "examples" / "runner_template"
 TEMPLATE_IN_WHEEL = "axsched_core/cli/runner_template/"
+
+
+def _files() -> str:
+    """A digest of all that the wheels and the environment with Ax are made of."""
+    digest = hashlib.sha256(sys.version.encode())
+    folders = [ROOT / "axsched_core", ROOT / "plugins", TEMPLATE, ROOT / "requirements"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files += [path for path in ROOT.iterdir() if path.suffix in (".toml", ".md", ".txt", ".py")]
+    for path in sorted(files):
+        if "__pycache__" not in path.parts and path.suffix != ".pyc":
+            digest.update(f"{path}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+FILES = _files()
+
+
+def _is_made_of_these_files(folder: Path) -> bool:
+    mark = folder / "made-of"
+    return mark.is_file() and mark.read_text() == FILES
+
+
+def _note_the_files(folder: Path) -> None:
+    (folder / "made-of").write_text(FILES)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, and who may import whom: the contracts in pyproject.toml."""
     session.install(*CONSTRAINTS, "ruff", "import-linter")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
     places = os.pathsep.join(map(str, (CORE, *PLUGINS)))
-    session.run("lint-imports", "--no-logo", env={"PYTHONPATH": places})
+    commands = [["ruff", "check", "."], ["ruff", "format", "--check", "."]]
+    _run_all(session, *commands, ["lint-imports", "--no-logo"], env={"PYTHONPATH": places})
 
 
 @nox.session
@@ -73,9 +116,12 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy", "--strict", *packages)
 
 
-@nox.session
+@nox.session(reuse_venv=True)
 def build(session: nox.Session) -> None:
     """Sdists, wheels from the sdists, and a look into both."""
+    if _is_made_of_these_files(DIST):
+        session.log("built before, of the same files")
+        return
     session.install(*CONSTRAINTS, "build", "hatchling")
     shutil.rmtree(DIST, ignore_errors=True)
     for folder in (CORE, *PLUGINS):
@@ -83,9 +129,10 @@ def build(session: nox.Session) -> None:
         for problem in [*_wheel_problems(folder), *_sdist_problems(folder)]:
             session.error(f"{folder.name}: {problem}")
     session.log("built and checked: %s", ", ".join(sorted(path.name for path in DIST.iterdir())))
+    _note_the_files(DIST)
 
 
-@nox.session(requires=["build"])
+@nox.session(requires=["build"], tags=REST)
 @nox.parametrize("plugin", PLUGINS, ids=[path.name for path in PLUGINS])
 def only_one(session: nox.Session, plugin: Path) -> None:
     """Each plugin beside the core alone: what it declares is enough, and it works."""
@@ -96,7 +143,7 @@ def only_one(session: nox.Session, plugin: Path) -> None:
     session.run("pytest", "tests/test_installed.py", env=env)
 
 
-@nox.session(requires=["build"])
+@nox.session(requires=["build"], tags=REST)
 def template(session: nox.Session) -> None:
     """The template of a runner, built and installed beside the core alone, and a copy of it."""
     session.install(*CONSTRAINTS, "hatchling", "pytest", *_needs(CORE, TEMPLATE))
@@ -121,8 +168,8 @@ def template(session: nox.Session) -> None:
     session.run("axsched", "runners")
 
 
-@nox.session(python=PYTHONS[1:], requires=["build"])
-def tests_light(session: nox.Session) -> None:
+@nox.session(python=PYTHONS[1:], requires=["build"], tags=REST)
+def other_pythons(session: nox.Session) -> None:
     """What can be tested without Ax, on the newer Pythons; `oldest_pluggy` has the oldest."""
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
     _install_wheels(session, CORE, *PLUGINS)
@@ -130,7 +177,7 @@ def tests_light(session: nox.Session) -> None:
     session.run("pytest", "-m", "not ax", *TWO_AT_ONCE, *where, env=UNDER_TEST)
 
 
-@nox.session(requires=["build"])
+@nox.session(requires=["build"], tags=REST)
 def oldest_pluggy(session: nox.Session) -> None:
     """The contract rests on pluggy: its oldest supported version (the newest is in the others)."""
     session.install(*CONSTRAINTS, "-r", "requirements/core.txt")
@@ -139,47 +186,94 @@ def oldest_pluggy(session: nox.Session) -> None:
     session.run("pytest", "-m", "not ax", *TWO_AT_ONCE, *LIGHT_TESTS, env=UNDER_TEST)
 
 
-@nox.session(requires=["build"])
+@nox.session(requires=["build"], reuse_venv=_is_made_of_these_files(FULL))
 def full(session: nox.Session) -> None:
-    """The environment with Ax: for `tests` and `examples`."""
+    """The environment with Ax, for all sessions below."""
+    if _is_made_of_these_files(FULL):
+        session.log("made before, of the same files")
+        return
     wheels = [f"{_wheel(path)}{_extras(path)}" for path in (CORE, *PLUGINS)]
     needs = ("-r", "requirements/test.txt", "-r", "requirements/examples.txt")
     session.install(*CONSTRAINTS, *needs, *wheels)
-    _install_wheels(session, CORE, *PLUGINS)  # also where an older build is in a reused one
     session.run("python", "-m", "pip", "check")
+    _note_the_files(FULL)
 
 
 @nox.session(requires=["full"], venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests, with Ax. Those that start servers, or keep the machine busy, one after another."""
-    rest = [*TWO_AT_ONCE, "tests", *(f"--ignore={path}" for path in APART)]
-    for chosen in [session.posargs] if session.posargs else [*([path] for path in APART), rest]:
-        session.run(_full("pytest"), *chosen, *SLOWEST, env=UNDER_TEST, external=True)
+    """The quick tests, with Ax: all that need no backend and take no minutes."""
+    apart = [f"--ignore={path}" for path in (BACKENDS, HOSTILE, *LONG_TESTS)]
+    _pytest(session, "tests", *apart, *TWO_AT_ONCE)
+
+
+@nox.session(requires=["full"], venv_backend="none", tags=REST)
+def long_tests(session: nox.Session) -> None:
+    """The other tests that need no backend."""
+    _pytest(session, *LONG_TESTS, *TWO_AT_ONCE)
+
+
+@nox.session(requires=["full"], venv_backend="none", tags=REST)
+def backends(session: nox.Session) -> None:
+    """The tests with Slurm, Docker, Podman and PostgreSQL; see `tests/backends/install.sh`."""
+    _pytest(session, BACKENDS)
+
+
+@nox.session(requires=["full"], venv_backend="none", tags=REST)
+def hostile(session: nox.Session) -> None:
+    """The tests that attack, by themselves: they see whether something touches this machine."""
+    _pytest(session, HOSTILE)
 
 
 @nox.session(requires=["full"], venv_backend="none")
 def torture(session: nox.Session) -> None:
     """tests/torture at length: each test of random moments kills 200 drivers. Not one of all."""
-    env = UNDER_TEST | {"AXSCHED_TEST_KILLS": "200"}
-    session.run(_full("pytest"), "tests/torture", *session.posargs, env=env, external=True)
+    _pytest(session, "tests/torture", env={"AXSCHED_TEST_KILLS": "200"})
 
 
 @nox.session(requires=["full"], venv_backend="none")
 def examples(session: nox.Session) -> None:
-    """Every example, as a user runs it."""
+    """The quick examples, as a user runs them."""
+    _run_examples(session, lambda name: name not in LONG_EXAMPLES)
+
+
+@nox.session(requires=["full"], venv_backend="none", tags=REST)
+def long_examples(session: nox.Session) -> None:
+    """The other examples."""
+    _run_examples(session, lambda name: name in LONG_EXAMPLES)
+
+
+def _pytest(session: nox.Session, *chosen: str, env: Mapping[str, str] | None = None) -> None:
+    """Run these tests, or those that the command line names, in the environment with Ax."""
+    command = [_full("pytest"), *(session.posargs or chosen), *SLOWEST]
+    session.run(*command, env=UNDER_TEST | (env or {}), external=True)
+
+
+def _run_examples(session: nox.Session, wanted: Callable[[str], bool]) -> None:
     scripts = sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("examples/*/tune_*.py")])
-    if not scripts:
+    commands = [[_full("python"), str(path)] for path in scripts if wanted(path.name)]
+    if not commands:
         session.error("there are no examples")
-    folder = ROOT / ".nox" / "outputs-of-examples"
+    folder = ROOT / ".nox" / f"outputs-of-{session.name}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with session.chdir(folder):
-        for script in scripts:
-            session.run(_full("python"), str(script), external=True)
+        _run_all(session, *commands, external=True)
+
+
+def _run_all(session: nox.Session, *commands: Sequence[str], **more: Any) -> None:
+    """Run each, also where one before has failed, and fail then."""
+    failed = []
+    for command in commands:
+        try:
+            session.run(*command, **more)
+        except CommandFailed:
+            failed.append(" ".join(command))
+    if failed:
+        session.error(f"failed: {'; '.join(failed)}")
 
 
 def _full(program: str) -> str:
-    return str(ROOT / ".nox" / "full" / "bin" / program)
+    return str(FULL / "bin" / program)
 
 
 def _project(folder: Path) -> dict[str, object]:

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+# Models as small as those of the tests gain nothing by a second thread, and lose much by it where
+# all cores are busy: OpenMP's threads wait for each other in a loop.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _not_in_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`python -c` looks for modules in the current folder, before those that are installed."""
+    os.chdir(tmp_path_factory.mktemp("current"))
 
 
 @pytest.fixture(autouse=True)

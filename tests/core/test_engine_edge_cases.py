@@ -439,7 +439,7 @@ def test_a_dropped_scheduler_leaves_no_thread(make):
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # one of an earlier test may have ended, too
 
 
 def test_two_schedulers_of_one_optimizer_take_turns(make, in_thread):

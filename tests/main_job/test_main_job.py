@@ -340,7 +340,9 @@ def test_stuck_on_trials_that_nobody_runs(scheduler_for):
     assert optimizer.summarize().shape[0] == 6
 
 
-def test_a_small_search_space_is_finished_in_good_order(scheduler_for):
+def test_a_small_search_space_is_finished_in_good_order(scheduler_for, monkeypatch):
+    # Ax draws 10,000 times before it says that there is nothing left: half a minute.
+    monkeypatch.setattr("ax.generators.random.base.DEFAULT_MAX_RS_DRAWS", 300)
     from ax import ChoiceParameterConfig, Client
 
     optimizer = Client()

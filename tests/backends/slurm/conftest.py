@@ -12,14 +12,6 @@ from axsched_core.testing.bench import Bench
 from support.slurm_cluster import SlurmCluster
 from support.slurm_commands import Commands
 
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.slurm)
-
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch, commands: Commands) -> Callable[[SlurmCluster], None]:
