@@ -89,6 +89,8 @@ GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL."""
 STOP_LAG = 1.0
 """Seconds within which a backend that ends a job signals all of its processes."""
+SUSPENDED = 1.0
+"""Seconds without a look at the child, after which we must have been stopped ourselves."""
 SWEEP_LIMIT = 20.0
 """Seconds after which the supervisor gives up processes that SIGKILL does not end."""
 CLAIM_GRACE = 5.0
@@ -579,8 +581,13 @@ class _Supervisor:
     def _wait(self) -> Optional[_Ending]:
         """Wait for the child's end, or for a reason to end it; return this reason."""
         limit = self.job.get("time_limit")
-        deadline = None if limit is None else time.monotonic() + float(limit)
+        looked = time.monotonic()
+        deadline = None if limit is None else looked + float(limit)
         while self._reap():
+            now = time.monotonic()
+            if deadline is not None and now - looked > SUSPENDED:
+                deadline += now - looked  # the backend had stopped us, and the child with us
+            looked = now
             if self.status is not None:
                 break  # the child has ended; other processes may be left
             if self._cancelled():

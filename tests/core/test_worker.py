@@ -769,6 +769,28 @@ def test_time_limit(jobs: Jobs) -> None:
     assert 0.3 <= status.ended_at - status.started_at < 2.0
 
 
+@linux
+def test_time_in_which_the_job_was_suspended_is_not_its_own(
+    jobs: Jobs, pipe: Callable[[str], Pipe]
+) -> None:
+    started, go = pipe("started"), pipe("go")
+    body = f"echo $$ > {started.path}; read x < {go.path}; echo 1 >$AXSCHED_RESULT_FILE"
+    folder = jobs.make(script(jobs.root, body), time_limit=4.0)
+    supervisor = jobs.start(folder)
+    pid = int(started.read())
+    for one in (pid, supervisor.pid):
+        os.kill(one, signal.SIGSTOP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        supervisor.wait(timeout=4.5)
+    for one in (pid, supervisor.pid):
+        os.kill(one, signal.SIGCONT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        supervisor.wait(timeout=0.5)
+    go.write("on\n")
+    supervisor.wait(timeout=10)
+    assert ending(folder).state is JobState.SUCCEEDED
+
+
 def test_sigterm_to_the_supervisor_ends_the_job(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
     started = pipe("started")
     folder = jobs.make(script(jobs.root, f"echo $$ > {started.path}; sleep 100"))
