@@ -83,6 +83,7 @@ class Commands:
 
     timeout: float
     _silent_at: float = field(default=-math.inf, init=False)
+    _has_worked: bool = field(default=False, init=False)
 
     def run(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a command; return what it prints.
@@ -96,9 +97,24 @@ class Commands:
             CommandFailed: it has answered, and refuses.
         """
         try:
+            out = self._run(argv, own_environment() if env is None else env)
+        except BackendUnavailable as trouble:
+            trouble.args = (self._first_contact(str(trouble)),)
+            raise
+        self._has_worked = True
+        return out
+
+    def _first_contact(self, words: str) -> str:
+        """Add what to do where nothing has ever worked: that does not pass by itself."""
+        if self._has_worked:
+            return words
+        return f"{words} (no command of Slurm's has worked yet; try `axsched doctor slurm`)"
+
+    def _run(self, argv: Sequence[str], env: Mapping[str, str]) -> str:
+        try:
             process = subprocess.Popen(
                 argv,
-                env=own_environment() if env is None else env,
+                env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -168,7 +184,8 @@ class Commands:
         try:
             return self.run(*argv, env={**own_environment(), "SLURM_TIME_FORMAT": "%s"})
         except CommandFailed as failure:
-            raise BackendUnavailable(f"{argv[0]}: {failure}") from failure
+            words = self._first_contact(f"{argv[0]}: {failure}")
+            raise BackendUnavailable(words) from failure
 
 
 def require(*names: str) -> None:

@@ -261,6 +261,22 @@ def test_after_a_command_that_hangs_the_others_have_less_time(
         bench.session.cancel([handle], "Ctrl-C")
 
 
+@pytest.mark.parametrize("body", ["sleep 1000", "echo no >&2; exit 1"])
+def test_a_first_contact_that_fails_names_doctor(
+    body: str, slurm: FakeSlurm, make_bench: Callable[..., Bench]
+) -> None:
+    bench = make_bench()
+    slurm.commands.script("scontrol", body)
+    with pytest.raises(BackendUnavailable, match="try `axsched doctor slurm`"):
+        bench.session.submit([bench.request({})])
+    slurm.commands.script("scontrol", CONFIG.format("none"))
+    handle = bench.start({})
+    slurm.commands.script("squeue", body)
+    with pytest.raises(BackendUnavailable) as outage:
+        bench.session.poll([handle])
+    assert "doctor" not in str(outage.value)
+
+
 def test_a_configuration_that_is_not_there(
     slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
