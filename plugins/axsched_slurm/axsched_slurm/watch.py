@@ -366,7 +366,8 @@ class Watch:
             words = status.message
         else:
             words = f"{status.message}: the job's set-up failed before its worker began"
-        blamed = self._nodes.failed(row.nodes, words)
+        # A signal may be anybody's: the next job may as well run there.
+        blamed = bool(row.signal) or self._nodes.failed(row.nodes, words)
         cause = Cause.NODE_FAIL if blamed else Cause.LOAD_ERROR
         return attrs.evolve(status, state=JobState.FAILED, cause=cause, message=words)
 
