@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
@@ -20,11 +21,11 @@ from axsched_core.jobs import Cause
 from axsched_docker import lifecycle
 from axsched_docker.collector import Collector
 from axsched_docker.endings import Ending, NotStarted
-from axsched_docker.engine import KEY_LABEL, Engine, EngineError
+from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.images import Images
 from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
-from axsched_docker.spec import FOLDER_LABEL, Plan, container_name
+from axsched_docker.spec import FOLDER_LABEL, LIMIT_LABEL, Plan, container_name
 from axsched_docker.thread_pool import RETRY, ThreadPool
 
 ENDERS = 4
@@ -99,7 +100,7 @@ class Containers:
                 job = Job(key, folder, Phase.ENDED if ended else Phase.STARTED)
                 self._jobs[key] = job
                 if not ended:  # nobody has watched over it
-                    self._pool.do(partial(self._forbid_restarts, job))
+                    self._pool.do(partial(self._take_over, job))
             return self._jobs[key]
 
     def free_places(self) -> int:
@@ -170,9 +171,14 @@ class Containers:
             if event == "die":
                 self._collect(job)
             elif event == "update":
-                self._pool.do(partial(self._forbid_restarts, job))
+                self._pool.do(partial(self._take_over, job))
             elif event == "start":
                 self._has_begun(job, moment)
+            elif event == "pause":
+                job.watch.pause()
+            elif event == "unpause":
+                job.watch.go_on()
+                self._keep_limit(job)
 
     def _has_begun(self, job: Job, moment: float) -> None:
         if job.begun_at is None and job.plan is not None:
@@ -196,22 +202,47 @@ class Containers:
         else:
             self._pool.do(partial(self._collect, job), after=RETRY)
 
-    def _forbid_restarts(self, job: Job) -> None:
-        """Take away a restart policy, with which the engine would run a job again and again."""
+    def _take_over(self, job: Job) -> None:
+        """Look at a container of which others have decided something, or an earlier driver."""
         try:
             found = self._engine.inspect(job.name)
-            policy = (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
-            if policy not in (None, "", "no"):
-                words = "Job %s: the restart policy %r of %s is taken away: a job runs once."
-                log.warning(words, job.key, policy, job.name)
-                self._engine.forbid_restarts(job.name)
-            if found.get("RestartCount") and not job.restarted:
-                with self._lock:
-                    self._has_begun_again(job)
+            self._forbid_restarts(job, found)
         except BackendUnavailable:
-            self._pool.do(partial(self._forbid_restarts, job), after=RETRY)
+            self._pool.do(partial(self._take_over, job), after=RETRY)
+            return
         except EngineError as error:
-            log.debug("%s: its restart policy: %s", job.name, error)
+            log.debug("%s cannot be looked at: %s", job.name, error)
+            return
+        with self._lock:
+            if found.get("RestartCount") and not job.restarted:
+                self._has_begun_again(job)
+            limit, state = found["Config"]["Labels"].get(LIMIT_LABEL), found["State"]
+            if job.plan is None and limit is not None and state["Running"]:
+                job.watch.limit = float(limit)
+                job.watch.start(ago=self._engine.now() - seconds(state["StartedAt"]))
+                if state.get("Paused"):
+                    job.watch.pause()
+                self._keep_limit(job)
+
+    def _forbid_restarts(self, job: Job, found: Mapping[str, Any]) -> None:
+        """Take away a restart policy, with which the engine would run a job again and again."""
+        policy = (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
+        if policy not in (None, "", "no"):
+            words = "Job %s: the restart policy %r of %s is taken away: a job runs once."
+            log.warning(words, job.key, policy, job.name)
+            self._engine.forbid_restarts(job.name)
+
+    def _keep_limit(self, job: Job) -> None:
+        """Stop a job when its own time is over."""
+        with self._lock:
+            left = job.watch.left()
+            if left is None or job.stopping or job.collecting or job.phase is not Phase.STARTED:
+                return
+            if left > 0:
+                self._pool.do(partial(self._keep_limit, job), after=left)
+            else:
+                job.over_limit = True
+                self._stop(job)
 
     def lost(self, job: Job) -> None:
         """Its container is gone, and it has left nothing."""
@@ -299,6 +330,9 @@ class Containers:
             with self._lock:
                 job.out_of_trouble()
                 self._come(job, Phase.STARTED)
+                job.watch.limit = job.plan.limit
+                job.watch.start()
+                self._keep_limit(job)
                 if job.heard:
                     self._collect(job)
                 elif jobfolder.cancel_reason(job.folder) is not None:

@@ -37,6 +37,8 @@ class Ending:
     max_rss_bytes: int | None = None
     kept: bool = False
     """The container has files that are not here, and is to stay."""
+    paused: float = 0.0
+    """Seconds that its container was paused."""
     image: str = ""
     """Id of the image that it ran in."""
 
@@ -63,6 +65,7 @@ def ending_of(
     engine_was_down: bool,
     last_words: str,
     restarted: bool = False,
+    over_limit: float | None = None,
 ) -> Ending:
     """Bring together all that is known.
 
@@ -75,6 +78,7 @@ def ending_of(
         engine_was_down: the engine did not answer when the container ended.
         last_words: the end of what the container's first process has printed.
         restarted: somebody else has started the container again after its first start.
+        over_limit: the seconds that it was allowed to run, if it was stopped because of them.
     """
     code = int(state.get("ExitCode") or 0)
     if worker is not None:
@@ -83,12 +87,17 @@ def ending_of(
         ending = _without_worker(code, last_words)
     else:
         ending = _of_code(code, last_words)
-    ending.start, ending.end = seconds(state.get("StartedAt")), seconds(state.get("FinishedAt"))
+    ending.start = seconds(state.get("StartedAt"))
+    # Two clocks of the engine's: the end of a short run may come before its start.
+    ending.end = max(ending.start, seconds(state.get("FinishedAt")))
     # A worker runs its job only once; any other command may have begun again, and left half of
     # its files.
     if ending.cause is None and has_result and (with_worker or not restarted):
         return ending
-    if cancelled is not None and ending.cause != Cause.TIME_LIMIT:
+    if over_limit is not None:
+        ending.cause = Cause.TIME_LIMIT
+        ending.message = f"it ran longer than its limit of {over_limit:g} s; {_ended(code)}"
+    elif cancelled is not None and ending.cause != Cause.TIME_LIMIT:
         ending.cause, ending.message = Cause.CANCELLED, cancelled
     elif restarted and (worker is None or worker.cause in NOT_BY_ITSELF):
         ending.cause = Cause.NODE_FAIL

@@ -37,7 +37,7 @@ SLACK = 2.0
 
 OUT_OF_ORDER = (429, 502, 503, 504)
 """Statuses of HTTP that speak of the service, and never of what was asked for."""
-EVENTS = ("start", "die", "update")
+EVENTS = ("start", "die", "update", "pause", "unpause")
 """What the runner wants to hear of its containers."""
 
 RUN_LABEL = "axsched.run"
@@ -89,6 +89,8 @@ class Engine:
         self._answered = time.time()
         self._down = False
         self._outages: list[tuple[float, float]] = []
+        self.host = ""
+        """The name of the engine's machine; known after `info`."""
         self.platform = ""
         """What the engine's machine is: "linux/amd64"; known after `info`."""
         self.clock_ahead = 0.0
@@ -100,6 +102,7 @@ class Engine:
         """What the engine says of itself."""
         with self._asked(service=True) as api:
             found: dict[str, Any] = {**api.version(), **api.info()}
+        self.host = str(found.get("Name") or "")
         if found.get("Os") and found.get("Arch"):
             self.platform = f"{found['Os']}/{found['Arch']}"
         self.clock_ahead = seconds(found.get("SystemTime")) - time.time()
@@ -248,6 +251,10 @@ class Engine:
             if self._down:
                 outages.append((self._answered, time.time()))
         return any(begin - SLACK <= ours <= end + SLACK for begin, end in outages)
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the engine's clock."""
+        return time.time() + self.clock_ahead
 
     def fell_silent(self) -> None:
         """A stream has ended of itself: the engine may be down."""

@@ -6,9 +6,10 @@ import enum
 import time
 from pathlib import Path
 
-from attrs import define
+from attrs import define, field
 
 from axsched_docker.spec import Plan, container_name
+from axsched_docker.stopwatch import Stopwatch
 
 LONGEST_PAUSE = 15.0
 """Seconds between two tries, at most."""
@@ -49,6 +50,9 @@ class Job:
     """Somebody else has started its container again."""
     only_run: str = ""
     """When the run began that is the only one, although the engine was about to start another."""
+    watch: Stopwatch = field(factory=Stopwatch)
+    over_limit: bool = False
+    """It was stopped because its time was over."""
     waits_for: str = ""
     """What keeps it from going on, for people."""
     troubles: int = 0

@@ -220,9 +220,11 @@ def collect(engine: Engine, images: Images, job: Job) -> Ending | None:
             last_words=last_words,
             restarted=job.restarted
             or bool(found.get("RestartCount") and state["StartedAt"] != job.only_run),
+            over_limit=job.watch.limit if job.over_limit else None,
         )
         if ending.exit_code and (code := state["ExitCode"]) and _not_executable(code, last_words):
             ending.message += images.foreign(str(found["Image"]))
+        ending.host, ending.paused = engine.host, round(job.watch.paused(), 3)
         ending.kept, ending.image = not complete, str(found["Image"])
         if worker is not None:
             ending.max_rss_bytes = worker.max_rss_bytes

@@ -173,7 +173,12 @@ class DockerRunner:
             return _lost(NEVER_RAN_BY)
         if state is None or state in NOT_YET:
             return JobStatus(JobState.QUEUED, message=job.waits_for)
-        return JobStatus(JobState.RUNNING, message=job.waits_for, backend_state=state)
+        return JobStatus(
+            JobState.RUNNING,
+            message=job.waits_for,
+            backend_state=state,
+            host=self._engine.host if self._engine is not None else "",
+        )
 
     def _lost(self, job: Job) -> JobStatus:
         self._open_containers().lost(job)

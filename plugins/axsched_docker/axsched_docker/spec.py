@@ -24,6 +24,8 @@ FOLDER_LABEL = "axsched.folder"
 FILES_LABEL = "axsched.files"
 KIND_LABEL = "axsched.kind"
 
+LIMIT_LABEL = "axsched.limit"
+
 OLDEST_PYTHON = (3, 7)
 """Of those that the worker runs on."""
 TOO_OLD = 70
@@ -58,6 +60,8 @@ class Plan:
     """To be brought into the container."""
     job_changes: Mapping[str, Any] = field(factory=dict)
     """Where the ``job.json`` in the container differs from the core's."""
+    limit: float | None = None
+    """Seconds that the container may run. None: no limit, or a worker keeps it."""
 
     def tree(self) -> Tree:
         """The files that the container gets."""
@@ -191,6 +195,9 @@ def _plan(
         FILES_LABEL: options.files,
         KIND_LABEL: kind,
     }
+    limit = request.resources.time_limit if kind == "container" else None
+    if limit is not None:
+        labels[LIMIT_LABEL] = str(limit)
     body = {
         "Image": image,
         **command,
@@ -203,7 +210,9 @@ def _plan(
     if user is not None:
         body["User"] = user
     name = container_name(request.key)
-    return Plan(name, body, image, chosen.pull, request.folder, options.files, protocol)
+    return Plan(
+        name, body, image, chosen.pull, request.folder, options.files, protocol, limit=limit
+    )
 
 
 def _protocol(request: JobRequest) -> dict[str, str]:

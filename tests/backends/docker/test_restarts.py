@@ -63,7 +63,7 @@ def test_a_restart_policy_is_taken_away(marked, engine, tmp_path, caplog) -> Non
 
 
 def test_a_restart_policy_that_nobody_has_heard_of(marked, engine, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("axsched_docker.containers.Containers._forbid_restarts", lambda *_: None)
+    monkeypatch.setattr("axsched_docker.containers.Containers._take_over", lambda *_: None)
     handle = marked.sh(MARKED)
     wait_until(lambda: begun(tmp_path) == 1)
     engine.client().update_container(handle.backend_id, restart_policy={"Name": "always"})

@@ -66,6 +66,9 @@ DONE = JobStatus(JobState.SUCCEEDED, exit_code=0)
         ({"worker": LATE, "code": 143, "cancelled": "why"}, Cause.TIME_LIMIT, "ran too long"),
         ({"code": 137, "with_worker": True}, Cause.NODE_FAIL, "killed from outside"),
         ({"code": 1, "with_worker": True, "last_words": "no"}, Cause.LOAD_ERROR, "image: no"),
+        ({"code": 143, "over_limit": 3.0}, Cause.TIME_LIMIT, "its limit of 3 s"),
+        ({"code": 143, "over_limit": 3.0, "cancelled": "why"}, Cause.TIME_LIMIT, "of 3 s"),
+        ({"over_limit": 3.0, "has_result": True}, None, ""),
         ({"restarted": True, "has_result": True}, Cause.NODE_FAIL, "of two runs"),
         ({"worker": DONE, "has_result": True, "restarted": True}, None, ""),
         ({"worker": FAILED, "code": 75, "restarted": True}, Cause.EXCEPTION, "ValueError: no"),
@@ -78,6 +81,20 @@ def test_endings(given: dict[str, Any], cause: Cause | None, words: str) -> None
     found = ending(**given)
     assert found.cause == cause
     assert words in found.message
+
+
+def test_no_end_comes_before_its_start() -> None:
+    state = {"StartedAt": "2024-01-01T00:00:00.002Z", "FinishedAt": "2024-01-01T00:00:00.001Z"}
+    found = ending_of(
+        state,
+        None,
+        with_worker=False,
+        has_result=False,
+        cancelled=None,
+        engine_was_down=False,
+        last_words="",
+    )
+    assert found.end == found.start == seconds(state["StartedAt"])
 
 
 # ---- archives --------------------------------------------------------------------------------
