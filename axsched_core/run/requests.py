@@ -39,7 +39,8 @@ class Requests:
         self._next_look = now + timing.LOOK_INTERVAL
         new = [r for r in cancel_request.found(self._rundir.path) if r not in self._open]
         if new:
-            self._writer.flush()  # a replaced driver leaves them to its successor
+            # A replaced driver leaves them to its successor.
+            self._writer.flush_before_stopping()
         for request in new:
             log.warning("Asked by axsched cancel: %s.", request)
             do(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -135,6 +136,27 @@ def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make
             scheduler.monitor_trials()
         assert request.path.exists()
     assert runner.cancels == []
+
+
+def test_jobs_are_cancelled_on_a_full_disk(make: Make, in_thread, monkeypatch):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    running = in_thread(lambda: scheduler.run_optimization(max_trials=1))
+    assert runner.submitted.acquire(timeout=30)
+    flush = lines.Journal.flush
+    folder = scheduler.run_directory
+
+    def full(journal: lines.Journal) -> None:
+        if any(folder.glob("cancel-*")) and not runner.cancels:
+            raise OSError(errno.ENOSPC, "full")
+        flush(journal)
+
+    monkeypatch.setattr(lines.Journal, "flush", full)
+    cancel_request.ask(folder, None)
+    with pytest.raises(OptimizerError, match="cancelled by the user"):
+        running.result()
+    assert [key for key, _ in runner.cancels] == [runner.key_of(0)]
+    assert states(folder) == {0: "CANCELLED"}
 
 
 def test_the_driver_answers_when_what_was_asked_is_on_disk(make: Make, in_thread):
