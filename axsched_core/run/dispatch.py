@@ -37,6 +37,9 @@ class Dispatch:
         wake: the runners get it as ``context.wake``.
         recorder: records what has happened.
         active: the trials in progress.
+
+    Raises:
+        InvalidInput: two lanes have the same name.
     """
 
     def __init__(
@@ -48,6 +51,12 @@ class Dispatch:
         recorder: Recorder,
         active: Active,
     ) -> None:
+        names = [lane.name for lane in lanes]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InvalidInput(
+                f"Several lanes are called {', '.join(map(repr, twice))}, so the journal cannot "
+                "tell their jobs apart: give each lane its own name."
+            )
         self.attempts = Attempts(config, rundir, recorder)
         self.settler = Settler(config, rundir, recorder, active)
         self._lanes, self._config, self._rundir, self._wake = lanes, config, rundir, wake

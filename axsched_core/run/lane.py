@@ -34,7 +34,8 @@ class Lane:
         interval: seconds; the usual pause between two polls.
         on_trouble: called for each failed call: the lane's name, the hook, and the error as text.
         on_recovery: called when a hook works again: the lane's name, the hook.
-        name: by which the journal tells the lanes of one run apart; "": the runner's.
+        name: the journal tells the lanes of one run apart by it, so each has its own; "": the
+            runner's. Two lanes may have runners of one kind, with one name: two Slurm clusters.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Lane:
     ) -> None:
         self.name = name or session.info.name
         self.runner = session.info
-        """What the runner says about itself."""
+        """What the runner says about itself; its name may differ from the lane's."""
         self.last_submission = -math.inf
         """When a job was last submitted here (`time.monotonic` seconds)."""
         self.calls = Calls(

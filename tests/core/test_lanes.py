@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ class Named(ToyRunner):
 class Several:
     """A dispatch with these runners; no engine and no optimizer."""
 
-    def __init__(self, folder: Path, *runners: ToyRunner, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *runners: ToyRunner, names: Sequence[str] = (), **settings: Any
+    ) -> None:
         self.events: list[events.Event] = []
         config = SchedulerConfig(job_output_dir=folder, monitoring_interval=0.001, **settings)
         self.rundir = RunDirectory(folder, "several")
@@ -52,8 +54,9 @@ class Several:
                 config.monitoring_interval,
                 self.recorder.backend_trouble,
                 self.recorder.backend_recovered,
+                name=name,
             )
-            for runner in runners
+            for runner, name in zip(runners, names or [""] * len(runners), strict=True)
         ]
         self.dispatch = Dispatch(
             self.lanes, config, self.rundir, lambda key: None, self.recorder, self.active
@@ -281,6 +284,20 @@ def test_the_journal_knows_which_lane_has_a_job(several: Make):
     seen = view.Run(run.rundir.path)
     seen.look()
     assert [one.attempts[0].runner for one in list(seen.trials.values())[:2]] == ["first", "second"]
+
+
+def test_two_lanes_of_one_kind_of_runner_have_names_of_their_own(several: Make):
+    with pytest.raises(InvalidInput, match="Several lanes are called 'slurm'"):
+        several(Named("slurm", 1), Named("slurm", 1))
+    run = several(Named("slurm", 1), Named("slurm", 1), names=["slurm", "other"])
+    run.want(2)
+    run.turn()
+    assert run.where() == ["slurm", "other"]
+    assert [lane.runner.name for lane in run.lanes] == ["slurm", "slurm"]
+    run.recorder.writer.flush()
+    found = replay.read(run.rundir.path / lines.NAME)
+    again = [remembered(trial, run.dispatch) for trial in found.trials.values()]
+    assert [record.job.lane for record in again] == run.lanes
 
 
 def test_a_line_without_a_lane_is_of_the_only_one(several: Make):
