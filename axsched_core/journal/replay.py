@@ -173,6 +173,7 @@ class _Reader:
         trial.notes = notes
         trial.state, trial.message = state, message
         trial.cause = Cause(cause) if cause else None
+        trial.results = None
         if results is not None:
             trial.results = {name: (mean, sem) for name, (mean, sem) in results.items()}
 

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from axsched_core.errors import InvalidInput
+from axsched_core.journal.uninterrupted import uninterrupted
 
 
 class RunDirectory:
@@ -46,8 +47,9 @@ class RunDirectory:
         Raises:
             InvalidInput: it cannot be made or written.
         """
-        if self._made:
-            return False
+        return not self._made and uninterrupted(self._make)
+
+    def _make(self) -> bool:
         try:
             self.path.mkdir(mode=0o700, parents=True)
         except OSError as error:

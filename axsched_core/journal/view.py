@@ -317,7 +317,7 @@ class Run:
 
     def _outcome(self, line: Line) -> None:
         trial = self.trials[line["i"]]
-        results = line.get("results")
+        results, trial.results = line.get("results"), None
         if results is not None:
             trial.results = {name: (mean, sem) for name, (mean, sem) in results.items()}
         trial.cause, trial.message = line["cause"] or "", line["message"]

@@ -13,6 +13,7 @@ from axsched_core.errors import InvalidInput, RunLocked
 from axsched_core.folders import DISK_FULL
 from axsched_core.journal import lines
 from axsched_core.journal.lock import RunLock
+from axsched_core.journal.uninterrupted import uninterrupted
 
 log = logging.getLogger("axsched")
 
@@ -44,6 +45,9 @@ class Writer:
             RunLocked: another living driver holds it.
             InvalidInput: it cannot be written.
         """
+        uninterrupted(lambda: self._open(run_dir, header))
+
+    def _open(self, run_dir: Path, header: Mapping[str, Any] | None) -> None:
         lock = RunLock(run_dir)
         try:
             lock.acquire()
@@ -92,6 +96,9 @@ class Writer:
             RunLocked: another driver has taken the run over: this one must touch nothing more.
             InvalidInput: the disk refuses; the lines wait.
         """
+        uninterrupted(self._flush)
+
+    def _flush(self) -> None:
         if self._journal is None:
             self._due = None
             return
@@ -155,6 +162,9 @@ class Writer:
         Raises:
             InvalidInput: the disk refuses the last lines; all is closed.
         """
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         journal, lock, self._journal, self._lock = self._journal, self._lock, None, None
         if journal is None or lock is None:
             return

@@ -21,7 +21,8 @@ def run_optimization(
 ) -> Best:
     """See `AxScheduler.run_optimization`."""
     check_whole(max_trials, "max_trials")
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout > 0):
         raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
     with run.call("run_optimization"):
         run.ready()

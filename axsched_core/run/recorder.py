@@ -189,6 +189,11 @@ class Recorder:
         self._marks[record.index] = self.mark(record)
         self._send(events.JobSubmitted(**_about(record)))
 
+    def job_found_again(self, record: Record) -> None:
+        """A resumed run knows the job of an earlier driver, and its handle."""
+        check_legal(record)
+        self._send(events.JobSubmitted(**_about(record)))
+
     def job_refused_for_now(self, record: Record, words: str, now: float) -> None:
         """The backend has refused the job; it is submitted again later."""
         self._waits(record, words, now)

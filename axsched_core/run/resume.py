@@ -142,6 +142,8 @@ def _restore(run: Run, found: ReplayedRun) -> None:
     with_jobs = [record for record in engine.records.values() if record.latest]
     marks = {record.index: run.recorder.mark(record) for record in with_jobs}
     run.with_optimizer(lambda optimizer: _mark_again(optimizer, marks))
+    for record in engine.active.at(Stage.SUBMITTED):
+        run.recorder.job_found_again(record)
     if changed:
         run.begin_anew()
     run.budget.left = found.to_make

@@ -92,9 +92,12 @@ class Settler:
         if purpose is Purpose.CLOSED:
             self.retire(record)
         elif purpose is Purpose.REOPEN:
-            self._recorder.attempt_ended(record, JobState.CANCELLED, Cause.CANCELLED, purpose.value)
-            if self._active.halted is None:
-                # It has ended in a later call than the interrupted one: continue with it.
+            # In a later call than the interrupted one the trial goes on at once.
+            again = self._active.halted is None
+            self._recorder.attempt_ended(
+                record, JobState.CANCELLED, Cause.CANCELLED, purpose.value, again=again
+            )
+            if again:
                 self._active.remove(record)
                 self._active.want([record])
             else:

@@ -83,7 +83,7 @@ class Calls:
     def _trouble(self, hook: str, error: Exception, now: float) -> None:
         count = self._troubles[hook] = self._troubles.get(hook, 0) + 1
         outage = isinstance(error, BackendUnavailable)
-        words = f"Runner {self._name!r}: {hook}: {type(error).__name__}: {error}"
+        words = f"Runner {self._name!r}: {hook}: {_in_words(error)}"
         if not outage and count >= FAULTS_BEFORE_GIVING_UP:
             del self._troubles[hook]
             raise RunnerError(
@@ -95,6 +95,13 @@ class Calls:
         self._not_before[hook] = now + pause
         log.warning("%s; trying again in %.1f s.", words, pause, exc_info=not outage)
         self._on_trouble(hook, words)
+
+
+def _in_words(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as worse:  # noqa: BLE001 - a runner's exception may not be able to say it
+        return f"{type(error).__name__} (it has no words: {type(worse).__name__})"
 
 
 def pause_after_trouble(failures: int, interval: float) -> float:
