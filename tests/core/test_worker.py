@@ -901,7 +901,7 @@ def test_the_objective_has_the_backends_own_grace(
     count = jobs.root / "count"
     # The shell that the backend started ends at once; what it has started saves its state.
     saver = (
-        f"trap 'echo x >>{count}; read x <{go.path}; echo 1 >$AXSCHED_RESULT_FILE; exit' TERM; "
+        f"trap 'echo x >>{count}; read x <{go.path}; echo 1 >$AXSCHED_RESULT_FILE; exit 0' TERM; "
         f"echo $$ >{started.path}; while :; do sleep 0.05; done"
     )
     folder = explained(jobs.make(ScriptObjective(("/bin/sh", "-c", saver))))

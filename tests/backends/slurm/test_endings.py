@@ -51,7 +51,7 @@ def test_slurms_time_limit(either: SlurmCluster, open_bench: OpenBench) -> None:
     bench = open_bench(time_limit="0:05:00")
     handle = bench.start(HANG)
     bench.running(handle)
-    either.run("scontrol", "update", f"JobId={handle.backend_id}", "EndTime=now")
+    either.run("scontrol", "update", f"JobId={handle.backend_id}", "EndTime=now+2")
     status = bench.status(handle)
     assert (status.state, status.cause) == (JobState.FAILED, Cause.TIME_LIMIT)
     assert "TIMEOUT" in status.message

@@ -156,7 +156,7 @@ def test_signals_reach_the_objective_and_it_has_slurms_own_grace(
         # As --signal=B:... does, in its time: the batch script alone.
         cluster.run("scancel", "--batch", "--signal=USR1", warned)
         cluster.run("scancel", stopped)
-        cluster.run("scontrol", "update", f"JobId={limited}", "EndTime=now")
+        cluster.run("scontrol", "update", f"JobId={limited}", "EndTime=now+2")
         ended = bench.wait(handles)
         assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}, ended
         for handle in handles:
