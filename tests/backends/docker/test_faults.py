@@ -173,3 +173,17 @@ def test_what_a_container_has_printed_is_asked_for_once(make_bench, proxy: Engin
     handle = bench.sh("echo out; echo err >&2; exit 3")
     assert bench.status(handle).cause is Cause.EXIT_CODE
     assert proxy.count("/logs") == 1
+
+
+@pytest.mark.parametrize(("files", "calls"), [("copy", 7), ("mount", 5)])
+def test_what_a_container_costs(make_bench, proxy: EngineProxy, containers, files, calls) -> None:
+    bench = make_bench(host=proxy.url, files=files)
+    bench.status(bench.sh(WRITE))  # the image is known then
+    wait_until(lambda: containers(bench.run_id) == [])
+    before = len(proxy.calls)
+    bench.sh(WRITE)
+    bench.woken.get(timeout=60)  # nobody polls
+    wait_until(lambda: containers(bench.run_id) == [])
+    about_it = [call for call in proxy.calls[before:] if "/_ping" not in call]
+    # A thread that makes its first call asks for the version of the interface.
+    assert len([call for call in about_it if not call.endswith("/version")]) == calls, about_it
