@@ -183,15 +183,14 @@ class Containers:
     def _has_begun(self, job: Job, moment: float) -> None:
         if job.begun_at is None and job.plan is not None:
             job.begun_at = moment
-        elif job.begun_at != moment and not job.restarted:
+        elif job.begun_at != moment and not job.restarted and job.phase is not Phase.ENDED:
             self._has_begun_again(job)
 
     def _has_begun_again(self, job: Job) -> None:
         """Somebody has started a job's container that was started before: no job runs twice."""
         log.warning("Job %s: somebody has started %s again; it is stopped.", job.key, job.name)
         job.restarted = True
-        if job.phase is not Phase.ENDED:
-            self._pool.do(partial(self._kill_again, job))
+        self._pool.do(partial(self._kill_again, job))
 
     def _kill_again(self, job: Job) -> None:
         try:

@@ -48,6 +48,8 @@ class Job:
     """When its container started for the first time (seconds, by the engine's clock)."""
     restarted: bool = False
     """Somebody else has started its container again."""
+    looked_twice: bool = False
+    """It was killed, and a second look is to say whether it was restarted."""
     only_run: str = ""
     """When the run began that is the only one, although the engine was about to start another."""
     watch: Stopwatch = field(factory=Stopwatch)

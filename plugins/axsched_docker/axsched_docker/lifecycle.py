@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
 from axsched_docker import archive, logs
 from axsched_docker.converters import ROOT
-from axsched_docker.endings import NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
+from axsched_docker.endings import KILLED, NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.images import Images
 from axsched_docker.job import Job
@@ -36,7 +36,7 @@ log = logging.getLogger("axsched")
 
 
 class Restarting(AxschedError):
-    """The engine was about to start a container again, and has been told not to."""
+    """A container has ended, and perhaps is just being started again: look once more."""
 
 
 class Unexplained(AxschedError):
@@ -195,6 +195,9 @@ def collect(engine: Engine, images: Images, job: Job) -> Ending | None:
         raise Restarting(f"{name} is not to be started again")
     if state["Status"] not in ("exited", "dead", "stopped"):
         return None
+    if _may_be_restarted(state, job):
+        job.looked_twice = True
+        raise Restarting(f"{name} was killed, and it may be started again")
     with_worker = labels[KIND_LABEL] != "container"
     with (
         Folder(path) as folder,
@@ -237,6 +240,15 @@ def collect(engine: Engine, images: Images, job: Job) -> Ending | None:
 
 def _not_executable(code: int, last_words: str) -> bool:
     return code in NOT_EXECUTED or "exec format error" in last_words.lower()
+
+
+def _may_be_restarted(state: Mapping[str, Any], job: Job) -> bool:
+    """True at the first look at a container that somebody else has killed, as a restart does."""
+    return (
+        state["ExitCode"] in KILLED
+        and not (job.looked_twice or job.restarted or job.stopping or state.get("OOMKilled"))
+        and jobfolder.cancel_reason(job.folder) is None
+    )
 
 
 def _keep_ended(engine: Engine, job: Job, found: dict[str, Any]) -> None:
