@@ -14,7 +14,7 @@ from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import JobRequest, Resources, ScriptObjective
+from axsched_core.jobs import Capability, JobRequest, Resources, ScriptObjective
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run import retry
@@ -50,6 +50,11 @@ class Attempts:
     def take_objective(self, chosen: ObjectiveSpec, *, written: bool = False) -> None:
         """The same without a line in the journal, which has it already."""
         self._chosen, self._function_written = chosen, written
+
+    @property
+    def needs(self) -> Capability:
+        """What a runner must be able to do for the next job."""
+        return self._chosen.objective.capability if self._chosen else Capability.PARAMETERS
 
     def write_function(self) -> None:
         """Write the function into the run directory, before the journal mentions it.

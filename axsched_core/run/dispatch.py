@@ -30,8 +30,11 @@ log = logging.getLogger("axsched")
 class Dispatch:
     """Runs trials on the run's runners.
 
+    An outage of one runner does not stop the others. But if one is broken (see `Calls`), the call
+    ends, also if others work: what should happen to its jobs then is not decided.
+
     Args:
-        lanes: the runners; jobs go to the first that has a free place.
+        lanes: the runners; jobs go to the first that takes the objective and has a free place.
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
         wake: the runners get it as ``context.wake``.

@@ -84,8 +84,12 @@ def take_up(run: Run, plain: Mapping[str, Any]) -> bool:
 
     Returns:
         True if its script has changed since.
+
+    Raises:
+        UnsupportedObjective: the runner does not take it.
     """
     chosen = ObjectiveSpec.from_plain(plain, run.rundir.path)
+    _require(run, chosen.objective.capability)
     script = getattr(chosen.objective, "script", None)
     changed = bool(script) and fingerprint.of_file(script) != chosen.source
     if changed:
@@ -100,16 +104,17 @@ def take_up(run: Run, plain: Mapping[str, Any]) -> bool:
 
 
 def _require(run: Run, capability: Capability) -> None:
-    for lane in run.lanes:
-        if lane.can(capability):
-            continue
-        able = _runners_with(capability)
-        taken = sorted(lane.runner.capabilities & OBJECTIVE_CAPABILITIES)
-        hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
-        raise UnsupportedObjective(
-            f"The runner {lane.runner.name!r} takes no {capability.value} objective "
-            f"(it takes: {', '.join(taken) or 'none'}). {hint}"
-        )
+    """Raise `UnsupportedObjective` if no runner takes objectives of this kind."""
+    if any(lane.can(capability) for lane in run.lanes):
+        return
+    runner = run.lanes[0].runner
+    able = _runners_with(capability)
+    taken = sorted(runner.capabilities & OBJECTIVE_CAPABILITIES)
+    hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
+    raise UnsupportedObjective(
+        f"The runner {runner.name!r} takes no {capability.value} objective "
+        f"(it takes: {', '.join(taken) or 'none'}). {hint}"
+    )
 
 
 _WHERE = {

@@ -31,7 +31,7 @@ def lane_for(record: Record, free: Mapping[Lane, int]) -> Lane | None:
 
     Args:
         record: the trial.
-        free: each lane's free places.
+        free: the free places of each lane whose runner takes the objective.
 
     Returns:
         The lane; None if the trial waits.
@@ -76,13 +76,17 @@ class Submitter:
         """
         if self._left() == 0:
             return
-        for lane in self._lanes:
+        for lane in self._able():
             if not lane.calls.resting("axsched_submit", now):
                 lane.refresh_capacity(self._submitted(lane))
 
     def free_slots(self) -> int:
         """How many more jobs may be submitted now, from the runners' last answers."""
-        return sum(self._free(self._lanes).values())
+        return sum(self._free(self._able()).values())
+
+    def _able(self) -> list[Lane]:
+        """The lanes whose runner takes the objective."""
+        return [lane for lane in self._lanes if lane.can(self._attempts.needs)]
 
     def _free(self, lanes: Iterable[Lane]) -> dict[Lane, int]:
         """The free places of each of these lanes; their sum stays within the user's limit."""
@@ -144,7 +148,7 @@ class Submitter:
         if fresh := sorted(self._fresh(now), key=lambda record: record.index):
             # Lanes that rest are left out first: they would get places that others can use.
             free = self._free(
-                lane for lane in self._lanes if not lane.calls.resting("axsched_submit", now)
+                lane for lane in self._able() if not lane.calls.resting("axsched_submit", now)
             )
             for record in fresh:
                 if (lane := lane_for(record, free)) is not None:

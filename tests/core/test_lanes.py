@@ -10,10 +10,11 @@ import pytest
 
 from axsched_core import SchedulerConfig, TrialState, events, hookimpl
 from axsched_core.errors import BackendUnavailable, InvalidInput, RunnerError
-from axsched_core.jobs import RunnerInfo, SubmitError
+from axsched_core.jobs import ContainerObjective, RunnerInfo, SubmitError
 from axsched_core.journal import lines, replay, view
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
+from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run.active import Active
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
@@ -203,6 +204,17 @@ def test_a_job_in_doubt_takes_a_place_of_the_users_limit(several: Make, second: 
     run.lanes[0].calls.rest_until("axsched_submit", 0.0)
     run.turn()
     assert run.where() == ["first", None]
+
+
+def test_jobs_go_only_to_lanes_that_take_the_objective(several: Make):
+    first, second = Named("first", 2), Named("second", 9, capabilities=["container"])
+    run = several(first, second, max_parallelism=4)
+    run.dispatch.attempts.set_objective(ObjectiveSpec(ContainerObjective("image")))
+    run.want(3)
+    run.dispatch.advance(1.0, asking=True)
+    assert run.where() == ["second"] * 3
+    assert run.dispatch.free_slots() == 1  # the first takes no place of the user's limit
+    assert first.calls == []
 
 
 def test_a_job_in_doubt_takes_a_place_of_its_lane(several: Make):
