@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
-from axsched_core.jobs import Cause, JobHandle, JobRequest, JobState, SubmitError
+from axsched_core.jobs import Cause, JobHandle, JobRequest, JobState, JobStatus, SubmitError
 from axsched_core.run import retry
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
@@ -270,15 +270,16 @@ class Submitter:
             return
         record.orphaned = False
         record.job.submission = Submission.REFUSED
-        if not certain:
-            record.ended.append(retry.Ended(Cause.LOST, record.job.request.resources))
         if record.job.purpose is not None:
             self._settler.cancelled(record, "")
+            return
+        words = "its driver died while submitting it, and " + (
+            "it never ran" if certain else "it is not known whether it ran"
+        )
+        record.job.status = JobStatus(JobState.LOST, cause=Cause.LOST)
+        if certain:  # no attempt that counts
+            self._recorder.attempt_ended(record, JobState.LOST, Cause.LOST, words, again=True)
+        elif self._config.on_unknown == "fail":
+            self._settler.decide(record, TrialState.FAILED, Cause.LOST, words)
         else:
-            words = "its driver died while submitting it, and " + (
-                "it never ran" if certain else "it is not known whether it ran"
-            )
-            if certain or self._config.on_unknown != "fail":
-                self._recorder.attempt_ended(record, JobState.LOST, Cause.LOST, words, again=True)
-            else:
-                self._settler.decide(record, TrialState.FAILED, Cause.LOST, words)
+            self._settler.failed(record, Cause.LOST, words)

@@ -10,7 +10,7 @@ import pytest
 
 from axsched_core import SchedulerConfig, TrialState, events, hookimpl
 from axsched_core.errors import BackendUnavailable, InvalidInput, RunnerError
-from axsched_core.jobs import ContainerObjective, RunnerInfo, SubmitError
+from axsched_core.jobs import Cause, ContainerObjective, RunnerInfo, SubmitError
 from axsched_core.journal import lines, replay, view
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
@@ -19,7 +19,7 @@ from axsched_core.run.active import Active
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.run.records import Purpose, Record, Stage, Submission
 from axsched_core.run.resume import remembered
 from axsched_core.runners.session import RunnerSession
 from support.toy import ToyRunner
@@ -241,6 +241,18 @@ def test_a_job_that_was_refused_for_now_waits_for_the_same_lane(several: Make):
     run.turn()
     assert run.where() == ["second"]
     assert not first.requests
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(1, "FAILED"), (2, "QUEUED")])
+def test_the_policy_decides_about_a_job_that_may_have_been_lost(several: Make, attempts, state):
+    run = several(Named("only", 1), retry={"attempts": {"LOST": attempts}})
+    run.want(1)
+    (record,) = run.records
+    run.dispatch.attempts.next(record, run.lanes[0])
+    record.job.submission, record.orphaned = Submission.IN_DOUBT, True  # as after a resume
+    run.turn()
+    assert (record.state.value, "nobody knows whether it ran" in record.message) == (state, True)
+    assert [one.cause for one in record.ended] == [Cause.LOST]
 
 
 def test_all_are_cancelled_where_they_run(several: Make):
