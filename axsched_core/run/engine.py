@@ -132,7 +132,7 @@ class Engine:
                 str(self._rundir.path),
             )
 
-    def notify(self, tell: Callable[[], None]) -> None:
+    def notify(self, tell: Callable[[], object]) -> None:
         """Record something with ``tell``, and return when observers have received it. If a runner
         was left behind in a call, they receive it when that call returns."""
 

@@ -123,10 +123,13 @@ class Run:
             self._notice_changes(name, must=must_be_written)
             try:
                 yield
+                self._mark_trials()
                 if self.optimizer.in_database:
                     self.writer.flush()  # the database knows no more than the journal
                     self.with_optimizer(lambda optimizer: optimizer.store())
             except BaseException as error:
+                if isinstance(error, Exception):  # otherwise `save_interrupted` has done it
+                    self._mark_trials()
                 self._leave(error)
                 raise
             self._leave()
@@ -139,6 +142,18 @@ class Run:
             if must:
                 raise
             log.error("%s: what has changed since the last call is not written: %s", name, error)
+
+    def _mark_trials(self) -> None:
+        """Give the optimizer the marks for which there was no turn any more."""
+        marks = {} if self.engine.loop.left_behind else self.recorder.marks
+        data = {index: {"axsched": mark} for index, mark in marks.items()}
+        try:
+            if data:
+                self.with_optimizer(lambda optimizer: optimizer.annotate(data))
+        except Exception as error:  # noqa: BLE001 - it must not hide how the call has ended
+            log.error("The trials could not be marked; the next call does it: %s", error)
+        else:
+            self.recorder.marks_taken(marks)
 
     def _leave(self, error: BaseException | None = None) -> None:
         """A call is over; ``error``: the exception that ended it."""
@@ -302,15 +317,19 @@ class Run:
         except (KeyboardInterrupt, OptimizationTerminated):
             interrupted = True
         if interrupted:
-            for record in records:
-                record.reopened = record.state is TrialState.CANDIDATE
+            park = self.engine.dispatch.settler.park
+            idle = [record for record in records if record.state is TrialState.CANDIDATE]
+            self.engine.notify(lambda: [park(record) for record in idle])
             raise self.interrupted(self.save_interrupted()) from None
 
     def save_interrupted(self) -> Path | None:
         """Save the experiment into the run directory: see `interruption.save`."""
-        return interruption.save(
-            self.rundir, lambda path: self.with_optimizer(lambda optimizer: optimizer.save(path))
-        )
+
+        def write(path: Path) -> None:
+            self._mark_trials()
+            self.with_optimizer(lambda optimizer: optimizer.save(path))
+
+        return interruption.save(self.rundir, write)
 
     def interrupted(self, saved: Path | None) -> OptimizationInterrupted | OptimizationTerminated:
         """What a call raises after Ctrl-C or a signal; ``saved``: from `save_interrupted`."""
