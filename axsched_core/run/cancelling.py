@@ -36,8 +36,9 @@ class Canceller:
         self._active, self._settler = active, settler
 
     def stop(self, record: Record, purpose: Purpose) -> None:
-        """Cancel a trial's job at the next `advance`."""
-        if record.job.purpose is not None:
+        """Cancel a trial's job at the next `advance`; if it is being cancelled already, only a
+        purpose that ends the trial replaces `Purpose.REOPEN`."""
+        if record.job.purpose not in (None, Purpose.REOPEN):
             return
         record.job.purpose, record.job.next_fetch = purpose, 0.0
         if record.in_doubt:  # ask for it once more, at once, to cancel it

@@ -216,7 +216,7 @@ class Dispatch:
 
     def start_nothing_more(self, purpose: Purpose) -> None:
         """Settle the trials with jobs that were not submitted yet; running jobs continue."""
-        if self._active.halted is None:
+        if self._active.halted in (None, Purpose.REOPEN):  # any other purpose is final
             self._active.halted = purpose
         for record in self._active.undecided():
             if record.unsent:
