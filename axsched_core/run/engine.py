@@ -83,7 +83,8 @@ class Engine:
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._requests = Requests(rundir, writer)
-        self._dismissed = self._look_outside = self._one_turn = self._said_interrupted = False
+        self._dismissed = self._look_outside = self._one_turn = False
+        self._interrupted = self._said_interrupted = False
         self.loop = Loop(self, "axsched-engine")
 
     # ---- other threads' side ---------------------------------------------------------------
@@ -275,7 +276,8 @@ class Engine:
 
     def begin(self, first: Callable[[], None], *, one_turn: bool) -> None:
         """A call begins with ``first``. ``one_turn``: it does not wait for anything."""
-        self._one_turn, self._said_interrupted = one_turn, False
+        self._one_turn = one_turn
+        self._interrupted = self._said_interrupted = False
         self.stops_at_failures = self.budget.to_make > 0
         self._look_outside = bool(self.active)
         self.budget.begin()
@@ -297,7 +299,7 @@ class Engine:
         now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.halt(Purpose.TIMEOUT)
-        if termination.name() and self.active.halted is None:
+        if termination.name() and not self._interrupted:
             # Before checking the jobs: they may have got the same signal, and their trials stay
             # open.
             self.say_interrupted()
@@ -348,12 +350,11 @@ class Engine:
     def failed(self) -> None:
         """The call will end with an error: begin nothing more."""
         self.budget.stop()  # the call's timeout stays
-        for record in self.active.undecided():
-            if record.unsent:
-                self.dispatch.settler.park(record)
+        self.dispatch.start_nothing_more(Purpose.REOPEN)
 
     def interrupt(self, *, hurry: bool) -> None:
         """Ctrl-C was pressed; ``hurry``: a second time."""
+        self._interrupted = True
         if self._leaves_jobs:
             self._make_no_more()
             self.dispatch.start_nothing_more(Purpose.REOPEN)
@@ -490,5 +491,3 @@ class Engine:
         self.active.want([record])
         if self.active.halted is not None:
             self.dispatch.settler.stopped_before_start(record)
-        elif self.loop.failure is not None:
-            self.dispatch.settler.park(record)

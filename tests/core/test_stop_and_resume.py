@@ -544,7 +544,7 @@ def test_nothing_is_loaded_while_a_job_that_could_not_be_stopped_may_run(make: M
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=1)
     presser.join()
-    with pytest.raises(InvalidInput, match="jobs are on the way"):
+    with pytest.raises(InvalidInput, match="jobs are in progress"):
         scheduler.load_experiment(tmp_path / "saved.json")
     scheduler.cancel()
     scheduler.load_experiment(tmp_path / "saved.json")
