@@ -153,7 +153,7 @@ class Batch:
             taken.add(index)
             # In the optimizer's form: numbers of the right type, fixed parameters added.
             parameters = optimizer.trials([index])[index].parameters
-            records.append(self._run.engine.record(index, parameters))
+            records.append(self._run.record(index, parameters))
 
     def _is_free(self, view: TrialView) -> bool:
         record = self._run.engine.records.get(view.index)

@@ -29,7 +29,7 @@ def next_trial(run: Run) -> int | None:
             asked = optimizer.ask(1)
             for one in asked.candidates:
                 origin = optimizer.origins([one.index]).get(one.index)
-                made.append(run.engine.record(one.index, one.parameters, origin))
+                made.append(run.record(one.index, one.parameters, origin))
             return asked.reason
 
         with run.parking(made):
@@ -82,7 +82,7 @@ def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Reco
         InvalidInput: there is no such trial, or it is not open, or it has a job.
     """
     view = open_view(run, trial_index, on_the_way=on_the_way)
-    return run.engine.record(trial_index, view.parameters)
+    return run.record(trial_index, view.parameters)
 
 
 def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialView:

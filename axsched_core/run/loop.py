@@ -5,7 +5,8 @@ It knows nothing about trials. The `Work` that it gets says what a turn does.
 Three threads take part. The *caller's* waits in `Loop.perform`. The *engine's* is this one: it
 takes all decisions and makes all calls to the runner, so that a backend that blocks never stalls
 Ctrl-C. Only the *optimizer thread* (`Loop.hand_over`) uses the optimizer, and does one thing at a
-time. Between two calls of `perform` all of them are idle.
+time. Between two calls of `perform` all of them are idle; if a call has left the engine's thread in
+the middle of its work, the next one waits for it (`Loop.rest`).
 """
 
 from __future__ import annotations
@@ -168,6 +169,22 @@ class Loop:
 
         self._letters.put(attempt)
         return patiently(done)
+
+    def rest(self) -> None:
+        """Wait for the work that the last call has left behind; Ctrl-C ends the wait.
+
+        Raises:
+            OptimizationTerminated: the program is to end.
+        """
+        if not self.left_behind:
+            return
+        done: Future[None] = Future()
+        self._letters.put(lambda: done.set_result(None))
+        while not done.done():
+            wait((done,), timing.CTRL_C_LAG)
+            if termination.name():
+                raise termination.ending()
+        self.left_behind = False
 
     def end_with(self, last: Callable[[], None]) -> None:
         """Run ``last`` on this thread as its last work, and wait for it."""

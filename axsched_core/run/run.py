@@ -120,6 +120,7 @@ class Run:
         """
         with self.guard.alone(name, lambda: self.interrupted(self.save_interrupted())):
             self.guard.check_open()
+            self.engine.loop.rest()
             self._notice_changes(name, must=must_be_written)
             try:
                 yield
@@ -235,6 +236,10 @@ class Run:
         optimizer = self.optimizer
         return self.engine.optimizer_thread.call(lambda: work(optimizer))
 
+    def record(self, index: int, parameters: Parameters, origin: Any = None) -> Record:
+        """The record of a trial; if there is none, it is made, on the engine's thread."""
+        return self.engine.loop.call(lambda: self.engine.record(index, parameters, origin))
+
     def trials(self) -> dict[int, Trial]:
         """The trials that this run knows, by index, as they are now."""
         records = self.engine.records
@@ -247,7 +252,7 @@ class Run:
             for index, view in self.with_optimizer(lambda optimizer: optimizer.trials()).items():
                 mark = view.metadata.get("axsched")
                 if view.open and isinstance(mark, Mapping) and mark.get("interrupted"):
-                    self.engine.record(index, view.parameters).reopened = True
+                    self.record(index, view.parameters).reopened = True
         found = [r for r in self.engine.records.values() if r.reopened]
         indices = [record.index for record in found]
         views = self.with_optimizer(lambda optimizer: optimizer.trials(indices))
