@@ -251,7 +251,7 @@ def test_the_policy_decides_about_a_job_that_may_have_been_lost(several: Make, a
     run.dispatch.attempts.next(record, run.lanes[0])
     record.job.submission, record.orphaned = Submission.IN_DOUBT, True  # as after a resume
     run.turn()
-    assert (record.state.value, "nobody knows whether it ran" in record.message) == (state, True)
+    assert (record.state.value, "it is not known whether it ran" in record.message) == (state, True)
     assert [one.cause for one in record.ended] == [Cause.LOST]
 
 

@@ -125,7 +125,7 @@ def test_what_was_not_written_down_is_given_in_the_shell(
             assert "in the shell --option " in refused.stderr
             done = CliRunner().invoke(main, [command, str(run_dir), *given])
             assert done.exit_code == 0, done.stderr
-            assert made[-1].session._runner.token == secret
+            assert made[-1].lanes[0]._session._runner.token == secret
         assert holds(run_dir, secret) == []
 
 

@@ -460,7 +460,7 @@ def test_a_runner_that_cannot_be_closed_keeps_no_lock(make: Make):
 
     scheduler = make(ToyOptimizer(), Stuck())
     scheduler.run_optimization(max_trials=1)
-    with pytest.raises(RuntimeError, match="stuck"):
+    with pytest.raises(RunnerError, match="stuck"):
         scheduler.close()
     with resume(scheduler.run_directory, ToyRunner()) as again:
         assert again.client.count("COMPLETED") == 1
