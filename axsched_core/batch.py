@@ -118,7 +118,6 @@ class Batch:
             self._indices.extend(record.index for record in records)
 
             def begin() -> None:
-                engine.recorder.run_started(len(records) + generated)
                 engine.want(generated, records)
 
             try:

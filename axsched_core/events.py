@@ -61,18 +61,18 @@ class Message(Event):
 
 @frozen(kw_only=True)
 class RunStarted(Event):
-    """A call that waits for trials, or that runs a batch, begins. Calls that do not wait
-    (`run_trial`, `monitor_trials`) do not send it."""
+    """A call that waits for trials begins. Calls that do not wait (`monitor_trials`, a batch with
+    ``synchronous=False``) do not send it."""
 
     trials: int
-    """How many trials the call will complete: those that it makes, those that it runs again, and
-    those in progress."""
+    """How many trials are in progress or will be: those that the call makes, those that it runs
+    again, and those of earlier calls."""
 
 
 @frozen(kw_only=True)
 class RunEnded(Event):
-    """A call that waits for trials ends, whether it returns or raises. It may come without a
-    `RunStarted`: if the call fails early, and from a `run_trial` that waits."""
+    """A call that waits for trials ends, whether it returns or raises. It follows each
+    `RunStarted`."""
 
 
 # ---- a trial ------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ class Progress:
             self._live.update(self._line(), refresh=not quiet)
 
     def _run_started(self, event: RunStarted) -> None:
+        if self._live is not None:  # a second one could not give the terminal back
+            self._live.stop()
         self._started, self._total = time.monotonic(), event.trials
         self._ended = Counter()
         self._last = ""

@@ -58,10 +58,8 @@ def _make(
     def begin() -> None:
         left = budget.take_left()
         # Also make the trials that a batch without waiting has not made yet.
-        on_the_way = len(engine.active)
         wanted = left if to_make is None else to_make
         engine.want(wanted, again, timeout, synchronous=synchronous)
-        engine.recorder.run_started(budget.to_make + len(again) + on_the_way)
         engine.stops_at_failures = True
         engine.deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -131,12 +129,8 @@ def wait_for_all(run: Run) -> dict[int, Trial]:
     """See `AxScheduler.wait_for_completed_trials`."""
     with run.call("wait_for_completed_trials"):
         engine = run.engine
-
-        def begin() -> None:
-            engine.recorder.run_started(len(engine.active) + run.budget.to_make)
-
         if not engine.idle:
-            run.wait(begin, lambda: engine.idle)
+            run.wait(lambda: None, lambda: engine.idle)
         return run.trials()
 
 

@@ -302,9 +302,16 @@ class Run:
             raise self.interrupted(self.save_interrupted())
 
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
-        """The same for a call that waits for trials: observers are told when it ends."""
+        """The same for a call that waits for trials: observers are told when it begins and ends."""
+
+        def start() -> None:
+            try:
+                begin()
+            finally:  # also if it fails: the end is said in any case
+                self.recorder.run_started(len(self.engine.active) + self.budget.to_make)
+
         try:
-            interrupted = self.engine.loop.perform(begin, until)
+            interrupted = self.engine.loop.perform(start, until)
         except FailureRateExceeded:
             self.begin_anew()
             raise
