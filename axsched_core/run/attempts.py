@@ -14,10 +14,10 @@ from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import Capability, JobRequest, Resources, ScriptObjective
+from axsched_core.jobs import Capability, JobRequest, Resources
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.objectives.spec import ObjectiveSpec
-from axsched_core.run import retry
+from axsched_core.run import retry, time_limit
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Record, Submission
@@ -133,16 +133,8 @@ class Attempts:
         ``grown``: the least that it gets.
         """
         objective = self._chosen.objective if self._chosen is not None else None
-        own = getattr(objective, "time_limit", None)
-        if (
-            isinstance(objective, ScriptObjective)
-            and own
-            and grown is not None
-            and grown.time_limit is not None
-        ):
-            own = max(own, grown.time_limit)
-            objective = attrs.evolve(objective, time_limit=own)
-        limit = self._config.max_trial_monitoring_time
+        objective = time_limit.extended(objective, grown)
+        limit = time_limit.of(objective, self._config.max_trial_monitoring_time)
         needs: Resources = getattr(objective, "resources", Resources())
         return JobRequest(
             key=self._rundir.key(index, attempt),
@@ -151,9 +143,7 @@ class Attempts:
             parameters=dict(parameters),
             folder=self._rundir.job_folder(index, attempt),
             objective=objective,
-            resources=retry.at_least(
-                attrs.evolve(needs, time_limit=min(limit, own) if own else limit), grown
-            ),
+            resources=retry.at_least(attrs.evolve(needs, time_limit=limit), grown),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from axsched_core.jobs import CancelOutcome
-from axsched_core.run import timing
+from axsched_core.run import time_limit, timing
 from axsched_core.run.active import Active
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
@@ -71,15 +71,8 @@ class Canceller:
 
     def _is_to_be_cancelled(self, record: Record, now: float) -> bool:
         """True if the backend must be told now. A job that did not end in time is given up."""
-        job = record.job
-        limit = job.request.resources.time_limit
-        if (
-            record.stage is Stage.SUBMITTED
-            and job.purpose is None
-            and limit is not None
-            and job.running_since is not None
-            and now - job.running_since > limit + timing.TIME_LIMIT_SLACK
-        ):
+        job, submitted = record.job, record.stage is Stage.SUBMITTED
+        if submitted and job.purpose is None and time_limit.is_over(job, now):
             job.purpose = Purpose.TIME_LIMIT
         if job.purpose is None or (self._active.is_left(record) and job.cancel_sent):
             return False  # a job that is not waited for must still be told to stop
@@ -88,7 +81,7 @@ class Canceller:
         if now >= job.cancel_since + self._grace(job):
             self._settler.cannot_be_stopped(record)
             return False
-        return not job.cancel_sent and record.stage is Stage.SUBMITTED
+        return not job.cancel_sent and submitted
 
     def _cancel(self, lane: Lane, purpose: Purpose, records: list[Record], now: float) -> None:
         outcomes = lane.cancel(handles_of(records), purpose.value)
