@@ -21,7 +21,7 @@ from axsched_core.run.records import LEGAL, Attempt, Purpose, Record, Stage
 from axsched_core.trials import TrialState
 
 PACKAGE = Path(axsched_core.__file__).parent
-ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
+ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 PURPOSES = (None, *Purpose)
 ALL = list(itertools.product(Stage, TrialState, PURPOSES))
 
