@@ -107,12 +107,13 @@ def _require(run: Run, capability: Capability) -> None:
     """Raise `UnsupportedObjective` if no runner takes objectives of this kind."""
     if any(lane.can(capability) for lane in run.lanes):
         return
-    runner = run.lanes[0].runner
+    runners = [lane.runner for lane in run.lanes]
+    names = ", ".join(repr(runner.name) for runner in runners)
+    taken = sorted(OBJECTIVE_CAPABILITIES.intersection(*(one.capabilities for one in runners)))
     able = _runners_with(capability)
-    taken = sorted(runner.capabilities & OBJECTIVE_CAPABILITIES)
     hint = f"Installed runners that do: {', '.join(able)}." if able else _WHERE[capability]
     raise UnsupportedObjective(
-        f"The runner {runner.name!r} takes no {capability.value} objective "
+        f"The runner {names} takes no {capability.value} objective "
         f"(it takes: {', '.join(taken) or 'none'}). {hint}"
     )
 

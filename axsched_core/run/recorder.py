@@ -1,7 +1,8 @@
 """Each fact is recorded once: in the journal, for the observers, and on the optimizer's trial.
 
-No other code adds lines to the journal, sends events, or decides the marks of the optimizer's
-trials. The rest of the engine changes a `Record` and calls the method that is named after the fact.
+No other code of a run adds lines to the journal, sends events, or decides the marks of the
+optimizer's trials. The rest of the engine changes a `Record` and calls the method that is named
+after the fact.
 """
 
 from __future__ import annotations

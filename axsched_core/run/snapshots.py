@@ -1,4 +1,7 @@
-"""Writes ``snapshot-N.json``: at first, and when the user has changed the optimizer."""
+"""Writes ``snapshot-N.json``: at first, and when the user has changed the optimizer.
+
+``experiment.json``, after Ctrl-C, is `run.interruption`.
+"""
 
 from __future__ import annotations
 

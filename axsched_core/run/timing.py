@@ -1,4 +1,4 @@
-"""How long the engine and the scheduler wait for each event."""
+"""How long the engine and the scheduler wait for each event; a job's own limit: `time_limit`."""
 
 from __future__ import annotations
 
