@@ -55,8 +55,12 @@ def names(cluster: SlurmCluster, bench: Bench) -> list[str]:
 
 
 def test_like_jobs_are_arrays_and_others_are_alone(
-    cluster: SlurmCluster, commands: Commands, open_bench: OpenBench
+    cluster: SlurmCluster,
+    commands: Commands,
+    open_bench: OpenBench,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # that of the tests themselves
     bench = open_bench()
     small, large = Resources(cpus=1, memory_bytes=50 << 20), Resources(cpus=3)
     requests = [
