@@ -10,7 +10,7 @@ __all__ = ["SlurmOptions", "SlurmRunner"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, so that `axsched runners` need not load the whole runner.
+    # Lazy, so that `axsched runners` does not load the whole runner.
     if name == "SlurmRunner":
         from axsched_slurm.runner import SlurmRunner
 

@@ -1,4 +1,4 @@
-"""Which element of which array is which job: written down before sbatch is called."""
+"""Records which array element is which job, before sbatch is called."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from axsched_core import jobfolder
 
 @frozen
 class Place:
-    """Where a job is to be found in Slurm's lists."""
+    """Where Slurm's lists show a job."""
 
     name: str
     """The Slurm job's name."""
     index: int | None = None
-    """Of an array's element."""
+    """An array element's index."""
 
 
 @frozen
 class Batch:
-    """What one call of sbatch submits: one job, or an array of them."""
+    """What one call of sbatch submits: one job, or an array of jobs."""
 
     name: str
     is_array: bool
 
 
 class BatchBook:
-    """The tables of a run's arrays, and the ids that Slurm gave them.
+    """The tables of a run's arrays, and their Slurm ids.
 
     A single job carries its key as its name and needs no table.
 
     Args:
-        folder: where they lie.
+        folder: contains the tables and ids.
         run_id: the first part of all names.
     """
 
     def __init__(self, folder: Path, run_id: str) -> None:
         self.folder, self._run_id = folder, run_id
-        # A site may put words around a job's name; a run's id is like no other.
+        # A site may put words around a job's name; a run's id is unique.
         self._name = re.compile(rf"{re.escape(run_id)}-(?:b\d+|\d+-\d+)")
         self._places: dict[str, list[Place]] = {}
         self._ids: dict[str, str] = {}
         self._last = 0
         for path in sorted(folder.glob(f"{run_id}-b*.json")):
             table = jobfolder.read_json(path.parent, path.name)
-            if isinstance(table, list):  # else its driver died while writing: never submitted
+            if isinstance(table, list):  # if not, its driver died while writing: never submitted
                 self._enter(path.stem, table)
         for path in folder.glob("*.id"):
             self._ids[path.stem] = path.read_text(encoding="ascii").strip()
@@ -61,27 +61,27 @@ class BatchBook:
         self._last = max(self._last, int(re.sub(r".*-b", "", name)))
 
     def places(self, key: str) -> list[Place]:
-        """Everywhere that a job may be in Slurm's lists."""
+        """All places where Slurm's lists may show a job."""
         return [Place(key), *self._places.get(key, ())]
 
     def own_name(self, listed: str) -> str:
-        """The name that a job was submitted under, if it is one of the run's.
+        """The name that a job of this run was submitted under; for other jobs, ``listed``.
 
         Args:
-            listed: its name in Slurm's lists.
+            listed: the job's name in Slurm's lists.
         """
         found = self._name.search(listed)
         return found[0] if found else listed
 
     def job_id(self, key: str) -> str | None:
-        """The id that Slurm has given to a job; None where its answer was never heard."""
+        """The id that Slurm gave to a job; None if its answer never arrived."""
         for place in reversed(self.places(key)):
             if number := self._ids.get(place.name):
                 return number if place.index is None else f"{number}_{place.index}"
         return None
 
     def new(self, keys: Sequence[str]) -> Batch:
-        """Make a batch, on disk before anybody can have it.
+        """Make a batch; write it to disk before returning it.
 
         Raises:
             OSError: it cannot be written.
@@ -104,7 +104,7 @@ class BatchBook:
             return Batch(name, is_array=True)
 
     def submitted(self, name: str, number: str) -> None:
-        """Remember the id that Slurm has given to a batch.
+        """Store the id that Slurm gave to a batch.
 
         Raises:
             OSError: it cannot be written.

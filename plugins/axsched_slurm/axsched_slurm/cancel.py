@@ -1,4 +1,4 @@
-"""Cancelling: the claim of a job that has not begun, a file for its worker, and scancel."""
+"""Cancels jobs: claims those that have not begun, writes a file for the worker, calls scancel."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from axsched_slurm.watch import CANCELLED_BY, Watch
 _log = logging.getLogger(__name__)
 
 IDS_AT_ONCE = 200
-"""Words in one command line of scancel."""
+"""Maximum number of ids in one command line of scancel."""
 
 
 def cancel(
     folders: Mapping[str, Path], reason: str, watch: Watch, commands: Commands
 ) -> dict[str, CancelOutcome]:
-    """Cancel jobs: folders by key.
+    """Cancel jobs, given as folders by key.
 
     Raises:
-        BackendUnavailable: Slurm does not answer. Jobs that have not begun never will.
+        BackendUnavailable: Slurm does not answer. Jobs that have not begun will never begin.
     """
     outcomes = {key: _tell(folder, reason) for key, folder in folders.items()}
     keys = [key for key, outcome in outcomes.items() if outcome is CancelOutcome.REQUESTED]
     if not keys:
         return outcomes
-    # Ids are taken from what Slurm has now: an old id may be another's job by now.
+    # Use the ids that Slurm lists now: an old id may belong to another job by now.
     watch.look(keys, now=True)
     rows = [row for key in keys if (row := watch.row(key)) is not None and states.alive(row)]
     scancel(commands, rows, watch.all_rows())
@@ -51,7 +51,7 @@ def _tell(folder: Path, reason: str) -> CancelOutcome:
         if by is None:
             try:
                 jobfolder.request_cancel(folder, reason)
-            except OSError as error:  # scancel ends it all the same
+            except OSError as error:  # scancel ends it anyway
                 _log.warning("%s: why it is cancelled cannot be written: %s", folder, error)
         elif by != CANCELLED_BY:
             return CancelOutcome.ALREADY_ENDED
@@ -69,13 +69,13 @@ def scancel(commands: Commands, rows: Sequence[Row], everything: Iterable[Row]) 
         try:
             commands.run("scancel", *words[first : first + IDS_AT_ONCE])
         except CommandFailed as failure:
-            # Of a job that has ended meanwhile scancel says that its id is invalid.
+            # If a job has ended by now, scancel says that its id is invalid.
             if "nvalid job id" not in str(failure) and "already complet" not in str(failure):
                 raise BackendUnavailable(f"scancel: {failure}") from failure
 
 
 def _ids(rows: Iterable[Row], everything: Iterable[Row]) -> list[str]:
-    """Ids as scancel takes them: ``7``, ``8`` for a whole array, ``9_[0,3]`` for a part of one."""
+    """Ids in scancel's form: ``7``, ``8`` for a whole array, ``9_[0,3]`` for a part of one."""
     wanted: dict[int, set[int | None]] = {}
     for row in rows:
         wanted.setdefault(row.number, set()).add(row.index)

@@ -1,4 +1,4 @@
-"""What the cluster says of itself, asked once."""
+"""Asks the cluster for its configuration, once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Cluster:
     accounting: bool
     """Whether sacct knows ended jobs."""
     max_array_size: int
-    """One more than the greatest index of an array's element."""
+    """One more than the greatest index of an array element."""
     max_jobs: int
     min_job_age: float
-    """Seconds for which squeue knows a job that has ended; infinite where it never forgets one."""
+    """Seconds that squeue still lists an ended job; infinite if it never forgets one."""
     preempts: bool
-    """Whether jobs may have to give way to others."""
+    """Whether Slurm may stop jobs to make room for others."""
     signals_all: bool
-    """Whether SIGTERM goes to all processes of a job, and not only to its first."""
+    """Whether SIGTERM goes to all processes of a job, not only to its first."""
 
 
 def describe(commands: Commands) -> Cluster:

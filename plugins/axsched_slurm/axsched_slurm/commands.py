@@ -1,4 +1,4 @@
-"""Slurm's commands, and what it means when one of them fails."""
+"""Runs Slurm's commands and turns their failures into exceptions."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ SLURMS_OWN = (
     "PMI_",
     "PMIX_",
 )
-"""Variables of a job that the driver runs in, or a user's habits (``SQUEUE_PARTITION``): they
-would change what our commands do, and leak into jobs."""
+"""Variables of a job that the driver runs in, or a user's own settings (``SQUEUE_PARTITION``).
+They would change what our commands do, and leak into jobs."""
 
 KEPT = ("SLURM_CONF",)
 
@@ -41,22 +41,22 @@ _RETRIES = re.compile(
     r"((?:Slurm|Job|Requested|Nodes)\b[\w .]*, ?sleeping and retrying\.?"
     r"|s_p_parse_file: .*, retrying in 1 ?sec up to \d+ ?sec)"
 )
-"""A line that a command of Slurm's prints before it sleeps, for up to two minutes, and tries again:
-sbatch where the queue is full, all where there is no slurm.conf."""
+"""A line that a Slurm command prints before it sleeps, for up to two minutes, and tries again:
+sbatch if the queue is full, all commands if there is no slurm.conf."""
 
 
 class CommandRetries(BackendUnavailable):
-    """A command has said that it will try again by itself, and was ended.
+    """A command said that it will try again by itself, so we ended it.
 
-    What it had asked for was not done, unless it has tried again before it was ended.
+    Its request was not done, unless it tried again before we ended it.
     """
 
 
 class CommandFailed(Exception):
-    """A command said no. Its words are the message, without the command's own name.
+    """A command refused. Its words are the message, without the command's own name.
 
     Args:
-        lines: what it has printed, a line each.
+        lines: the lines that it printed.
         code: its exit code.
     """
 
@@ -66,16 +66,16 @@ class CommandFailed(Exception):
 
 
 QUICK = 5.0
-"""The least of seconds that a command has."""
+"""The shortened time limit is at least this many seconds."""
 
 
 @define
 class Commands:
     """Runs Slurm's commands, each with a time limit.
 
-    After one that has not answered, the following have a tenth of the time, so that a run's end is
-    not kept waiting for each of them; once as much time as the whole limit has passed, or one has
-    answered, they have all of it again.
+    After one has not answered, the next ones get a tenth of the time, so that the end of a run
+    does not wait for each of them. They get the whole limit again when one has answered, or when
+    as much time as the whole limit has passed.
 
     Args:
         timeout: seconds.
@@ -90,10 +90,10 @@ class Commands:
 
         Args:
             argv: the command and its arguments.
-            env: the whole environment, `own_environment` where it is None.
+            env: the whole environment; `own_environment` if None.
 
         Raises:
-            BackendUnavailable: Slurm does not answer, or not in time: nobody knows what was done.
+            BackendUnavailable: Slurm does not answer in time: it is unknown what was done.
             CommandFailed: it has answered, and refuses.
         """
         try:
@@ -105,7 +105,7 @@ class Commands:
         return out
 
     def _first_contact(self, words: str) -> str:
-        """Add what to do where nothing has ever worked: that does not pass by itself."""
+        """Add advice if no command has ever worked: this does not pass by itself."""
         if self._has_worked:
             return words
         return f"{words} (no command of Slurm's has worked yet; try `axsched doctor slurm`)"
@@ -179,7 +179,7 @@ class Commands:
         """Run a command that only asks; any failure is an outage, never an answer.
 
         Raises:
-            BackendUnavailable: it could not be asked.
+            BackendUnavailable: the command failed.
         """
         try:
             return self.run(*argv, env={**own_environment(), "SLURM_TIME_FORMAT": "%s"})
@@ -189,10 +189,10 @@ class Commands:
 
 
 def require(*names: str) -> None:
-    """Check that these commands are there, and what SLURM_CONF leads to.
+    """Check that these commands exist, and the file that SLURM_CONF names.
 
     Raises:
-        RunnerError: one is not.
+        RunnerError: one of them does not exist.
     """
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
@@ -208,7 +208,7 @@ def require(*names: str) -> None:
 
 
 def own_environment() -> dict[str, str]:
-    """The driver's environment without what is Slurm's own."""
+    """The driver's environment without Slurm's own variables."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -229,7 +229,7 @@ def _refuse_to_wait(name: str, printed: bytes) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it with all that it has started (it may be a wrapper), and do not wait for its pipes."""
+    """End it and all that it started (it may be a wrapper); do not wait for its pipes."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""From a container objective to the command line of an engine that clusters have."""
+"""Makes a command line for apptainer, singularity or ch-run from a container objective."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _target(target: Any) -> str:
 class ContainerOptions:
     """The ``container_options`` of `AxScheduler.set_container_objective`.
 
-    What the Docker runner has too has the same name here.
+    Options that the Docker runner also has are named as there.
     """
 
     volumes: Sequence[str] = field(default=(), converter=_volumes)
@@ -67,23 +67,23 @@ def container_options(objective: ContainerObjective) -> ContainerOptions:
     """Check a container objective's options.
 
     Raises:
-        InvalidInput: one is unknown, or has no meaning.
+        InvalidInput: an option is unknown or invalid.
     """
     return options.build(ContainerOptions, objective.options, "container_options")
 
 
 def command_line(request: JobRequest, engine: str | None) -> tuple[str, ...]:
-    """What runs the container in a job.
+    """The command that runs the container in a job.
 
-    The job's folder is bound under its own path and is the working directory; the environment,
-    with the job's ``AXSCHED_...``, is the engine's.
+    The job's folder is bound under its own path. It is also the working directory, unless an option
+    names another. The engine passes on its environment, with the job's ``AXSCHED_...``.
 
     Args:
         request: a job with a container objective.
         engine: the option ``container_engine``.
 
     Raises:
-        InvalidInput: an option has no meaning, or the engine needs more.
+        InvalidInput: an option is invalid, or the engine needs more.
     """
     objective = request.objective
     assert isinstance(objective, ContainerObjective)
@@ -124,7 +124,7 @@ def _charliecloud(
 
 
 def image_name(image: str) -> str:
-    """An image as apptainer wants it: a name without a scheme is one of a registry."""
+    """An image in apptainer's form: a name without a scheme is an image in a registry."""
     if "://" in image or image.endswith((".sif", ".img", ".sqsh")) or Path(image).exists():
         return image
     return f"docker://{image}"

@@ -1,4 +1,4 @@
-"""The checks of ``axsched doctor slurm``: from the commands to a job that really runs."""
+"""Makes the checks of ``axsched doctor slurm``, from the commands to a job that really runs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ NEEDED = ("sbatch", "squeue", "scancel", "scontrol")
 PROBE_LIMIT = 120.0
 """Seconds that the probe job may wait for a node."""
 FILE_LIMIT = 60.0
-"""Seconds that its file may need to be seen here."""
+"""Seconds until its file must be visible here."""
 CLOCK_LIMIT = 5.0
 """Seconds by which the clocks of node and driver may differ."""
 OLDEST_PYTHON = (3, 7)
-"""That the worker runs with."""
+"""The worker runs with this version or newer."""
 LOOK = 1.0
-"""Seconds between two looks for the probe job."""
+"""Seconds between two queries for the probe job."""
 
 
 def checks(options: SlurmOptions) -> list[Check]:
-    """Look at everything that jobs will need; stops where the next check would make no sense."""
+    """Check everything that jobs need; stop if the next check would make no sense."""
     return list(_checks(options))
 
 
@@ -105,7 +105,7 @@ def _partition(options: SlurmOptions, commands: Commands, ran: bool) -> Check:
 
 
 class _Probe:
-    """A small job, with the options of real ones, that writes a file where theirs will be."""
+    """A small job, with the options of real jobs, that writes a file where they will write."""
 
     def __init__(self, options: SlurmOptions, commands: Commands) -> None:
         self._options, self._commands = options, commands
@@ -166,7 +166,7 @@ class _Probe:
             [
                 "#!/bin/bash",
                 f"set -- {shlex.quote(str(folder))}",
-                'cd "$1" || exit 0',  # what is not found here is told by the missing file
+                'cd "$1" || exit 0',  # the missing file shows that the folder is not there
                 f"exec >{LOG} 2>&1",
                 *set_up(self._options),
                 *find_python(self._options.python),
@@ -191,11 +191,11 @@ class _Probe:
         try:
             self._commands.run("scancel", f"--name={self._name}", job_id)
         except (BackendUnavailable, CommandFailed):
-            pass  # it ends by itself within a moment
+            pass  # it ends by itself very soon
 
 
 def _failed(folder: Path, row: Row) -> str:
-    """How it has failed, with the last line that it has printed."""
+    """How it failed, with the last line that it printed."""
     try:
         lines = (folder / LOG).read_text(errors="replace").split("\n")
     except OSError:
@@ -207,7 +207,7 @@ def _findings(folder: Path, row: Row, begun: float) -> Iterator[Check]:
     answer, seen = folder / "answer", time.time()
     deadline = time.monotonic() + FILE_LIMIT
     while not answer.exists() and time.monotonic() < deadline:
-        os.listdir(folder)  # makes NFS look
+        os.listdir(folder)  # makes NFS refresh its cache
         time.sleep(0.1)
     if not answer.exists():
         words = f"{folder.parent} is not the same folder on {row.nodes}; set job_output_dir"
@@ -222,7 +222,7 @@ def _findings(folder: Path, row: Row, begun: float) -> Iterator[Check]:
         yield Check("python", False, f"{words}; set the option python")
         return
     yield _python(version, f"{executable} on {row.nodes}")
-    # By the driver's clock it ran between these two moments.
+    # By the driver's clock, it ran between these two times.
     off = min(0.0, clock - begun) + max(0.0, clock - seen)
     words = f"{row.nodes} is {off:+.1f} s from here" if off else "agree"
     yield Check("clocks", abs(off) < CLOCK_LIMIT, words)

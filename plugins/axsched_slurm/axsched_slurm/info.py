@@ -1,4 +1,4 @@
-"""What the runner is called and what it can do: cheap to import."""
+"""Defines the runner's name and capabilities; cheap to import."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ INFO = RunnerInfo(
     ),
     summary="a Slurm cluster",
     options_class=SlurmOptions,
-    # NFS shows a new file to other machines after up to a minute.
+    # NFS may take up to a minute to show a new file to other machines.
     result_grace=60.0,
 )

@@ -1,4 +1,4 @@
-"""Which nodes fail jobs before these have begun, so that no more are sent there."""
+"""Finds nodes that fail jobs before these begin, so that they get no more jobs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ class Nodes:
     """What the jobs of a session have shown about nodes.
 
     Args:
-        avoids: False where the user has chosen nodes (``exclude``, ``nodelist``): then none is
-            avoided.
+        avoids: False if the user chose nodes (``exclude``, ``nodelist``): then no node is avoided.
     """
 
     def __init__(self, avoids: bool) -> None:
@@ -38,10 +37,10 @@ class Nodes:
     def failed(self, node: str, why: str) -> bool:
         """A job has failed on a node before it began. Returns whether the node is to blame.
 
-        It is not where set-ups fail on several nodes and nowhere a job has begun.
+        It is not, if set-ups fail on several nodes and no job has begun on a node in use.
         """
         if not node or "[" in node or "," in node:
-            return True  # of several nodes nobody knows which it was
+            return True  # with several nodes, it is unknown which one it was
         self._failed.add(node)
         blamed = self.any_good or len(self._failed) == 1
         if blamed and self._avoids and node not in self.avoided:
@@ -50,10 +49,10 @@ class Nodes:
         return blamed
 
     def forgive(self) -> None:
-        """Avoid no node any more: without those that are avoided no job can run."""
+        """Stop avoiding nodes: without the avoided ones no job can run."""
         _log.warning("Without %s no job can run: all nodes get jobs again.", self.exclude())
         self.avoided.clear()
 
     def exclude(self) -> str:
-        """Those that are avoided, as Slurm's options take them."""
+        """The avoided nodes, in the form of Slurm's options."""
         return ",".join(sorted(self.avoided))

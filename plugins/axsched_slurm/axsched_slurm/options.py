@@ -1,4 +1,4 @@
-"""The runner's options: what users may ask of Slurm, and what is the runner's own business."""
+"""Defines and checks the runner's options, and the sbatch options that users may set."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ELSEWHERE = {
     "qos": "qos",
     "time": "time_limit",
 }
-"""Options of sbatch that have an option of their own: sbatch's name -> ours."""
+"""sbatch options that are separate options of the runner: sbatch's name -> ours."""
 
 LETTERS = {
     "A": "account",
@@ -75,19 +75,19 @@ LETTERS = {
     "w": "nodelist",
     "x": "exclude",
 }
-"""sbatch's letters for its options."""
+"""sbatch's short names of its options: letter -> long name."""
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 _Validator = Callable[[object, "Attribute[Any]", Any], None]
 
 
 def seconds_of(time_limit: str) -> int:
-    """What a time in Slurm's words comes to, in seconds.
+    """Convert a time in Slurm's format to seconds.
 
-    Slurm's forms: ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M``, ``D-H:M:S``.
+    Slurm's formats: ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M``, ``D-H:M:S``.
 
     Raises:
-        InvalidInput: it is none of them.
+        InvalidInput: it has none of these formats.
     """
     match = _TIME.fullmatch(time_limit)
     if match is None:
@@ -156,10 +156,10 @@ def _names(value: Any) -> tuple[str, ...] | None:
 
 
 def _sbatch_options(given: Any) -> tuple[str, ...]:
-    """Arguments for sbatch, of a mapping from its options' names to values, or of a list of them.
+    """Arguments for sbatch, from a mapping of option names to values, or from a list of options.
 
     Raises:
-        InvalidInput: an option is the runner's own, or has an option of its own.
+        InvalidInput: the runner sets this option itself, or it is a separate option of the runner.
     """
     if isinstance(given, Mapping):
         pairs = list(given.items())
@@ -185,7 +185,7 @@ def _pair(argument: str) -> tuple[str, str | bool]:
 
 
 def _allowed(key: str) -> str:
-    """The long name of an option of sbatch that users may set."""
+    """The long name of an sbatch option that users may set."""
     name = key.lstrip("-").replace("_", "-")
     name = LETTERS.get(name, name)
     if name in OWNED:
@@ -201,54 +201,54 @@ def _allowed(key: str) -> str:
 class SlurmOptions:
     """Options of the Slurm runner; every one has a default.
 
-    What is left out is left to the cluster.
+    If you leave an option out, the cluster decides.
 
     Raises:
-        InvalidInput: a value that has no meaning, or an option of sbatch that is the runner's own.
+        InvalidInput: a value is invalid, or ``sbatch_options`` has an option that they may not set.
     """
 
     partition: str | None = field(default=None, validator=_word)
     time_limit: str | None = field(default=None, validator=_time)
-    """In Slurm's words: ``"0:30:00"``, ``"2-12:00:00"``."""
+    """In Slurm's format: ``"0:30:00"``, ``"2-12:00:00"``."""
     memory: str | None = field(default=None, validator=_memory)
     """For each node: ``"4G"``, ``"500M"``."""
     cpus_per_task: int | None = field(default=None, validator=_count(1))
     gpus: str | None = field(default=None, converter=_gpus)
     """For each job: a number, or ``"a100:2"``."""
     gres: str | None = field(default=None, validator=_word)
-    """Generic resources for each node, in Slurm's words."""
+    """Generic resources for each node, in Slurm's format."""
     nodes: int | None = field(default=None, validator=_count(1))
     ntasks: int | None = field(default=None, validator=_count(1))
-    """The objective itself is started once, on the first node; it calls srun."""
+    """Slurm starts the objective itself once, on the first node; the objective calls srun."""
     account: str | None = field(default=None, validator=_word)
     qos: str | None = field(default=None, validator=_word)
     constraint: str | None = field(default=None, validator=_word)
     modules: Sequence[str] = field(default=(), converter=_lines)
     """Loaded with ``module load`` before the job begins."""
     setup: Sequence[str] = field(default=(), converter=_lines)
-    """Lines of bash, run before the job begins (``"source /opt/conda/bin/activate mine"``). Where a
-    command of theirs fails, the job does not begin; for one that may fail, write ``|| true``."""
+    """Lines of bash, run before the job begins (``"source /opt/conda/bin/activate mine"``). If one
+    of their commands fails, the job does not begin; after one that may fail, write ``|| true``."""
     export: Sequence[str] | None = field(default=None, converter=_names)
-    """Names of the driver's environment variables that jobs have. None: all but Slurm's own."""
+    """Names of the driver's environment variables that jobs get. None: all but Slurm's own."""
     sbatch_options: tuple[str, ...] = field(default=(), converter=_sbatch_options)
-    """Anything else of sbatch: ``{"exclusive": True, "mail-type": "FAIL"}``."""
+    """Other options of sbatch: ``{"exclusive": True, "mail-type": "FAIL"}``."""
     python: str | None = field(default=None, validator=_word)
-    """What runs the job's worker. None: the driver's own Python where a node has it, else
+    """What runs the job's worker. None: the driver's own Python if the node has it, otherwise
     ``python3``."""
     container_engine: str | None = field(default=None, validator=_word)
-    """apptainer, singularity or ch-run, or a path of one. None: apptainer where a node has it,
-    else singularity."""
+    """apptainer, singularity or ch-run, or the path of one. None: apptainer if the node has it,
+    otherwise singularity."""
     job_dir: str | None = field(default=None, validator=_word)
-    """Where batch scripts and the tables of arrays lie, on a file system that all nodes share.
+    """Folder for batch scripts and the tables of arrays, on a file system that all nodes share.
     None: in the run directory."""
     patience: float = field(default=60.0, validator=gt(0))
     """Seconds that a job may be missing from all of Slurm's lists before it counts as lost, and
-    that its files may need to be seen here."""
+    that its files may take to be visible here."""
     command_timeout: float = field(default=60.0, validator=gt(0))
     """Seconds that one of Slurm's commands may take."""
 
     @property
     def chooses_nodes(self) -> bool:
-        """True where ``sbatch_options`` say which nodes jobs may use."""
+        """True if ``sbatch_options`` say which nodes jobs may use."""
         names = ("--exclude=", "--nodelist=", "--nodefile=")
         return any(one.startswith(names) for one in self.sbatch_options)

@@ -1,4 +1,4 @@
-"""The entry point ``slurm``: found by name, cheap to import."""
+"""Defines the entry point ``slurm``; cheap to import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from axsched_slurm.options import SlurmOptions
 
 @hookimpl
 def axsched_runner_info() -> RunnerInfo:
-    """Say what the runner is called and what it can do."""
+    """Return the runner's name and capabilities."""
     return INFO
 
 
@@ -27,7 +27,7 @@ def axsched_make_runner(options: Any) -> object:
 
 @hookimpl
 def axsched_diagnose(options: Any) -> Sequence[Check]:
-    """Look at the commands, the controller, accounting, limits, and run a small job."""
+    """Check the commands, the controller, accounting and limits, and run a small job."""
     from axsched_slurm.diagnose import checks
 
     return checks(options or SlurmOptions())

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs, by one command for all of them."""
+"""Asks Slurm for the states of all jobs, with one command for all of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ SQUEUE = (
     "--array",
     "--noheader",
     "--states=all",
-    # Here and not in --format, because only this knows exit codes. The name may hold anything,
-    # so it comes last.
+    # Not --format, which has no exit codes. The name may contain anything, so it comes last.
     "--Format=JobArrayID:|,State:|,Reason:|,exit_code:|,RestartCnt:|,StartTime:|,EndTime:|,"
     "NodeList:|,Name:|",
 )
 SACCT_FIELDS = "JobID,State,ExitCode,Start,End,NodeList,JobName"
 IDS_AT_ONCE = 1000
-"""Job ids in one command line."""
+"""Maximum number of job ids in one command line."""
 
 _ID = re.compile(r"(\d+)(?:_(\d+))?")
 
@@ -36,9 +35,9 @@ class Row:
     """``12``, or ``12_3`` for an element."""
     name: str
     index: int | None
-    """Of an array's element."""
+    """An array element's index."""
     state: str
-    """Slurm's own word, without what may stand behind it."""
+    """Slurm's own word, without any addition after it."""
     reason: str = ""
     exit_code: int = 0
     signal: int = 0
@@ -47,7 +46,7 @@ class Row:
     ended_at: float | None = None
     nodes: str = ""
     out_of_memory: bool = False
-    """One of its steps ran out of memory (accounting alone knows)."""
+    """One of its steps ran out of memory (only accounting knows)."""
 
     @property
     def number(self) -> int:
@@ -56,7 +55,7 @@ class Row:
 
 
 def squeue(commands: Commands) -> list[Row]:
-    """All of the user's jobs that the controller knows, ended ones too.
+    """All of the user's jobs that the controller knows, including ended ones.
 
     Raises:
         BackendUnavailable: it does not answer.
@@ -69,7 +68,7 @@ def _squeue_row(line: str) -> Row | None:
     parts = line.split("|", 8)
     match = _ID.fullmatch(parts[0].strip())
     if len(parts) < 9 or match is None:
-        return None  # a heterogeneous job, or a piece of a name with a line feed
+        return None  # a heterogeneous job, or part of a name with a line feed
     _, state, reason, status, restarts, start, end, nodes, name = (p.strip() for p in parts)
     wait_status = int(status) if status.isdigit() else 0
     return Row(
@@ -88,7 +87,7 @@ def _squeue_row(line: str) -> Row | None:
 
 
 def sacct(commands: Commands, job_ids: Iterable[str]) -> list[Row]:
-    """What accounting has of these jobs. It lags some seconds behind.
+    """Accounting's data about these jobs. It is some seconds late.
 
     Raises:
         BackendUnavailable: it does not answer.
@@ -118,7 +117,7 @@ def sacct(commands: Commands, job_ids: Iterable[str]) -> list[Row]:
 def _sacct_row(job_id: str, parts: Sequence[str]) -> Row | None:
     match = _ID.fullmatch(job_id)
     if match is None:
-        return None  # what is left of an array: 6_[4-9]
+        return None  # the remaining elements of an array: 6_[4-9]
     _, state, exit_code, start, end, nodes, name = parts
     code, _, number = exit_code.partition(":")
     return Row(
@@ -140,5 +139,5 @@ def _state(word: str) -> str:
 
 
 def _moment(text: str) -> float | None:
-    """Seconds since the epoch (``SLURM_TIME_FORMAT=%s``); None where it says N/A, NONE, Unknown."""
+    """Seconds since the epoch (``SLURM_TIME_FORMAT=%s``); None for N/A, NONE, Unknown."""
     return float(text) if text.isdigit() else None

@@ -1,4 +1,4 @@
-"""The runner: the hooks, on `Submitter` (which brings jobs) and `Watch` (which knows of them)."""
+"""Implements the runner's hooks with `Submitter` (submits jobs) and `Watch` (finds states)."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from axsched_slurm.submit import Submitter
 from axsched_slurm.watch import Watch
 
 GATHERING = 1.0
-"""Seconds after a submission in which places that become free wait for each other, to be filled
-by one array. Slurm starts jobs once a second, or less often, whenever they come."""
+"""For this many seconds after a submission, free places are collected, so that one array can fill
+them. Slurm starts jobs at most once a second, whenever they arrive."""
 CLOSE_LIMIT = 10.0
 """Seconds that `SlurmRunner.axsched_close` waits for cancelled jobs."""
 WITHDRAWN_BY = "withdrawn: the runner was closed before Slurm had room for it"
@@ -57,7 +57,7 @@ class SlurmRunner:
         options: see `SlurmOptions`.
 
     Raises:
-        InvalidInput: an option that is unknown or has no meaning.
+        InvalidInput: an option is unknown or invalid.
 
     Example:
         >>> SlurmRunner(partition="main", time_limit="00:30:00", memory="4G", cpus_per_task=4)
@@ -71,7 +71,7 @@ class SlurmRunner:
 
     @classmethod
     def from_options(cls, options: SlurmOptions) -> SlurmRunner:
-        """Make a runner from options that are checked already."""
+        """Make a runner from options that are already checked."""
         runner = cls.__new__(cls)
         runner._set_up(options)
         return runner
@@ -132,7 +132,7 @@ class SlurmRunner:
             time.sleep(0.05)
 
     def _being_cancelled(self) -> bool:
-        """True while a job that was told to stop has not said that it has."""
+        """True while a job that was told to stop has no ``exit.json``."""
         folders = [self._folders.of(handle) for handle in self._handles.values()]
         return any(
             jobfolder.has(folder, jobfolder.CANCEL) and jobfolder.read_exit(folder) is None
@@ -162,7 +162,7 @@ class SlurmRunner:
             if prepared:
                 self._submitted_at = time.monotonic()
             answers |= self._submitter.submit(prepared)
-        finally:  # what Slurm has taken before it ceased to answer is not asked for again
+        finally:  # do not resubmit jobs that Slurm took before it stopped answering
             for job in prepared:
                 self._accept(job.request, answers)
         return [answers.get(r.key) or self._handles[r.key] for r in requests]
@@ -176,7 +176,7 @@ class SlurmRunner:
         self._watch.submitted(key)
 
     def _found(self, request: JobRequest) -> bool:
-        """True where the last look has seen a job of this key."""
+        """True if the last query has found a job with this key."""
         row = self._watch.row(request.key)
         if row is None:
             return False
@@ -191,7 +191,7 @@ class SlurmRunner:
         ours = {handle.key: handle for handle in filter(self._folders.knows, handles)}
         self._handles |= ours
         try:
-            # Where all have ended by their own files, nobody needs to be asked.
+            # If all have ended by their own files, there is no need to ask Slurm.
             open_ = any(not self._settled(handle) for handle in ours.values())
             if open_ and self._watch.look(ours):
                 self._submit_held()
@@ -223,7 +223,7 @@ class SlurmRunner:
         }
 
     def _submit_held(self) -> None:
-        """Bring to Slurm what waits here, as far as there is room now."""
+        """Submit the jobs that wait here, as far as there is room now."""
         submitter = self._submitter
         for job in list(submitter.held.values()):
             if job.request.key in submitter.doubtful:
@@ -241,7 +241,7 @@ class SlurmRunner:
                 self._watch.submitted(key)
 
     def _keep_waiting_jobs_away(self) -> None:
-        """Keep jobs that wait in Slurm from nodes that are avoided, if others are known to work."""
+        """Keep jobs that wait in Slurm off avoided nodes, if other nodes are known to work."""
         avoided = self._nodes.exclude()
         if avoided in ("", self._kept_away_from) or not self._nodes.any_good:
             return
@@ -252,7 +252,7 @@ class SlurmRunner:
                 self._commands.run("scontrol", "update", *update)
 
     def _clear_up(self) -> None:
-        """Have Slurm forget jobs that it holds or would start again although they have ended."""
+        """Cancel jobs that Slurm holds or would start again although they have ended."""
         folders = {key: self._folders.of(handle) for key, handle in self._handles.items()}
         if rows := self._watch.left_behind(folders):
             scancel(self._commands, rows, self._watch.all_rows())
@@ -273,8 +273,8 @@ class SlurmRunner:
         for request in requests:
             if self._found(request):
                 found[request.key] = self._handles[request.key]
-            # Slurm does not know it. Whoever takes the claim decides: if it is taken here, the
-            # job never runs, even if a submission should still be on its way.
+            # Slurm does not know it. The claim decides: if we take it here, the job never runs,
+            # even if a submission is still in progress.
             elif jobfolder.try_claim(request.folder, TAKEN_OVER_BY) or jobfolder.never_ran(
                 request.folder
             ):
@@ -340,7 +340,7 @@ class SlurmRunner:
         return [_named(row) for row in left]
 
     def _leftovers(self, run_id: str) -> tuple[list[Row], list[Row]]:
-        """The run's jobs that wait or run, and all jobs."""
+        """The run's jobs that wait or run, and all of the user's jobs."""
         everything = squeue(self._commands)
         ours = [row for row in everything if f"{run_id}-" in row.name]
         return [row for row in ours if states.alive(row)], everything

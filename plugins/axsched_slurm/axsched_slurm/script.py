@@ -1,4 +1,4 @@
-"""What is given to sbatch: its arguments and the batch script."""
+"""Makes the arguments of sbatch and the batch script."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from axsched_slurm.options import SlurmOptions, seconds_of
 SCRIPT = "batch.sh"
 """In a job's folder: the batch script, unless the job is one of an array."""
 WITHOUT_PYTHON = "job.sh"
-"""In a script's folder: what a node runs that has no Python for the worker."""
+"""In the folder of a script's job: what a node runs if it has no Python for the worker."""
 LOG = "slurm.log"
-"""In a job's folder: what the batch script and Slurm itself have printed."""
+"""In a job's folder: the output of the batch script and of Slurm itself."""
 NO_FOLDER = 66
 """Exit code of a batch script that cannot enter the job's folder."""
 NO_MODULE = 67
-"""Exit code of a batch script whose ``module load`` failed."""
+"""Exit code of a batch script if ``module load`` failed."""
 NO_SETUP = 68
-"""Exit code of a batch script in whose ``setup`` a command has failed."""
+"""Exit code of a batch script if a command of ``setup`` failed."""
 NO_WRITE = 69
 """Exit code of a batch script that cannot write into the job's folder."""
 TIME_ASKED = "slurm_time_limit"
-"""In ``job.json``: the seconds that sbatch was asked for; null where that is the partition's."""
+"""In ``job.json``: the seconds that sbatch was asked for; null: the partition's default."""
 TIME_SLACK = 60.0
-"""Seconds that Slurm gives a job beyond the limit that its worker keeps."""
+"""Seconds that Slurm gives a job beyond the limit that its worker enforces."""
 
 
 @frozen
 class Prepared:
-    """A request, and what sbatch is asked for it; equal ``wants`` make an array."""
+    """A request and its sbatch arguments; equal ``wants`` and ``env`` make an array."""
 
     request: JobRequest
     wants: tuple[str, ...]
@@ -65,7 +65,7 @@ class Prepared:
 
 
 def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
-    """Find out what a job needs of Slurm. Touches nothing.
+    """Find out what a job needs from Slurm. Changes nothing.
 
     Raises:
         InvalidInput: the runner cannot run this.
@@ -75,7 +75,7 @@ def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
     env = dict(jobfolder.environment(request))
     resources = request.resources
     if isinstance(request.objective, ContainerObjective):
-        command_line(request, options.container_engine)  # raises for what has no meaning
+        command_line(request, options.container_engine)  # raises for invalid options
         chosen = container_options(request.objective)
         given = {**chosen.env, **chosen.env_vars}
         env |= {str(name): str(value) for name, value in given.items()}
@@ -93,16 +93,16 @@ def prepare(request: JobRequest, options: SlurmOptions) -> Prepared:
 def complete_job_file(
     prepared: Prepared, options: SlurmOptions, base: str, *, signals_all: bool
 ) -> None:
-    """Add to ``job.json`` what only this runner knows of the place where the job will run.
+    """Add to ``job.json`` what only this runner knows about the place where the job will run.
 
     Args:
         prepared: the job.
         options: the runner's.
-        base: the directory that relative entries of ``sys.path`` mean.
+        base: relative entries of ``sys.path`` start at this directory.
         signals_all: see `Cluster.signals_all`.
 
     Raises:
-        InvalidInput: there is no usable one.
+        InvalidInput: there is no usable ``job.json``.
         OSError: it cannot be written.
     """
     request = prepared.request
@@ -118,7 +118,7 @@ def complete_job_file(
     if isinstance(request.objective, FunctionObjective):
         job |= imports.places(base)
     elif isinstance(request.objective, ContainerObjective):
-        # To the worker, a container is a script that happens to start one.
+        # For the worker, a container is a script that starts one.
         job["kind"] = "script"
         job["argv"] = list(command_line(request, options.container_engine))
         job["env"] = [name for name, _ in prepared.env]
@@ -129,14 +129,14 @@ def complete_job_file(
 
 
 def _early_term(options: SlurmOptions) -> bool:
-    """True where ``sbatch --signal=B:TERM@60`` tells the batch script alone, some time before Slurm
-    tells all processes."""
+    """True if ``sbatch --signal=B:TERM@60`` signals only the batch script, some time before Slurm
+    signals all processes."""
     signal = [one.removeprefix("--signal=") for one in options.sbatch_options]
     return any(re.match(r"(R:|R?B:)+(SIG)?(TERM|15)\b", one, re.IGNORECASE) for one in signal)
 
 
 def _without_python(folder: Path, job: Mapping[str, Any]) -> str:
-    """What a node without Python runs in the worker's place: see ``without_python.sh``."""
+    """What a node without Python runs instead of the worker: see ``without_python.sh``."""
     variables = {
         "AXSCHED_JOB_DIR": folder,
         "AXSCHED_PARAMS_FILE": folder / jobfolder.PARAMS,
@@ -154,7 +154,7 @@ def _without_python(folder: Path, job: Mapping[str, Any]) -> str:
 
 
 def _own_limit(request: JobRequest) -> float | None:
-    """The limit, in seconds, that the user has set for the objective itself."""
+    """The limit, in seconds, that the user set for the objective itself."""
     if isinstance(request.objective, ContainerObjective):
         return container_options(request.objective).time_limit
     return getattr(request.objective, "time_limit", None)
@@ -186,14 +186,14 @@ def _wants(options: SlurmOptions, need: Resources, own_limit: float | None) -> t
 
 
 def resource_arguments(options: SlurmOptions) -> tuple[str, ...]:
-    """What any job of these options asks sbatch for."""
+    """The sbatch arguments of any job with these options."""
     return _wants(options, Resources(), None)
 
 
 def _time(asked: str | None, own: float | None, limit: float | None) -> str | None:
-    """The time that Slurm is asked for: never less than what the worker allows the job."""
+    """The time to ask Slurm for: never less than the worker allows the job."""
     if asked is None and own is None:
-        # The core's general limit is no reason to ask for more than the partition's default.
+        # Do not ask for more than the partition's default because of the core's general limit.
         return None
     needed = _least(own, limit)
     if asked is not None and (needed is None or seconds_of(asked) <= needed + TIME_SLACK):
@@ -210,14 +210,14 @@ def command(
     size: int | None,
     avoided: str = "",
 ) -> list[str]:
-    """The sbatch command for a job, or for an array of ``size`` jobs; ``avoided`` are nodes."""
+    """The sbatch command for a job, or an array of ``size`` jobs; ``avoided`` are nodes."""
     return [
         "sbatch",
         "--parsable",
         f"--job-name={name}",
         *([] if size is None else [f"--array=0-{size - 1}"]),
-        # The batch script itself writes into the job's folder, or says by its exit code that
-        # it cannot see it. (A file that slurmd cannot open ends a job without a word.)
+        # The batch script itself writes into the job's folder. Its exit code says if it cannot
+        # see it. (If slurmd cannot open a file, it ends the job without a message.)
         "--output=/dev/null",
         f"--export={_export(options, prepared)}",
         *prepared.wants,
@@ -234,12 +234,12 @@ def _export(options: SlurmOptions, prepared: Prepared) -> str:
 
 
 def environment(prepared: Prepared) -> Mapping[str, str]:
-    """The environment of sbatch, which is the job's: the driver's, and the objective's."""
+    """The environment of sbatch and the job: the driver's and the objective's."""
     return {**own_environment(), **dict(prepared.env)}
 
 
 def batch_script(requests: Sequence[JobRequest], options: SlurmOptions, *, array: bool) -> str:
-    """The script: it finds its folder, does the set-up, and becomes the job's worker."""
+    """The script: it finds its folder, runs the set-up, and becomes the job's worker."""
     quoted = " ".join(shlex.quote(str(request.folder)) for request in requests)
     lines = ["#!/bin/bash", f"set -- {quoted}"]
     if array:
@@ -265,7 +265,7 @@ def _for_nodes_without_python(requests: Sequence[JobRequest]) -> list[str]:
     return [f"if {condition}; then", text.rstrip(), "fi"]
 
 
-# As `set -e`, which would also end scripts that the set-up sources, at any command of theirs.
+# Like `set -e`, but does not end scripts that the set-up sources if one of their commands fails.
 _STOP_ON_ERROR = (
     "trap 'axsched_code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] || "
     '{ echo "set-up: exit code $axsched_code of: $BASH_COMMAND"; '
@@ -274,13 +274,13 @@ _STOP_ON_ERROR = (
 
 
 def set_up(options: SlurmOptions) -> list[str]:
-    """Lines that load the modules and do the user's set-up; ``$1`` is the folder to be in."""
+    """Lines that load the modules and run the user's set-up; ``$1`` is the job's folder."""
     lines = []
     if options.modules:
         lines.append("type module >/dev/null 2>&1 || . /etc/profile")
         lines += [f"module load {shlex.quote(one)} || exit {NO_MODULE}" for one in options.modules]
     if options.setup:
-        # Whatever they set, the positional parameters are ours.
+        # The lines may change the positional parameters: restore ours.
         lines += ["axsched_folder=$1", _STOP_ON_ERROR, *options.setup, "trap - ERR"]
         lines += ['cd "$axsched_folder"', 'set -- "$axsched_folder"']
     return lines
@@ -297,7 +297,7 @@ def find_python(python: str | None) -> list[str]:
 
 
 def what_runs(request: JobRequest, options: SlurmOptions) -> str:
-    """What the job's worker starts, for people. Values of environment variables are secrets."""
+    """What the job's worker starts, for people. Masks values of environment variables: secrets."""
     objective = request.objective
     if isinstance(objective, FunctionObjective):
         return f"{objective.name}({'**parameters' if objective.keywords else 'parameters'})"

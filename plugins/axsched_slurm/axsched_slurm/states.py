@@ -1,4 +1,4 @@
-"""Slurm's states as the core has them."""
+"""Translates Slurm's state into a job state and cause; `watch` then checks the job's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUEUED = frozenset(
 RUNNING = frozenset(
     {
         "RUNNING",
-        # Its processes have ended, but not Slurm's own work; how it ended comes next.
+        # Its processes have ended, but Slurm's own work has not; the next state says how it ended.
         "COMPLETING",
         "RESIZING",
         "SIGNALING",
@@ -46,21 +46,21 @@ ENDED: dict[str, tuple[JobState, Cause | None]] = {
 }
 
 NEVER = frozenset({"DependencyNeverSatisfied"})
-"""Reasons for which a pending job would wait for ever."""
+"""With these reasons, a pending job would wait for ever."""
 
 
 def alive(row: Row) -> bool:
-    """True where Slurm has not ended the job."""
+    """True if Slurm has not ended the job."""
     return row.state in QUEUED or row.state in RUNNING
 
 
 def known(row: Row) -> bool:
-    """False for a word that this runner does not know: no information."""
+    """False for a state that this runner does not know: it tells nothing."""
     return alive(row) or row.state in ENDED
 
 
 def status(row: Row) -> JobStatus:
-    """What Slurm says of a job; its files may know better."""
+    """The job's status by Slurm's state alone; the job's files may know better."""
     if row.state in QUEUED:
         return JobStatus(JobState.QUEUED, message=_waiting(row), backend_state=row.state)
     if row.state in RUNNING:

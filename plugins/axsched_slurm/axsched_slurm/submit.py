@@ -1,4 +1,4 @@
-"""Brings jobs to Slurm: arrays of like ones, as many as the cluster takes; the others wait here."""
+"""Submits equal jobs as arrays, as many as the cluster takes, and holds the others here."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from axsched_slurm.options import SlurmOptions
 from axsched_slurm.script import Prepared
 
 LARGEST_ARRAY = 1000
-"""Jobs in one array; the batch script, which Slurm limits to 4 MB, names all their folders."""
+"""Jobs in one array. The batch script names all their folders; Slurm limits it to 4 MB."""
 
 _FAILED = "Batch job submission failed: "
-"""What sbatch prints before the words of Slurm's error number. Other lines may be the site's."""
+"""sbatch prints this before the text of Slurm's error number. Other lines may be the site's."""
 
 _USAGE = 'Try "sbatch --help" for more information'
-"""The last line of an sbatch that does not know one of its arguments."""
+"""The last line that sbatch prints if it does not know one of its arguments."""
 
 _OUTAGE = re.compile(
     r"unable to contact|unable to connect|timed out|zero bytes were transmitted"
@@ -40,14 +40,13 @@ _OUTAGE = re.compile(
     r"|unable to resolve|broken pipe",
     re.IGNORECASE,
 )
-"""Error numbers, in words, that mean that nobody has answered."""
+"""Texts of error numbers that mean that Slurm has not answered."""
 
 _LIMIT = re.compile(r"(Assoc|QOS)\w*Submit\w*")
-"""A line of Slurm's that names a limit on how many jobs may be in the queue: it passes as jobs
-end."""
+"""A line from Slurm that names a limit on the jobs in the queue: it passes as jobs end."""
 
 _FULL = re.compile(r"job queue full|resource temporarily unavailable", re.IGNORECASE)
-"""Error numbers, in words, of a queue that is full."""
+"""Texts of error numbers that mean that the queue is full."""
 
 _NOWHERE = re.compile(f"{_FAILED}Requested node configuration is not available")
 
@@ -60,14 +59,14 @@ _FOR_NOW = re.compile(
     r"|not usable now|reservation is in use|in transition",
     re.IGNORECASE,
 )
-"""Error numbers, in words, of other refusals that may pass."""
+"""Texts of error numbers for other refusals that may pass."""
 
 
 class Kind(enum.Enum):
-    """What a refusal of sbatch's means."""
+    """The meaning of a refusal by sbatch."""
 
     FULL = enum.auto()
-    """The queue takes no more, or not so many."""
+    """The queue takes no more jobs, or not this many."""
     TOO_LARGE = enum.auto()
     """An array is larger than arrays may be."""
     FOR_NOW = enum.auto()
@@ -76,27 +75,27 @@ class Kind(enum.Enum):
 
 @frozen
 class Refusal:
-    """One job, or one array, that sbatch has refused."""
+    """sbatch has refused one job or one array."""
 
     words: str
     kind: Kind
 
     def error(self) -> SubmitError:
-        """The same as the core has it."""
+        """The same as the core's error type."""
         return SubmitError(self.words, transient=self.kind in (Kind.FULL, Kind.FOR_NOW))
 
 
 def refusal(failure: CommandFailed) -> Refusal:
-    """What it means that sbatch has failed.
+    """Find out what a failure of sbatch means.
 
-    Only what Slurm itself has printed counts: a site's own text may hold any words.
+    Only Slurm's own output counts: a site's own text may contain any words.
 
     Raises:
-        BackendUnavailable: nobody has answered.
+        BackendUnavailable: Slurm has not answered.
     """
     words = f"sbatch: {failure}"
     said = [line.removeprefix(_FAILED) for line in failure.lines if line.startswith(_FAILED)]
-    if not said:  # it has not come as far as to submit anything
+    if not said:  # it failed before it could submit anything
         if not failure.lines or _OUTAGE.search(failure.lines[-1]):
             raise BackendUnavailable(words)
         return Refusal(words, Kind.FINAL if _USAGE in failure.lines else Kind.FOR_NOW)
@@ -116,8 +115,8 @@ class Submitter:
     Args:
         options: the runner's.
         commands: Slurm's.
-        book: where arrays are written down.
-        cluster: asks the cluster about itself, the first time that it is called.
+        book: records the arrays.
+        cluster: its first call asks the cluster for its configuration.
         nodes: knows which nodes are avoided.
     """
 
@@ -136,13 +135,13 @@ class Submitter:
         """Jobs that wait here because a limit of the cluster is reached."""
         self.held_why = ""
         self.doubtful: set[str] = set()
-        """Keys that sbatch was called with, and has not answered."""
+        """Keys for which sbatch was called but has not answered."""
 
     def submit(self, jobs: Sequence[Prepared]) -> dict[str, SubmitError]:
-        """Submit jobs, or hold them where the cluster's limit is reached. Returns those refused.
+        """Submit jobs, or hold them if the cluster's limit is reached. Returns the refused ones.
 
         Raises:
-            BackendUnavailable: Slurm does not answer; what it has of them is `doubtful`.
+            BackendUnavailable: Slurm does not answer; the jobs that it may have are `doubtful`.
         """
         refused: dict[str, SubmitError] = {}
         for wants, group in itertools.groupby(sorted(jobs, key=_wants), key=_wants):
@@ -151,13 +150,13 @@ class Submitter:
         return refused
 
     def submit_held(self, room: int) -> dict[str, SubmitError]:
-        """Try again with those that are held. Returns those refused for good.
+        """Try the held jobs again. Returns those refused for good.
 
         Args:
-            room: how many of ours have ended since the last try: so many are tried first.
+            room: how many of our jobs have ended since the last try: it tries this many first.
 
         Raises:
-            BackendUnavailable: as `submit`.
+            BackendUnavailable: as for `submit`.
         """
         for key, job in list(self.held.items()):
             if jobfolder.never_ran(job.request.folder):
@@ -185,9 +184,9 @@ class Submitter:
         return refused
 
     def _bring(self, jobs: list[Prepared], size: int) -> dict[str, SubmitError]:
-        """Submit like jobs in arrays of at most ``size``, smaller ones where a limit is near."""
+        """Submit equal jobs in arrays of at most ``size``, smaller ones if a limit is near."""
         refused: dict[str, SubmitError] = {}
-        # A cluster without arrays says 0.
+        # A cluster without arrays reports 0.
         size = min(size, max(1, self._cluster().max_array_size) if len(jobs) > 1 else 1)
         while jobs:
             if self.held:
@@ -234,7 +233,7 @@ class Submitter:
         except CommandRetries as waits:
             if not _SLEEPS.search(str(waits)):
                 raise
-            # Should it have tried again before it was ended, the next look finds the jobs.
+            # If it tried again before it was ended, the next query finds the jobs.
             return Refusal(str(waits), Kind.FULL)
         except CommandFailed as failure:
             answer = refusal(failure)
@@ -264,7 +263,7 @@ class Submitter:
         try:
             self._commands.run("scancel", f"--name={batch.name}", f"--user={os.getuid()}")
         except (BackendUnavailable, CommandFailed):
-            pass  # Slurm ends by itself what it has refused; this was to make sure
+            pass  # Slurm itself ends jobs that it refused; this only makes sure
 
 
 def _wants(job: Prepared) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:

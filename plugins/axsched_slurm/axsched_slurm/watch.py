@@ -1,8 +1,8 @@
-"""What is known of each job: its own files first, then Slurm's lists; never a guess.
+"""Finds the status of each job from its own files first, then from Slurm's lists; never guesses.
 
-A job has ended when its files say so, or Slurm does. That it is missing from a list means
-nothing by itself; only when it was missing from every list for as long as ``patience``, with
-Slurm answering all the while, does it count as lost.
+A job has ended when its files or Slurm say so. A job that is missing from a list may still run. It
+counts as lost only if it was missing from every list for as long as ``patience``, and Slurm
+answered all that time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENDED_BY = "Slurm has ended it before it ran"
 
 NEVER_SENT = "its driver has ended before Slurm had room for it"
 CLOCKS = 5.0
-"""Seconds by which the clocks of a node and the controller may differ."""
+"""The clocks of a node and the controller may differ by this many seconds."""
 
 _log = logging.getLogger("axsched")
 
@@ -42,11 +42,11 @@ class Watch:
 
     Args:
         commands: Slurm's.
-        book: knows by what name Slurm has a job.
+        book: knows the names of jobs in Slurm.
         patience: seconds, see `SlurmOptions.patience`.
-        interval: seconds that there are at least between two looks.
-        cluster: asks the cluster about itself, the first time that it is called.
-        nodes: is told on which nodes jobs begin, and on which they fail before that.
+        interval: minimum seconds between two queries.
+        cluster: its first call asks the cluster for its configuration.
+        nodes: gets the nodes on which jobs begin, and those on which they fail before that.
     """
 
     def __init__(
@@ -77,18 +77,17 @@ class Watch:
     # ---- Slurm's lists -----------------------------------------------------------------------
 
     def look(self, keys: Iterable[str], *, now: bool = False) -> bool:
-        """Ask Slurm for all jobs, unless that was done a moment ago. True: it was asked.
+        """Ask Slurm for all jobs, unless this was done a moment ago. True: Slurm was asked.
 
         Args:
-            keys: the jobs that are of interest; of those that squeue does not know any more,
-                accounting is asked.
+            keys: the jobs of interest; accounting is asked for those that squeue has forgotten.
             now: ask in any case.
 
         Raises:
-            BackendUnavailable: it does not answer, or has not a moment ago.
+            BackendUnavailable: it does not answer, or did not a moment ago.
         """
         begin = time.monotonic()
-        # A little less than the interval, by which the core's own clock may differ.
+        # A little less than the interval: the core's own timing may differ a little.
         early = self._asked is not None and begin - self._asked < 0.95 * self._interval
         if early and not now:
             if self._trouble is not None:
@@ -104,14 +103,14 @@ class Watch:
             self._add_past(lists, keys)
         except BackendUnavailable as trouble:
             self._trouble = trouble
-            self._missing.clear()  # who is missing was not to be seen
+            self._missing.clear()  # without an answer, no job counts as missing
             raise
         self._lists, self._listed = lists, listed
         self._looks += 1
         return True
 
     def _add_past(self, lists: dict[Place, list[Row]], keys: Iterable[str]) -> None:
-        """Add what accounting has of ended jobs that squeue has forgotten."""
+        """Add accounting's data about ended jobs that squeue has forgotten."""
         gone = {
             key: job_id
             for key in keys
@@ -125,7 +124,7 @@ class Watch:
         try:
             past = sacct(self._commands, gone.values())
         except BackendUnavailable as trouble:
-            # The others can be seen, and go on; of these nobody can say anything.
+            # The others are listed, and go on; the state of these is unknown.
             self._unseen = set(gone)
             for key in gone:
                 self._missing.pop(key, None)
@@ -133,8 +132,8 @@ class Watch:
                 _log.warning("accounting does not answer: %s", trouble)
             return
         for row in past:
-            # What is not ended here is out of date: squeue would have it. An id may have been
-            # given twice; the name tells.
+            # A job that has not ended here is out of date: squeue would list it. Slurm may give
+            # an id twice; the name tells which job it is.
             if not states.alive(row):
                 lists.setdefault(self._place(row), []).append(row)
 
@@ -142,17 +141,17 @@ class Watch:
         return Place(self._book.own_name(row.name), row.index)
 
     def row(self, key: str) -> Row | None:
-        """What the last look has seen of a job; None: nothing."""
+        """The job's row in the last query; None: it was not listed."""
         rows = [row for place in self._book.places(key) for row in self._lists.get(place, ())]
-        # A job may be there twice, where Slurm took it and its answer was lost.
+        # A job may be listed twice, if Slurm took it and its answer was lost.
         return max(rows, key=lambda row: (states.alive(row), row.number), default=None)
 
     def all_rows(self) -> list[Row]:
-        """All that the last look has seen."""
+        """All rows of the last query."""
         return [row for rows in self._lists.values() for row in rows]
 
     def left_behind(self, folders: Mapping[str, Path]) -> list[Row]:
-        """Jobs that have ended by their own files, and that Slurm would start again."""
+        """Jobs that have ended by their own files but that Slurm would start again."""
         found = []
         for key, folder in folders.items():
             row = self.row(key)
@@ -164,20 +163,20 @@ class Watch:
         return found
 
     def submitted(self, key: str) -> None:
-        """Slurm has taken a job: only a later look can say anything of it."""
+        """Slurm has taken a job: only a later query can show its state."""
         self._submitted[key] = self._looks
 
     def never_sent(self, key: str) -> None:
-        """A job was held by a driver that is gone: unless Slurm has it, it never will."""
+        """A driver that is gone held this job: unless Slurm has it, it will never get it."""
         self._unsent.add(key)
 
     def refused(self, key: str, folder: Path, words: str) -> None:
-        """Slurm refuses for good a job that has waited here."""
+        """Slurm has refused, for good, a job that waited here."""
         jobfolder.keep_from_running(folder, words)
         self._settled[key] = JobStatus(JobState.FAILED, Cause.SUBMIT_REFUSED, words)
 
     def cancelled(self, key: str) -> None:
-        """Slurm has accepted that a job is to be cancelled."""
+        """Slurm has accepted a job's cancellation."""
         self._cancelled[key] = self._looks
 
     def learn(self, folders: Mapping[str, Path]) -> None:
@@ -190,14 +189,14 @@ class Watch:
                 self._nodes.began(row.nodes)
 
     def waiting(self) -> set[int]:
-        """The ids of the run's jobs and arrays that wait in Slurm, as the last look has seen it."""
+        """The ids of the run's jobs and arrays that wait in Slurm, by the last query."""
         rows = (self.row(key) for key in self._submitted)
         return {row.number for row in rows if row is not None and row.state in states.QUEUED}
 
     # ---- one job -----------------------------------------------------------------------------
 
     def settled(self, key: str, folder: Path) -> JobStatus | None:
-        """How a job has ended, where that is known without Slurm."""
+        """How a job has ended, if that is known without Slurm."""
         if key not in self._settled:
             status = _from_files(folder)
             if status is None:
@@ -209,7 +208,7 @@ class Watch:
         return self._settled[key]
 
     def status(self, key: str, folder: Path) -> JobStatus | None:
-        """What a job is doing, by its files and the last look; None: nobody can say now."""
+        """A job's status, by its files and the last query; None: unknown now."""
         row = self.row(key)
         if self._waits(key, row):
             assert row is not None
@@ -225,7 +224,7 @@ class Watch:
             found = self._of_stuck(row, folder)
         elif states.alive(row):
             self._missing.pop(key, None)
-            if row.ended_at is not None:  # the time of its limit, as long as it runs
+            if row.ended_at is not None:  # while it runs: when its time limit is reached
                 self._due[key] = row.ended_at
             found = states.status(row)
         else:
@@ -235,7 +234,7 @@ class Watch:
         return found
 
     def _waits(self, key: str, row: Row | None) -> bool:
-        """True for a job that has never begun: thousands may wait, whose files say nothing."""
+        """True for a job that has never begun: thousands may wait, and their files say nothing."""
         if row is None or row.state not in states.QUEUED or row.restarts:
             return False
         self._missing.pop(key, None)
@@ -243,7 +242,7 @@ class Watch:
         return not known and row.reason not in states.NEVER
 
     def _waited(self, key: str) -> bool:
-        """True once this has been asked for as long as ``patience``."""
+        """True if this has been asked about the job for ``patience`` or longer."""
         now = time.monotonic()
         return now - self._missing.setdefault(key, now) >= self._patience
 
@@ -253,7 +252,7 @@ class Watch:
         if key in self._unsent and jobfolder.keep_from_running(folder, NEVER_SENT):
             return JobStatus(JobState.LOST, Cause.LOST, f"it has never begun: {NEVER_SENT}")
         if key in self._cancelled and self._looks > self._cancelled[key]:
-            # Array elements that wait vanish when they are cancelled.
+            # Waiting array elements vanish when they are cancelled.
             return _refreshed(folder) or _cancelled("cancelled; Slurm does not know it any more")
         if key in self._unseen:
             return None
@@ -271,9 +270,9 @@ class Watch:
         return JobStatus(JobState.LOST, Cause.LOST, f"{words}, and it has left no exit.json")
 
     def _vanished(self, key: str, folder: Path) -> bool:
-        """True for an element that somebody has cancelled while it waited.
+        """True for an element that was cancelled from outside while it waited.
 
-        Slurm forgets it at once, while it still lists the rest of the array. One that its node
+        Slurm forgets it at once, but still lists the rest of the array. An element that its node
         has begun, and that has ended since, has left a claim or a log.
         """
         place = self._book.places(key)[-1]
@@ -283,10 +282,10 @@ class Watch:
         return not begun and jobfolder.keep_from_running(folder, CANCELLED_BY)
 
     def _of_stopped(self, key: str, folder: Path) -> JobStatus | None:
-        """How a job has ended that Slurm has stopped and forgotten between two looks.
+        """How a job has ended, if Slurm stopped and forgot it between two queries.
 
-        None: Slurm would still list it, so that its controller must have lost it, or accounting
-        may yet say more.
+        None: Slurm would still list it, so its controller must have lost it; or accounting may
+        still say more; or the job was not told to stop.
         """
         stopped = jobfolder.read_exit(folder, jobfolder.STOPPED)
         age = jobfolder.age(folder, jobfolder.STOPPED)
@@ -315,7 +314,7 @@ class Watch:
 
     def _of_stuck(self, row: Row, folder: Path) -> JobStatus | None:
         if not jobfolder.keep_from_running(folder, ENDED_BY):
-            return states.status(row)  # it has begun before, so Slurm has put it back
+            return states.status(row)  # it had begun before, so Slurm has requeued it
         with contextlib.suppress(BackendUnavailable, CommandFailed):
             self._commands.run("scancel", row.job_id)
         return JobStatus(
@@ -329,7 +328,7 @@ class Watch:
         if (late := _refreshed(folder)) is not None:
             return attrs.evolve(late, backend_state=row.state)
         if row.state not in ("COMPLETED", "FAILED"):
-            jobfolder.keep_from_running(folder, ENDED_BY)  # should Slurm think better of it
+            jobfolder.keep_from_running(folder, ENDED_BY)  # in case Slurm starts it again
             return states.status(row)
         if jobfolder.read_exit(folder, jobfolder.STOPPED) is not None:
             words = "it was told to stop (SIGTERM), and Slurm does not say why"
@@ -340,13 +339,13 @@ class Watch:
             words = "Slurm does not know of the start that has its claim"
             return JobStatus(JobState.RUNNING, message=words, backend_state=row.state)
         if not self._waited(key):
-            return None  # its exit.json may yet show
+            return None  # its exit.json may still appear
         if row.exit_code in (NOT_MINE, OWNER_GONE):
             words = "the start that had its claim is gone, and has left no exit.json"
             return JobStatus(JobState.LOST, Cause.LOST, words, backend_state=row.state)
         status = _with_log(states.status(row), folder)
         if row.state == "FAILED":
-            # An objective's exit code is in exit.json; this one is the worker's, or Slurm's.
+            # An objective's exit code is in exit.json; this is the worker's or Slurm's.
             own = status.cause is Cause.EXIT_CODE
             return attrs.evolve(status, cause=Cause.NODE_FAIL) if own else status
         words = f"{status.message}, but its exit.json has not shown here in {self._patience:g} s"
@@ -355,7 +354,7 @@ class Watch:
         )
 
     def _never_begun(self, row: Row, folder: Path) -> JobStatus:
-        """Slurm has ended a job whose worker was never reached."""
+        """Slurm has ended a job before its worker began."""
         status = _with_log(states.status(row), folder)
         node = f"node {row.nodes}" if row.nodes else "the node"
         if row.exit_code == script.NO_FOLDER:
@@ -366,7 +365,7 @@ class Watch:
             words = status.message
         else:
             words = f"{status.message}: the job's set-up failed before its worker began"
-        # A signal may be anybody's: the next job may as well run there.
+        # A signal may come from anywhere: it does not make the node a bad one.
         blamed = bool(row.signal) or self._nodes.failed(row.nodes, words)
         cause = Cause.NODE_FAIL if blamed else Cause.LOAD_ERROR
         return attrs.evolve(status, state=JobState.FAILED, cause=cause, message=words)
@@ -385,18 +384,18 @@ def _from_files(folder: Path) -> JobStatus | None:
 
 
 def _refreshed(folder: Path) -> JobStatus | None:
-    """Read a job's files again; to list its folder makes NFS look for new ones."""
+    """Read a job's files again; listing its folder makes NFS look for new ones."""
     with contextlib.suppress(OSError):
         os.listdir(folder)
     return _from_files(folder)
 
 
 def _overdue(folder: Path, patience: float) -> bool:
-    """True where a worker that has claimed the job must have ended it by now, by its own limit."""
+    """True if a worker that claimed the job must have ended it by now, by its own time limit."""
     job = jobfolder.read_json(folder, jobfolder.JOB)
     limit = job.get("time_limit") if isinstance(job, Mapping) else None
     age = jobfolder.age(folder, jobfolder.CLAIM)
-    # The job can have written anything there meanwhile.
+    # The job may have written anything there by now.
     return age is None or (isinstance(limit, int | float) and age - patience > limit)
 
 
@@ -405,7 +404,7 @@ def _cancelled(words: str) -> JobStatus:
 
 
 def _with_log(status: JobStatus, folder: Path) -> JobStatus:
-    """Add the last line that the batch script has printed."""
+    """Add the last line that the batch script printed."""
     try:
         text = jobfolder.read_end(folder, script.LOG, 2000).decode(errors="replace")
     except OSError:
