@@ -102,6 +102,11 @@ class SchedulerConfig:
     """True: one trial at a time. False, set explicitly: leaving a batch does not wait for it."""
     max_parallelism: int | None = field(default=None, validator=optional(ge(1)))
     """The largest number of jobs at once; None: what the runner and the optimizer allow."""
+    prefetch: int = field(default=1, validator=ge(0))
+    """How many candidates a model makes in advance while all places are taken, so that a job that
+    ends makes room for the next at once. Each of them is made without the results of the jobs that
+    run meanwhile. Candidates that need no results (Sobol, random search) are made in larger
+    batches. 0: none in advance; also if trials run one at a time."""
     max_result_bytes: int = field(default=1_000_000, validator=gt(0))
     """A larger result file is refused."""
     durable: bool = True

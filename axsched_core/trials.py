@@ -25,7 +25,8 @@ class TrialState(enum.StrEnum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
-    """Cancelled for good; the optimizer holds it as abandoned."""
+    """Cancelled for good. The optimizer holds it as abandoned; if it was made in advance and never
+    had a job, as stale."""
     CLOSED = "CLOSED"
     """Ended by the user in the optimizer itself, not by us."""
 
@@ -43,7 +44,7 @@ class Trial:
     parameters: Parameters
     state: TrialState
     cause: Cause | None = None
-    """Why it failed or was cancelled."""
+    """Why it failed or was cancelled; None for one that was cancelled and never had a job."""
     message: str = ""
     """The same as text; for a trial that waits for another attempt, why it waits."""
     results: Metrics | None = None

@@ -168,25 +168,29 @@ class AxOptimizer(Optimizer):
     def conditional(self) -> frozenset[str]:
         return conditional(self.experiment.search_space)
 
-    def ask(self, n: int) -> Asked:
+    def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
         self.check()
         # A trial that Ax has made is never lost, even if the call to Ax fails: the experiment's
         # trials count, not what the call returned.
         before = frozenset(self.experiment.trials)
         made: tuple[Candidate, ...] = ()
-        at_once, complete, reason = n, False, ""
-        while len(made) < n and not complete and not reason:
+        one_by_one = complete = False
+        reason = ""
+        while not complete and not reason:
             size = 0
             try:
-                size, complete, reason = self._room(min(n - len(made), at_once))
+                size, complete, reason = self._room(n - len(made), in_bulk - len(made))
+                if not (size or complete or reason):
+                    break
                 if size > 0:
+                    size = 1 if one_by_one else size
                     with self._unstored(), even_sems(self.experiment, self._uneven):
                         complete = self._generate(size)
                     reason = self._why_complete() if complete else ""
             except OptimizationComplete as error:
                 if size > 1:
                     # Ax discards a whole batch if it cannot make all of it.
-                    at_once = 1
+                    one_by_one = True
                     continue
                 complete, reason = True, words(error)
             except _NOT_NOW as error:
@@ -200,11 +204,12 @@ class AxOptimizer(Optimizer):
             if len(made) == so_far:
                 reason = reason or WAITS
         self._mark_made([candidate.index for candidate in made])
-        return Asked(made, complete, reason)
+        more = not (complete or reason) and _generation.is_free(self.experiment, self.strategy)
+        return Asked(made, complete, reason, in_bulk=more)
 
-    def _room(self, wanted: int) -> tuple[int, bool, str]:
-        """How many of ``wanted`` trials may be made in one go: (number, complete, reason)."""
-        found = _generation.room(self.experiment, self._placed_strategy(), wanted)
+    def _room(self, n: int, in_bulk: int) -> tuple[int, bool, str]:
+        """How many trials may be made in one go: (number, complete, reason)."""
+        found = _generation.room(self.experiment, self._placed_strategy(), n, in_bulk)
         if found is None:
             return 0, True, self._why_complete() or _STRATEGY_COMPLETED
         return found.size, False, found.reason
@@ -250,6 +255,8 @@ class AxOptimizer(Optimizer):
                 trial.mark_completed()
             elif outcome.kind is OutcomeKind.FAILED:
                 trial.mark_failed(reason=outcome.reason or None)
+            elif outcome.kind is OutcomeKind.STALE:
+                trial.mark_stale(unsafe=True)  # it is RUNNING for Ax, so that it counts as pending
             else:
                 trial.mark_abandoned(reason=outcome.reason or None)
 

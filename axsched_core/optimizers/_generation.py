@@ -22,8 +22,9 @@ class Room:
     """Why there is no room."""
 
 
-def room(experiment: Any, strategy: Any, wanted: int) -> Room | None:
-    """How many of ``wanted`` trials may be made in one go; None: the strategy makes no more.
+def room(experiment: Any, strategy: Any, n: int, in_bulk: int) -> Room | None:
+    """How many of ``n`` trials may be made in one go, or of ``in_bulk`` if these use no results;
+    None: the strategy makes no more.
 
     Ax counts only the trials on the experiment, so one large call would go past the end
     of the initial phase (a fresh ``Client`` makes 20 initial points if asked for 20).
@@ -32,6 +33,9 @@ def room(experiment: Any, strategy: Any, wanted: int) -> Room | None:
     if complete:
         return None
     node = strategy.current_node
+    wanted = max(n, in_bulk) if is_free(experiment, strategy) else n
+    if wanted <= 0:
+        return Room(0)
     if limit == 0:
         try:
             node.new_trial_limit(raise_generation_errors=True)
@@ -43,6 +47,14 @@ def room(experiment: Any, strategy: Any, wanted: int) -> Room | None:
     most = limit if limit > 0 else sys.maxsize
     still_wanted = _still_wanted(experiment, node) or sys.maxsize
     return Room(min(wanted, most, still_wanted, _points_left(experiment)))
+
+
+def is_free(experiment: Any, strategy: Any) -> bool:
+    """True if the current node may make its next trials at any time: they use no results, and its
+    phase does not end with them."""
+    node = strategy.current_node
+    last = all(name == node.name for name in node.transition_edges)
+    return _is_initial(node) and (last or _still_wanted(experiment, node) > 0)
 
 
 def initial_trials_left(experiment: Any, strategy: Any) -> int:

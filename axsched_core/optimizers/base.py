@@ -38,6 +38,8 @@ class Asked:
     """True: the optimization is over; it will never propose another trial."""
     reason: str = ""
     """Why there are fewer, in the optimizer's own words."""
+    in_bulk: bool = False
+    """True if the next trials use no results either."""
 
 
 class OutcomeKind(enum.Enum):
@@ -49,6 +51,8 @@ class OutcomeKind(enum.Enum):
     ABANDONED = "ABANDONED"
     """Has no result, and its point must not be proposed again: it was cancelled, or it failed and
     would fail again."""
+    STALE = "STALE"
+    """It never ran, because the run was stopped before; nothing is known about its point."""
 
 
 @frozen
@@ -177,8 +181,9 @@ class Optimizer(abc.ABC):
         return frozenset()
 
     @abc.abstractmethod
-    def ask(self, n: int) -> Asked:
-        """Make up to ``n`` trials. Never waits for results; may compute for seconds.
+    def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
+        """Make up to ``n`` trials; up to ``in_bulk`` in all, if these use no results. Never waits
+        for results; may compute for seconds.
 
         Asks a model-based strategy in one go only for what is left of its initial phase.
         """

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define, field, frozen
+
+IN_BULK = 32
+"""How many trials are made in one go, at least, if they use no results: one costs a tenth then of
+what it costs alone, since Ax prepares each call anew (benchmarks/asks.py)."""
+
+
+@frozen
+class Wish:
+    """How many trials the optimizer is asked for."""
+
+    n: int = 0
+    """In any case."""
+    in_bulk: int = 0
+    """In all, if they use no results: they are as good early as late."""
+
+    def __bool__(self) -> bool:
+        return self.n > 0 or self.in_bulk > 0
 
 
 @define
@@ -14,6 +31,8 @@ class Budget:
     `journal.replay` is the `open` of that driver.
     """
 
+    ahead: int = 0
+    """How many trials are made in advance while no job can be submitted."""
     to_make: int = 0
     """Trials that this call must still ask the optimizer for, or later calls if a batch does not
     wait."""
@@ -21,6 +40,8 @@ class Budget:
     """Trials that an interrupted call has not made. `driving.finish` makes them."""
     made: list[int] = field(factory=list)
     """The indices of the trials that were made in this call, in order."""
+    _in_bulk: bool = True
+    """True if the next trials use no results, as far as is known."""
     _starved_at: int | None = None
     """How many trials had ended when the optimizer made fewer than it was asked for."""
 
@@ -31,7 +52,8 @@ class Budget:
 
     def begin(self) -> None:
         """A call begins: it has made no trial yet, and the optimizer may be asked."""
-        self.made, self._starved_at = [], None
+        self.made = []
+        self.begin_anew()
 
     def want(self, n: int) -> None:
         """Request ``n`` more trials."""
@@ -61,11 +83,12 @@ class Budget:
 
     # ---- how many to ask for now ---------------------------------------------------------------
 
-    def to_ask(self, *, ended: int, waiting: int, free_slots: int) -> int:
+    def to_ask(self, *, ended: int, waiting: int, running: int, free_slots: int) -> Wish:
         """How many trials the optimizer is asked for now.
 
-        As many as jobs can be submitted at once, and no more: a trial that is made later can use
-        more results. (Trials that are made in advance would be added here.)
+        As many as jobs can be submitted at once, and `ahead` more, so that a job that ends makes
+        room for a trial that is there already. A trial that is made later can use more results;
+        those that use none are made in bulk, before the last that is ready has begun.
 
         An adapter may make fewer. Ax's asks a strategy in its initial phase for only the rest of
         that phase: see `optimizers._generation`.
@@ -74,12 +97,32 @@ class Budget:
             ended: how many trials have ended so far. An optimizer that made fewer trials than it
                 was asked for is asked again when there are more.
             waiting: trials that already wait for a job.
-            free_slots: how many jobs could be submitted.
+            running: jobs that are submitted.
+            free_slots: how many more jobs could be submitted.
         """
-        if not self.to_make or self._starved_at == ended:
-            return 0
-        return min(self.to_make, max(0, free_slots - waiting))
+        if not self.to_make:
+            return Wish()
+        n = min(self.to_make, max(0, free_slots + self.ahead - waiting))
+        if self._starved_at == ended:
+            n = 0
+        in_bulk, places = 0, free_slots + running
+        if self.ahead and self._in_bulk and waiting < free_slots + max(self.ahead, places):
+            in_bulk = min(self.to_make, free_slots + places + IN_BULK - waiting)
+        return Wish(n, in_bulk)
 
-    def starved(self, ended: int) -> None:
-        """The optimizer has made fewer trials than requested when ``ended`` trials had ended."""
-        self._starved_at = ended
+    def asked(self, *, wish: Wish, made: int, in_bulk: bool, ended: int) -> None:
+        """The optimizer has answered.
+
+        Args:
+            wish: what it was asked for.
+            made: how many trials it has made.
+            in_bulk: `Asked.in_bulk`.
+            ended: how many trials had ended when it was asked.
+        """
+        self._in_bulk = in_bulk
+        if made < wish.n:
+            self._starved_at = ended
+
+    def begin_anew(self) -> None:
+        """Another optimizer, or the same after changes: nothing is known about its next trials."""
+        self._in_bulk, self._starved_at = True, None

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from axsched_core.optimizers.base import Asked, Optimizer, Outcome
+from axsched_core.run.budget import Wish
 
 
 @frozen
@@ -32,18 +33,18 @@ def consult(
     watched: Sequence[int],
     outcomes: Sequence[Outcome],
     annotations: Mapping[int, Mapping[str, Any]],
-    n: int,
+    wish: Wish,
     alone: bool,
     origins: bool,
 ) -> Consultation:
-    """Check what the user has done since, tell the outcomes, ask for ``n`` candidates.
+    """Check what the user has done since, tell the outcomes, ask for candidates.
 
     Args:
         optimizer: the one that this thread owns.
         watched: trials in progress.
         outcomes: what to tell; outcomes of trials that the user has ended are not told.
         annotations: data to add to trials.
-        n: how many candidates to ask for; 0 for none.
+        wish: how many candidates to ask for.
         origins: True if the candidates' origins are needed.
         alone: True if no trial in progress could help the optimizer to continue.
     """
@@ -56,12 +57,12 @@ def consult(
         return Consultation(closed, error=error)
     optimizer.store()  # also the last candidates: the journal has them now
     try:
-        asked = optimizer.ask(n) if n else Asked()
+        asked = optimizer.ask(wish.n, in_bulk=wish.in_bulk) if wish else Asked()
         made = [candidate.index for candidate in asked.candidates]
         from_where = optimizer.origins(made) if made and origins else {}
     except Exception as error:  # noqa: BLE001 - raised in the caller's thread
         return Consultation(closed, told=True, error=error)
     held: tuple[int, ...] = ()
-    if n and alone and not asked.candidates and not asked.complete:
+    if wish.n and alone and not asked.candidates and not asked.complete:
         held = tuple(index for index, view in optimizer.trials().items() if view.open)
     return Consultation(closed, told=True, asked=asked, origins=from_where, held_open=held)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput, RunnerError
-from axsched_core.jobs import Cause, RunnerContext
+from axsched_core.jobs import RunnerContext
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
@@ -22,7 +22,6 @@ from axsched_core.run.records import Purpose, Record, Stage, handles_of
 from axsched_core.run.settling import Settler
 from axsched_core.run.submission import Submitter
 from axsched_core.run.watching import Watcher
-from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
 
@@ -230,13 +229,22 @@ class Dispatch:
         """
         self._active.leave(self._active.undecided())
 
-    def cancel(self, records: Iterable[Record], purpose: Purpose = Purpose.ABANDON) -> None:
-        """Abandon these trials, and cancel their jobs if they have any."""
+    def cancel(
+        self,
+        records: Iterable[Record],
+        purpose: Purpose = Purpose.ABANDON,
+        *,
+        whole_run: bool = False,
+    ) -> None:
+        """Abandon these trials, and cancel their jobs if they have any.
+
+        ``whole_run``: nobody has named them, all are cancelled.
+        """
         for record in records:
             if record.state.ended or record.stage is Stage.TELLING:
                 continue
             self._active.add(record)  # also without a job: the optimizer must be told
             if record.stage is Stage.IDLE or record.unsent:
-                self.settler.decide(record, TrialState.CANCELLED, Cause.CANCELLED, purpose.value)
+                self.settler.give_up(record, purpose, whole_run=whole_run)
             else:
                 self._canceller.stop(record, purpose)

@@ -22,7 +22,7 @@ from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
 from axsched_core.run import failures, stopping, termination, timing
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
-from axsched_core.run.budget import Budget
+from axsched_core.run.budget import Budget, Wish
 from axsched_core.run.consultation import Consultation, consult
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.lane import Lane
@@ -245,6 +245,7 @@ class Engine:
         """
         chosen = self._config.synchronous if synchronous is None else synchronous
         self.dispatch.one_at_a_time(bool(chosen))
+        self.budget.ahead = 0 if chosen else self._config.prefetch
         self.budget.want(to_make)
         if to_make:
             self.stops_at_failures = True
@@ -260,7 +261,8 @@ class Engine:
             self.budget.drop()
         self.dispatch.halt(purpose)
         if purpose is Purpose.ABANDON:  # nothing is left for a later call
-            self.dispatch.cancel(r for r in list(self.records.values()) if r.reopened)
+            opened = [r for r in self.records.values() if r.reopened]
+            self.dispatch.cancel(opened, whole_run=True)
 
     def cancel_only(self, records: Iterable[Record]) -> None:
         """Cancel these for ``axsched cancel``; start nothing, and do not wait for the others."""
@@ -395,9 +397,9 @@ class Engine:
             kind = kind_of(r.state, r.cause, self._config.failed_points)
             assert kind is not None, f"trial {r.index} has not ended"
             outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
-        n = self._how_many()
+        wish = self._how_many()
         marks = self.recorder.marks
-        if not (outcomes or n or marks or self._look_outside):
+        if not (outcomes or wish or marks or self._look_outside):
             return
         if outcomes or self.optimizer.in_database:
             self._writer.flush()  # they are on disk before they are told, trials before stored
@@ -412,7 +414,7 @@ class Engine:
                 watched=watched,
                 outcomes=outcomes,
                 annotations={index: {"axsched": mark} for index, mark in marks.items()},
-                n=n,
+                wish=wish,
                 alone=alone,
                 origins=self._writer.durable,
             )
@@ -421,7 +423,7 @@ class Engine:
         self.loop.hand_over(
             self.optimizer_thread,
             work,
-            lambda future: self._consulted(future.result(), told, marks, n, alone, departed),
+            lambda future: self._consulted(future.result(), told, marks, wish, alone, departed),
         )
 
     def _may_ask(self) -> bool:
@@ -429,12 +431,13 @@ class Engine:
             bool(self.budget.to_make) and self.active.halted is None and self.loop.failure is None
         )
 
-    def _how_many(self) -> int:
+    def _how_many(self) -> Wish:
         if not self._may_ask():
-            return 0
+            return Wish()
         return self.budget.to_ask(
             ended=self.active.departed,
             waiting=len(self.active.at(Stage.WAITING)),
+            running=len(self.active.at(Stage.SUBMITTED)),
             free_slots=self.dispatch.free_slots(),
         )
 
@@ -443,7 +446,7 @@ class Engine:
         found: Consultation,
         told: list[int],
         marks: Mapping[int, dict[str, Any]],
-        n: int,
+        wish: Wish,
         alone: bool,
         departed: int,
     ) -> None:
@@ -475,15 +478,18 @@ class Engine:
         asked = found.asked
         for candidate in asked.candidates:
             self._made(candidate, found.origins.get(candidate.index))
-        if asked.complete:
+        # While a trial is in progress it may still fail, and its point may be proposed again.
+        if asked.complete and alone and not asked.candidates:
             if self.budget.to_make:
                 self.recorder.say(f"The optimization is complete: {asked.reason}")
             self.budget.drop()
             self.recorder.call_ended()
-        elif len(asked.candidates) < n:
-            self.budget.starved(departed)
-            if alone and not asked.candidates and not self.active.halted:
-                self.loop.fail(failures.stuck(asked.reason, found.held_open))
+            return
+        made = len(asked.candidates)
+        if wish:
+            self.budget.asked(wish=wish, made=made, in_bulk=asked.in_bulk, ended=departed)
+        if wish.n and alone and not made and not self.active.halted:
+            self.loop.fail(failures.stuck(asked.reason, found.held_open))
 
     def _made(self, candidate: Candidate, origin: Any) -> None:
         record = self.record(candidate.index, candidate.parameters, origin, counted=True)

@@ -65,12 +65,13 @@ def error(
     # A trial with a decided outcome has no job any more.
     running = sum(not record.state.ended for record in active)
     done = sum(record.state is TrialState.SUCCEEDED for record in known)
-    opened = sum(r.reopened and r.state is TrialState.CANDIDATE for r in known)
+    opened = [r for r in known if r.reopened and r.state is TrialState.CANDIDATE]
+    not_begun = not_made + sum(not record.attempts for record in opened)  # made in advance
     words = (
         f"{termination.name() or 'Interrupted'}: {done} trials have results, "
-        f"{opened} were stopped and stay open, "
+        f"{sum(r.attempts > 0 for r in opened)} were stopped and stay open, "
         + (f"{running} have jobs that may run on, " if running else "")
-        + f"{not_made} were not made yet"
+        + f"{not_begun} have not begun"
         + (f"; the experiment is saved in {saved}" if saved else "")
     )
     again = f"AxScheduler.resume({str(run_dir)!r}).finish()"

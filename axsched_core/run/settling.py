@@ -171,7 +171,15 @@ class Settler:
         if halted is Purpose.REOPEN:
             self.park(record)
         elif halted is not None:
-            self.decide(record, TrialState.CANCELLED, Cause.CANCELLED, halted.value)
+            self.give_up(record, halted, whole_run=True)
+
+    def give_up(self, record: Record, purpose: Purpose, *, whole_run: bool) -> None:
+        """Cancel a trial without a job.
+
+        ``whole_run``: because all are cancelled. A point that never ran is then as good as before.
+        """
+        cause = None if whole_run and not record.attempts else Cause.CANCELLED
+        self.decide(record, TrialState.CANCELLED, cause, purpose.value)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next call runs it."""
@@ -222,7 +230,8 @@ class Settler:
 
         ``told``: the optimizer knows it already; False: it is told at the next consultation.
         """
-        record.state, record.cause, record.message, record.results = state, None, message, results
+        record.state, record.message, record.results = state, message, results
+        record.cause = Cause.CANCELLED if state is TrialState.CANCELLED else None
         running = record.stage is not Stage.FETCHING and record.may_have_a_job
         if running:
             record.job.purpose, record.untold = Purpose.CLOSED, not told

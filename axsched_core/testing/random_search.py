@@ -84,12 +84,12 @@ class RandomSearch(Optimizer):
     def parameter_names(self) -> tuple[str, ...]:
         return tuple(self.bounds)
 
-    def ask(self, n: int) -> Asked:
+    def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
         made = []
-        for _ in range(n):
+        for _ in range(max(n, in_bulk)):
             drawn = {name: self._random.uniform(*bounds) for name, bounds in self.bounds.items()}
             made.append(Candidate(self.attach(drawn), drawn))
-        return Asked(tuple(made))
+        return Asked(tuple(made), in_bulk=True)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:

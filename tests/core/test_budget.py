@@ -11,7 +11,7 @@ import pytest
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import OptimizationInterrupted
 from axsched_core.jobs import JobHandle, JobStatus
-from axsched_core.run.budget import Budget
+from axsched_core.run.budget import IN_BULK, Budget, Wish
 from support.ctrl_c import press_ctrl_c
 from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
@@ -19,27 +19,49 @@ from support.toy import ToyOptimizer, ToyRunner
 Make = Callable[..., AxScheduler]
 
 
+def ask(budget: Budget, **now: int) -> Wish:
+    return budget.to_ask(**{"ended": 0, "waiting": 0, "running": 0, "free_slots": 0, **now})
+
+
 def test_it_asks_for_what_can_be_submitted_at_once():
     budget = Budget(to_make=10)
-    assert budget.to_ask(ended=0, waiting=0, free_slots=4) == 4
-    assert budget.to_ask(ended=0, waiting=3, free_slots=4) == 1
-    assert budget.to_ask(ended=0, waiting=6, free_slots=4) == 0
-    assert budget.to_ask(ended=0, waiting=0, free_slots=40) == 10
+    assert ask(budget, free_slots=4) == Wish(4)
+    assert ask(budget, waiting=3, free_slots=4) == Wish(1)
+    assert not ask(budget, waiting=6, free_slots=4)
+    assert ask(budget, free_slots=40) == Wish(10)
+
+
+def test_trials_of_a_model_are_made_in_advance_one_by_one():
+    budget = Budget(ahead=1, to_make=10)
+    budget.asked(wish=Wish(1), made=1, in_bulk=False, ended=0)
+    assert ask(budget, free_slots=4) == Wish(5)
+    assert ask(budget, waiting=1, free_slots=1, running=3) == Wish(1)
+    assert not ask(budget, waiting=1, running=4)
+    assert not ask(Budget(), free_slots=4)
+
+
+def test_trials_that_use_no_results_are_made_in_bulk_before_the_last_one_begins():
+    budget = Budget(ahead=1, to_make=100)
+    assert ask(budget, free_slots=4) == Wish(5, in_bulk=4 + 4 + IN_BULK)
+    assert not ask(budget, waiting=4, running=4)
+    assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=4 + IN_BULK - 3)
+    budget.to_make = 7
+    assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=7)
 
 
 def test_it_asks_for_nothing_where_nothing_is_to_be_made_or_the_optimizer_had_too_few():
-    assert Budget().to_ask(ended=0, waiting=0, free_slots=4) == 0
+    assert not ask(Budget(), free_slots=4)
     starved = Budget(to_make=3)
-    starved.starved(2)
-    assert starved.to_ask(ended=2, waiting=0, free_slots=4) == 0
+    starved.asked(wish=Wish(2), made=1, in_bulk=False, ended=2)
+    assert not ask(starved, ended=2, free_slots=4)
 
 
 def test_a_starved_optimizer_is_asked_again_when_a_trial_has_ended_or_a_call_begins():
     budget = Budget(to_make=3)
-    budget.starved(2)
-    assert budget.to_ask(ended=3, waiting=0, free_slots=2) == 2
+    budget.asked(wish=Wish(2), made=1, in_bulk=False, ended=2)
+    assert ask(budget, ended=3, free_slots=2) == Wish(2)
     budget.begin()
-    assert budget.to_ask(ended=2, waiting=0, free_slots=2) == 2
+    assert ask(budget, ended=2, free_slots=2) == Wish(2)
 
 
 def test_what_a_stopped_call_has_not_made_is_left():
@@ -62,9 +84,9 @@ def test_nothing_is_left_where_all_is_dropped():
 
 
 def interrupted_run(make: Make, runner: ToyRunner, *, max_trials: int) -> AxScheduler:
-    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
-    with pytest.raises(OptimizationInterrupted, match=f"{max_trials - 1} were not made yet"):
+    with pytest.raises(OptimizationInterrupted, match=f"{max_trials - 1} have not begun"):
         scheduler.run_optimization(max_trials=max_trials)
     presser.join()
     return scheduler
@@ -106,7 +128,7 @@ def test_ctrl_c_in_another_call_does_not_lose_what_a_run_has_left(make: Make):
     scheduler.run_trial(0)
     runner.polled.clear()
     presser = press_ctrl_c(runner.polled)
-    with pytest.raises(OptimizationInterrupted, match="3 were not made yet"):
+    with pytest.raises(OptimizationInterrupted, match="3 have not begun"):
         scheduler.wait_for_completed_trials()
     presser.join()
     runner.finish = lambda request: 1.0

@@ -327,7 +327,7 @@ def test_one_of_several_that_has_ended_meanwhile_stops_nothing(make: Make, tmp_p
 @pytest.mark.parametrize("named", [(), (0,)])
 def test_trials_that_were_left_open_are_abandoned(make: Make, monkeypatch, named: tuple[int, ...]):
     runner = ToyRunner(lambda request: None)
-    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=3)
@@ -351,7 +351,7 @@ def test_trials_that_were_left_open_are_abandoned(make: Make, monkeypatch, named
 
 def test_cancel_leaves_nothing_to_take_up_or_to_make(make: Make):
     optimizer, runner = ToyOptimizer(), ToyRunner(lambda request: None)
-    scheduler = make(optimizer, runner, max_parallelism=1)
+    scheduler = make(optimizer, runner, max_parallelism=1, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
     with pytest.raises(OptimizationInterrupted, match="1 were stopped and stay open"):
         scheduler.run_optimization(max_trials=5)
@@ -372,7 +372,7 @@ def test_cancel_where_there_is_nothing_yet(tmp_path: Path):
 
 def test_cancel_while_a_call_is_prepared_that_runs_an_open_trial(make: Make):
     optimizer, runner = ToyOptimizer(), ToyRunner(lambda request: None)
-    scheduler = make(optimizer, runner, max_parallelism=1)
+    scheduler = make(optimizer, runner, max_parallelism=1, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=5)

@@ -499,7 +499,7 @@ def test_an_error_while_generating_lets_running_jobs_come_home(make):
             raise ZeroDivisionError("no model")
 
     optimizer.on_ask = fail
-    scheduler = make(optimizer, runner, max_parallelism=2)
+    scheduler = make(optimizer, runner, max_parallelism=2, prefetch=0)
     with pytest.raises(OptimizerError, match="could not generate a candidate: ZeroDivisionError"):
         scheduler.run_optimization(max_trials=6)
     assert optimizer.count("COMPLETED") == 2

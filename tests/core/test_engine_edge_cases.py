@@ -317,7 +317,7 @@ def test_ctrl_c_twice_loses_no_trial(make, monkeypatch):
     optimizer, runner = ToyOptimizer(), Stubborn(lambda r: None)
     scheduler = make(optimizer, runner, max_parallelism=2)
     presser = press_ctrl_c(runner.polled, times=2)
-    with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on, 3 were not"):
+    with pytest.raises(OptimizationInterrupted, match="2 have jobs that may run on, 3 have not"):
         scheduler.run_optimization(max_trials=5)
     presser.join()
     runner.finish = lambda r: {"loss": 1}

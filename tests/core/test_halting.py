@@ -47,7 +47,7 @@ def test_cancel_counts_while_ctrl_c_waits_for_a_job(make, in_thread):
 def test_no_job_is_tried_again_once_the_call_has_failed(make):
     optimizer, runner = ToyOptimizer(), ToyRunner(free=lambda: 1)
     runner.finish = lambda request: {"loss": 1.0} if request.attempt > 1 else None
-    scheduler = make(optimizer, runner)
+    scheduler = make(optimizer, runner, prefetch=0)
     lost = JobStatus(JobState.LOST, cause=Cause.LOST)
 
     def ask(n: int) -> None:

@@ -351,7 +351,7 @@ def test_it_agrees_after_ctrl_c_a_resume_and_failures(make: Make):
         return {"loss": request.parameters["x"], "notes": {"i": request.trial_index}}
 
     runner = ToyRunner(lambda request: None)
-    scheduler = make(RandomSearch({"x": (0, 1)}, seed=3), runner, max_parallelism=2)
+    scheduler = make(RandomSearch({"x": (0, 1)}, seed=3), runner, max_parallelism=2, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
     with pytest.raises(OptimizationInterrupted):
         scheduler.run_optimization(max_trials=6)
@@ -376,7 +376,7 @@ def test_it_agrees_after_ctrl_c_a_resume_and_failures(make: Make):
 
 def test_it_agrees_about_a_run_that_was_stopped_and_begun_anew(make: Make):
     runner = ToyRunner(lambda request: JobStatus(JobState.FAILED, Cause.EXCEPTION, "no"))
-    scheduler = make(runner=runner, max_parallelism=1, tolerated_trial_failure_rate=0.5)
+    scheduler = make(runner=runner, max_parallelism=1, prefetch=0, tolerated_trial_failure_rate=0.5)
     with pytest.raises(FailureRateExceeded):
         scheduler.run_optimization(max_trials=9)
     run = Run(scheduler.run_directory)

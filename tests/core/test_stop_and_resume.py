@@ -110,7 +110,7 @@ def test_a_candidate_that_comes_after_ctrl_c_counts_as_made(make: Make):
     optimizer.on_ask = slowly
     scheduler = make(optimizer, max_parallelism=2)
     presser = press_ctrl_c(asking)
-    with pytest.raises(OptimizationInterrupted, match="2 were stopped and stay open, 3 were not"):
+    with pytest.raises(OptimizationInterrupted, match="0 were stopped and stay open, 5 have not"):
         scheduler.run_optimization(max_trials=5)
     presser.join()
     scheduler.finish()
@@ -141,7 +141,7 @@ def test_what_a_batch_had_still_to_make_is_made_by_finish(make: Make, tmp_path):
 
 def test_a_cancelled_run_has_nothing_left_to_make(make: Make, in_thread):
     runner = ToyRunner(lambda r: None if r.trial_index else {"loss": 1.0})
-    scheduler = make(ToyOptimizer(), runner, max_parallelism=1)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1, prefetch=0)
     running = in_thread(lambda: scheduler.run_optimization(max_trials=5))
     for _ in range(2):
         assert runner.submitted.acquire(timeout=30)

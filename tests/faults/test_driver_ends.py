@@ -30,7 +30,7 @@ def test_ctrl_c_cancels_the_jobs_and_says_how_to_go_on(driver):
     assert time.monotonic() - started < 20
     lines = out.splitlines()
     assert lines[0].startswith(
-        "SAID Interrupted: 0 trials have results, 2 were stopped and stay open, 3 were not made yet"
+        "SAID Interrupted: 0 trials have results, 2 were stopped and stay open, 3 have not begun"
     )
     assert "To go on: scheduler.finish(); in a new session: AxScheduler.resume(" in lines[0]
     assert "experiment.json" in lines[0]

@@ -174,7 +174,7 @@ def test_a_result_that_the_optimizer_was_not_told_in_time_is_no_job_that_runs_on
     one.process.terminate()
     _, err = one.end()
     assert one.process.returncode == 143, err
-    assert "1 trials have results, 0 were stopped and stay open, 0 were not made yet" in err
+    assert "1 trials have results, 0 were stopped and stay open, 0 have not begun" in err
 
 
 def test_a_candidate_that_takes_too_long_does_not_hold_up_the_end(driver):
@@ -246,7 +246,7 @@ def test_two_signals_at_once_count_as_one(driver):
     one.process.send_signal(signal.SIGHUP)
     _, err = one.end()
     assert one.process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGHUP)
-    assert "2 were stopped and stay open, 1 were not made yet" in err
+    assert "2 were stopped and stay open, 1 have not begun" in err
 
 
 def test_a_handler_of_the_users_is_called_and_stays(driver):

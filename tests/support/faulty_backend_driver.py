@@ -143,8 +143,10 @@ class CheckedOptimizer(ToyOptimizer):
         super().__init__()
         self.backend = backend
 
-    def ask(self, n: int) -> Asked:
-        return self.backend.call("ask", lambda: super(CheckedOptimizer, self).ask(n))
+    def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
+        return self.backend.call(
+            "ask", lambda: super(CheckedOptimizer, self).ask(n, in_bulk=in_bulk)
+        )
 
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
         self.backend.call("annotate", lambda: super(CheckedOptimizer, self).annotate(metadata))

@@ -75,7 +75,7 @@ class ToyOptimizer(Optimizer):
         if self.problem is not None:
             raise self.problem
 
-    def ask(self, n: int) -> Asked:
+    def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
         self.threads.add(threading.get_ident())
         self.asks.append(n)
         self.on_ask(n)

@@ -205,6 +205,33 @@ def test_random_search_has_no_initial_phase_and_no_limit():
     assert len(optimizer.ask(12).candidates) == 12
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_initial_phase_is_made_in_bulk_and_what_a_model_makes_is_not(kind):
+    optimizer = make(kind)
+    first = optimizer.ask(1, in_bulk=3)
+    assert (len(first.candidates), first.in_bulk) == (3, True)
+    rest = optimizer.ask(0, in_bulk=20)
+    assert (len(rest.candidates), rest.in_bulk, rest.complete) == (2, False, False)
+    assert optimizer.ask(0, in_bulk=20).candidates == ()
+    both = first.candidates + rest.candidates
+    optimizer.tell([completed(c.index, loss=loss(c)) for c in both])
+    asked = optimizer.ask(1, in_bulk=20)
+    assert (len(asked.candidates), asked.in_bulk) == (1, False)
+
+
+def test_random_search_is_made_in_bulk_to_its_end():
+    optimizer = make("client", strategy={"method": "random_search"})
+    asked = optimizer.ask(2, in_bulk=40)
+    assert (len(asked.candidates), asked.in_bulk) == (40, True)
+
+
+def test_what_never_ran_is_stale_and_not_pending():
+    optimizer = make("client")
+    asked = optimizer.ask(2)
+    optimizer.tell([Outcome(asked.candidates[0].index, OutcomeKind.STALE, reason="timeout")])
+    assert statuses(optimizer) == {0: "STALE", 1: "RUNNING"}
+
+
 @pytest.mark.parametrize(
     ("strategy", "attached", "left"),
     [
