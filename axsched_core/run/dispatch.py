@@ -99,6 +99,11 @@ class Dispatch:
 
     # ---- opening and closing -------------------------------------------------------------------
 
+    @property
+    def opened(self) -> bool:
+        """True once all runners are open."""
+        return all(lane.opened for lane in self._lanes)
+
     def open(self) -> None:
         """Make the run directory and open the runners, before the first job.
 

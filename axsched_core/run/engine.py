@@ -309,6 +309,8 @@ class Engine:
         try:
             self._requests.look(now, self._do)
             if self.budget.to_make or self.active.undecided():
+                if not self.dispatch.opened and not self.loop.consulting:
+                    self._consult()  # the optimizer computes while the runners open
                 self.dispatch.open()
             self.dispatch.advance(now, asking=self._may_ask())
             self._judge_failures()
@@ -438,7 +440,8 @@ class Engine:
             ended=self.active.departed,
             waiting=len(self.active.at(Stage.WAITING)),
             running=len(self.active.at(Stage.SUBMITTED)),
-            free_slots=self.dispatch.free_slots(),
+            # Before the runners are open, one place is certain.
+            free_slots=self.dispatch.free_slots() if self.dispatch.opened else 1,
         )
 
     def _consulted(

@@ -59,7 +59,7 @@ class Lane:
             on_recovery=lambda hook: on_recovery(self.name, hook),
         )
         self._session = session
-        self._opened = False
+        self.opened = False
         self._capacity: int | None = None
         self._submitted_then = 0
         """How many jobs were here when the capacity was queried."""
@@ -86,11 +86,11 @@ class Lane:
         Raises:
             RunnerError: it cannot be opened.
         """
-        if self._opened:
+        if self.opened:
             return
         with self._named("opened"):
             self._session.open(context)
-        self._opened = True
+        self.opened = True
 
     def close(self, wait: bool) -> None:
         """Close the runner.
@@ -99,7 +99,7 @@ class Lane:
             RunnerError: it cannot be closed.
         """
         with self._named("closed"):
-            if self._opened:
+            if self.opened:
                 self._session.close(wait)
             else:
                 self._session.release()

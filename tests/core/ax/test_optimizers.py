@@ -219,6 +219,34 @@ def test_the_initial_phase_is_made_in_bulk_and_what_a_model_makes_is_not(kind):
     assert (len(asked.candidates), asked.in_bulk) == (1, False)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_made_in_bulk_are_those_that_ax_makes_one_by_one(kind):
+    def points(optimizer: Optimizer) -> list[dict]:
+        return [dict(view.parameters) for view in optimizer.trials().values()]
+
+    def runs(optimizer: Optimizer) -> list[tuple]:
+        trials = optimizer.experiment.trials.values()
+        found = [(*trial.generator_runs, trial.status) for trial in trials]
+        return [(r._generation_node_name, r.generator_run_type, len(r.arms), s) for r, s in found]
+
+    def seeded() -> Optimizer:
+        if kind == "experiment":  # the seed is the strategy's
+            return adapt(make_experiment(), custom_strategy(5))
+        return make(kind)
+
+    one_by_one, in_bulk = seeded(), seeded()
+    for _ in range(5):
+        one_by_one.ask(1)
+    in_bulk.ask(5)
+    assert points(in_bulk) == points(one_by_one)
+    assert runs(in_bulk) == runs(one_by_one)
+    assert len(in_bulk.strategy._generator_runs) == 5
+    for optimizer in (one_by_one, in_bulk):
+        optimizer.tell([completed(i, loss=float(i)) for i in range(5)])
+    if kind != "experiment":  # whose model has no seed
+        assert in_bulk.ask(1).candidates[0].parameters == one_by_one.ask(1).candidates[0].parameters
+
+
 def test_random_search_is_made_in_bulk_to_its_end():
     optimizer = make("client", strategy={"method": "random_search"})
     asked = optimizer.ask(2, in_bulk=40)
@@ -353,14 +381,14 @@ def test_the_global_stopping_strategy_of_ax_client_completes():
 def test_candidates_are_kept_when_a_later_generation_fails(monkeypatch):
     client = make_client()
     optimizer = adapt(client)
-    generate = type(client).get_next_trials
+    generate = type(client._generation_strategy_or_choose()).gen
 
-    def fails_later(self, max_trials):
-        if self._experiment.trials:
+    def fails_later(self, experiment, **arguments):
+        if experiment.trials:
             raise RuntimeError("Cholesky")
-        return generate(self, max_trials)
+        return generate(self, experiment, **arguments)
 
-    monkeypatch.setattr(type(client), "get_next_trials", fails_later)
+    monkeypatch.setattr(type(client._generation_strategy), "gen", fails_later)
     asked = optimizer.ask(3)
     assert [c.index for c in asked.candidates] == [0]
     assert "RuntimeError: Cholesky" in asked.reason
@@ -379,6 +407,7 @@ def test_trials_that_ax_client_made_before_it_failed_are_kept(monkeypatch):
         return generate(self, *args, **kwargs)
 
     monkeypatch.setattr(type(client), "get_next_trial", fails_later)
+    monkeypatch.setattr("axsched_core.optimizers._generation.is_free", lambda *given: False)
     assert [c.index for c in optimizer.ask(4).candidates] == [0, 1]
 
 
