@@ -22,6 +22,7 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
 ``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
                backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);
                ``again``: the trial gets another one
+``withdrawn``  the backend never had the ``n``-th job and never gets it: it was no attempt
 ``stopping``   the trial's job is being cancelled because the driver stops: the trial stays open
 ``outcome``    how a trial ended, with its results and notes: before the optimizer is told
 ``open``       the trial's job was stopped, the trial stays open
@@ -122,7 +123,7 @@ FOR_READERS = frozenset({"waiting", "running", "attempt"})
 """Kinds of lines that `resume` does not need."""
 KINDS = FOR_READERS | {
     *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
-    *("trial", "key", "handle", "stopping", "outcome", "open", "anew"),
+    *("trial", "key", "handle", "withdrawn", "stopping", "outcome", "open", "anew"),
 }
 
 

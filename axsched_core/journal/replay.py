@@ -157,6 +157,11 @@ class _Reader:
         assert trial.key is not None
         trial.handle = JobHandle(trial.key, id, data)
 
+    def _withdrawn(self, i: int, n: int) -> None:
+        trial = self.trials[i]
+        trial.attempts -= 1
+        trial.key = trial.handle = None
+
     def _stopping(self, i: int) -> None:
         self.trials[i].stopping = True
 

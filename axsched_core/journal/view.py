@@ -223,6 +223,7 @@ class Run:
             "trial": self._trial,
             "key": self._key,
             "handle": self._handle,
+            "withdrawn": self._withdrawn,
             "waiting": self._waiting,
             "running": self._running,
             "attempt": self._attempt,
@@ -286,6 +287,11 @@ class Run:
         trial = self.trials[line["i"]]
         attempt = trial.attempts[-1]
         attempt.backend_id, attempt.submitted_at = line["id"], line.get("t")
+        self._changed.add(trial.index)
+
+    def _withdrawn(self, line: Line) -> None:
+        trial, attempt = self._of(line)
+        trial.attempts.remove(attempt)
         self._changed.add(trial.index)
 
     def _waiting(self, line: Line) -> None:

@@ -98,10 +98,11 @@ class Attempts:
         if self._chosen is not None:
             self._chosen.check_complete()
         self.write_function()
-        if record.latest is not None and record.latest.submission is Submission.UNSENT:
+        last = record.latest
+        if last is not None and not last.over and last.submission is Submission.UNSENT:
             # Prepared, but never sent: the objective may have changed since.
             with contextlib.suppress(OSError):
-                remove_tree(record.latest.request.folder)
+                remove_tree(last.request.folder)
             record.attempts -= 1
             self._numbers[record.index] -= 1
         number = self._numbers.get(record.index, 0) + 1

@@ -436,13 +436,15 @@ class Engine:
     def _how_many(self) -> Wish:
         if not self._may_ask():
             return Wish()
-        return self.budget.to_ask(
+        opened = self.dispatch.opened
+        wish = self.budget.to_ask(
             ended=self.active.departed,
             waiting=len(self.active.at(Stage.WAITING)),
             running=len(self.active.at(Stage.SUBMITTED)),
-            # Before the runners are open, one place is certain.
-            free_slots=self.dispatch.free_slots() if self.dispatch.opened else 1,
+            free_slots=self.dispatch.free_slots() if opened else 1,
         )
+        # How many places there are is not known before the runners are open.
+        return wish if opened else Wish(in_bulk=wish.in_bulk)
 
     def _consulted(
         self,

@@ -45,6 +45,8 @@ class Recorder:
         self._optimized: Any = None
         """The description of what is optimized, as in the journal."""
         self._marks: dict[int, dict[str, Any]] = {}
+        self._ended = False
+        """True if no call has begun since the last one was said to have ended."""
 
     # ---- the run -------------------------------------------------------------------------------
 
@@ -86,11 +88,14 @@ class Recorder:
     def call_begun(self, to_make: int, timeout: float | None = None) -> None:
         """A call should make ``to_make`` trials; ``timeout``: seconds that it may take."""
         limit = {} if timeout is None else {"timeout": timeout}
+        self._ended = False
         self.writer.add("call", to_make=to_make, host=socket.gethostname(), **limit)
 
     def call_ended(self) -> None:
         """The call has ended: no trials are missing."""
-        self.writer.add("ended")
+        if not self._ended:
+            self._ended = True
+            self.writer.add("ended")
 
     def run_started(self, trials: int) -> None:
         """Tell observers how many trials the call will complete."""
@@ -240,6 +245,12 @@ class Recorder:
         """The job ran, and waits in the backend's queue again; `job_queued` has written why."""
         check_legal(record)
         self._send(events.JobRequeued(**_about(record), message=status.message))
+
+    def job_withdrawn(self, record: Record) -> None:
+        """The backend never had the job, and will not get it: it was no attempt."""
+        check_legal(record)
+        record.job.over = True
+        self.writer.add("withdrawn", **_attempt(record))
 
     def job_stopping(self, record: Record) -> None:
         """The job is about to be cancelled, while the trial stays open. Written once for each

@@ -208,6 +208,8 @@ class Run:
                     self.config,
                 )
                 self.recorder.begin(self.rundir.path, first)
+                if self.budget.open:  # what a run on another runner has left
+                    self.recorder.call_begun(self.budget.open)
             except OSError as error:
                 raise InvalidInput(
                     f"The run directory {self.rundir.path} cannot be written: {error}."

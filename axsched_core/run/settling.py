@@ -16,7 +16,7 @@ from axsched_core.run import retry
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import unwritable
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Purpose, Record, Stage
+from axsched_core.run.records import Purpose, Record, Stage, Submission
 from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
@@ -86,6 +86,7 @@ class Settler:
 
         ``gone``: it has certainly ended, so that another one may follow.
         """
+        self._withdraw(record)
         job = record.job
         # It may have been stopped in an earlier call, or by an earlier driver.
         purpose = job.purpose or (Purpose.REOPEN if job.stopping else None)
@@ -109,6 +110,14 @@ class Settler:
         else:
             words = purpose.value if purpose else (message or "cancelled on the backend")
             self.decide(record, TrialState.CANCELLED, Cause.CANCELLED, words)
+
+    def _withdraw(self, record: Record) -> None:
+        """If the backend never had the last job, it was no attempt."""
+        job = record.latest
+        if job is None or job.over or job.submission not in (Submission.UNSENT, Submission.REFUSED):
+            return
+        record.attempts -= 1
+        self._recorder.job_withdrawn(record)
 
     def cannot_be_stopped(self, record: Record) -> None:
         """The backend does not end the job: leave it alone."""
@@ -178,11 +187,13 @@ class Settler:
 
         ``whole_run``: because all are cancelled. A point that never ran is then as good as before.
         """
+        self._withdraw(record)
         cause = None if whole_run and not record.attempts else Cause.CANCELLED
         self.decide(record, TrialState.CANCELLED, cause, purpose.value)
 
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next call runs it."""
+        self._withdraw(record)
         record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
         self._active.remove(record)
         record.reopened = True

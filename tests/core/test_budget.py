@@ -134,3 +134,14 @@ def test_ctrl_c_in_another_call_does_not_lose_what_a_run_has_left(make: Make):
     runner.finish = lambda request: 1.0
     scheduler.finish()
     assert len(scheduler.trials) == 4
+
+
+def test_what_a_run_on_another_runner_has_left_is_in_the_new_journal(make: Make, tmp_path):
+    runner = ToyRunner()
+    scheduler = make(ToyOptimizer(), runner)
+    scheduler._run.budget.left = 3  # as `from_stored_experiment` does
+    scheduler.run_trial(scheduler.get_next_trial())
+    scheduler.wait_for_completed_trials()
+    with resume(died(scheduler, tmp_path), runner) as again:
+        again.finish()
+        assert again.client.count("COMPLETED") == 1 + 3

@@ -132,6 +132,11 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
     recorder.trial_made(stopped, None, counted=False)
     recorder.job_prepared(moved(stopped, Stage.WAITING, TrialState.QUEUED))
     recorder.job_stopping(moved(stopped, Stage.SUBMITTED, TrialState.QUEUED))
+
+    refused = with_job(record(5), 1, tmp_path)
+    recorder.trial_made(refused, None, counted=False)
+    recorder.job_prepared(moved(refused, Stage.WAITING, TrialState.QUEUED))
+    recorder.job_withdrawn(refused)
     recorder.writer.flush()
 
     found = replay.read(tmp_path / lines.NAME)
@@ -187,6 +192,7 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
         4: ReplayedTrial(
             4, p, attempts=1, number=1, key="0123456789-4-1", lane="toy", stopping=True
         ),
+        5: ReplayedTrial(5, p, number=1, lane="toy"),
     }
     kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
     recorder.call_ended()

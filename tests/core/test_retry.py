@@ -25,6 +25,7 @@ from axsched_core.jobs import (
 from axsched_core.observers.progress import Progress
 from axsched_core.run.retry import Again, Ended, Stop, at_least, patience, verdict
 from support.ctrl_c import press_ctrl_c
+from support.journal_agreement import journalled
 from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
 
@@ -436,7 +437,25 @@ def test_a_timeout_acts_at_once_while_a_trial_waits(make):
     scheduler = make(optimizer, runner, retry={"pause": 3600, "max_pause": 3600})
     with pytest.raises(OptimizerError, match="the run's timeout"):
         scheduler.run_optimization(max_trials=1, timeout=0.2)
-    assert optimizer.count("ABANDONED") == 1
+    assert optimizer.count("STALE") == 1
+    assert scheduler.trials[0].attempts == 0
+
+
+def test_a_refused_job_that_is_given_up_was_no_attempt(make, tmp_path):
+    runner, watch = Full(), Watch(JobWaiting)
+    retry = {"pause": 3600, "max_pause": 3600}
+    scheduler = make(runner=runner, plugins=[watch], retry=retry)
+    presser = press_ctrl_c(watch.seen)
+    with pytest.raises(OptimizationInterrupted):
+        scheduler.run_optimization(max_trials=1)
+    presser.join()
+    assert scheduler.trials[0].attempts == 0
+    assert journalled(scheduler.run_directory)[0]["attempts"] == 0
+    with resume(died(scheduler, tmp_path), runner) as again:
+        assert again.trials[0].attempts == 0
+    runner.left = 0
+    scheduler.finish()
+    assert scheduler.trials[0].attempts == 1
 
 
 def test_refusals_before_a_resume_are_no_attempts(make):

@@ -77,6 +77,8 @@ class ToyOptimizer(Optimizer):
 
     def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
         self.threads.add(threading.get_ident())
+        if not n:
+            return Asked()
         self.asks.append(n)
         self.on_ask(n)
         made = []
