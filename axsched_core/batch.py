@@ -107,14 +107,20 @@ class Batch:
         with run.call("batch.run"):
             run.ready()
             entries, generated = list(self._entries), sum(self._generated)
+            records: list[Record] = []
             for entry in entries:
                 if entry.index is not None:  # its state may have changed since it was added
                     open_record(run, entry.index)
+            try:
+                with run.parking(records):
+                    run.with_optimizer(lambda it: self._adopt_or_attach(it, entries, records))
+            except BaseException:
+                # The batch can be run again, with the trials that the optimizer has by now.
+                had = [Entry(record.parameters, record.index) for record in records]
+                self._entries[: len(had)] = had
+                raise
             self._entries.clear()
             self._generated.clear()
-            records: list[Record] = []
-            with run.parking(records):
-                run.with_optimizer(lambda it: self._adopt_or_attach(it, entries, records))
             self._indices.extend(record.index for record in records)
 
             def begin() -> None:
@@ -157,4 +163,5 @@ class Batch:
     def _is_free(self, view: TrialView) -> bool:
         record = self._run.engine.records.get(view.index)
         unused = record is None or (record.state is TrialState.CANDIDATE and not record.attempts)
-        return view.open and not view.has_data and unused
+        elsewhere = self._run.guard.elsewhere(view.index)
+        return view.open and not view.has_data and unused and not elsewhere

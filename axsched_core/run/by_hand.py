@@ -96,6 +96,10 @@ def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialV
     record = run.engine.active.get(trial_index)
     if record is not None and not on_the_way:
         raise InvalidInput(f"Trial {trial_index} is in progress already: {record.state.value}.")
+    if not on_the_way and run.guard.elsewhere(trial_index):
+        raise InvalidInput(
+            f"Trial {trial_index} is in progress in another scheduler of the same object."
+        )
     return view
 
 

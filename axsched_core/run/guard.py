@@ -30,6 +30,7 @@ class Guard:
     def __init__(self, native: object, engine: Engine) -> None:
         self._native = native  # a reference, so that no other object gets its id
         self._lock = _locks.setdefault(id(native), _CallLock())
+        self._lock.engines.add(engine)
         self._engine = engine
         _open_engines.add(engine)
         self._forgotten = weakref.finalize(self, Engine.dismiss, engine)
@@ -39,6 +40,11 @@ class Guard:
     def open(self) -> bool:
         """False after the run was closed or given up."""
         return self._forgotten.alive
+
+    def elsewhere(self, index: int) -> bool:
+        """True if a trial is in progress in another run of the same object."""
+        others = (engine for engine in list(self._lock.engines) if engine is not self._engine)
+        return any(index in engine.active for engine in others if not engine.loop.over)
 
     def check_open(self) -> None:
         """Raise `SchedulerClosed` if the run is not open any more."""
@@ -76,11 +82,13 @@ class Guard:
 
 
 class _CallLock:
-    """Held while a call runs."""
+    """Held while a call runs, by one of the runs of the same object."""
 
     def __init__(self) -> None:
         lock = threading.Lock()
         self.acquire, self.release = lock.acquire, lock.release
+        self.engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        """Of all runs of the same object."""
 
 
 _locks: weakref.WeakValueDictionary[int, _CallLock] = weakref.WeakValueDictionary()

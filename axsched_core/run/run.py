@@ -253,6 +253,8 @@ class Run:
             self._taken_up = True
             for index, view in self.with_optimizer(lambda optimizer: optimizer.trials()).items():
                 mark = view.metadata.get("axsched")
+                if self.guard.elsewhere(index):
+                    continue
                 if view.open and isinstance(mark, Mapping) and mark.get("interrupted"):
                     self.record(index, view.parameters).reopened = True
         found = [r for r in self.engine.records.values() if r.reopened]
@@ -384,8 +386,10 @@ class Run:
             try:
                 self._notice_changes("close", must=False)
             finally:
-                self.guard.retire()
+                # In this order: if Ctrl-C comes between the two, the end of the program, or
+                # another `close`, still finds an engine that it can shut down.
                 self.engine.shut_down()
+                self.guard.retire()
 
     def let_go(self) -> None:
         """Give up a run that could not be restored, without changes to it."""

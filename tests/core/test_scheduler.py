@@ -25,6 +25,25 @@ from support.toy import ToyOptimizer, ToyRunner
 POINTS = [{"x": x / 10, "y": 0.5} for x in range(4)]
 
 
+# ---- two schedulers of one object ---------------------------------------------------------------
+
+
+def test_a_trial_that_runs_in_one_scheduler_is_not_run_in_another(make):
+    optimizer = ToyOptimizer()
+    one, other = make(optimizer, ToyRunner(lambda r: None)), make(optimizer, ToyRunner())
+    index = one.get_next_trial()
+    one.run_trial(index)
+    with pytest.raises(InvalidInput, match="in progress in another scheduler"):
+        other.run_trial(index)
+    with other.batch_trial_context() as batch:
+        batch.add_trial(optimizer.rows[index]["parameters"])
+    assert [trial.index for trial in batch.trials] == [1]
+    one.close()
+    other.run_trial(index)
+    other.wait_for_completed_trials()
+    assert optimizer.count("COMPLETED") == 2
+
+
 # ---- one trial after another -----------------------------------------------------------------
 
 
