@@ -437,6 +437,30 @@ def test_a_batch_that_could_not_be_run_keeps_its_trials(make: Make):
     assert len(batch.trials) == 2
 
 
+def test_a_batch_that_was_half_attached_goes_on_with_what_there_is(make: Make, monkeypatch):
+    optimizer, runner = ToyOptimizer(), ToyRunner()
+    scheduler = make(optimizer, runner)
+    batch = Batch(scheduler._run, True)
+    points = [{"x": x / 10, "y": 0.5} for x in range(3)]
+    for point in points:
+        batch.add_trial(point)
+    attach = optimizer.attach
+
+    def full(parameters):
+        if optimizer.rows:
+            raise OSError("no space left")
+        return attach(parameters)
+
+    monkeypatch.setattr(optimizer, "attach", full)
+    with pytest.raises(OSError, match="no space left"):
+        batch.run()
+    assert not batch.empty
+    monkeypatch.undo()
+    batch.run()
+    assert [trial.parameters for trial in batch.trials] == points
+    assert optimizer.count("COMPLETED") == len(optimizer.rows) == len(runner.requests) == 3
+
+
 def test_what_was_left_to_make_survives_a_call_that_fails(make: Make, monkeypatch):
     monkeypatch.setattr("axsched_core.runners.calls.FAULTS_BEFORE_GIVING_UP", 1)
     optimizer, runner = ToyOptimizer(), ToyRunner()
