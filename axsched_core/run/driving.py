@@ -78,11 +78,12 @@ def _best(run: Run, ran: Sequence[Record]) -> Best:
     if (error := all_failed(ran)) is not None:
         raise error
     halted, records = run.engine.active.halted, run.engine.records.values()
-    if halted and not any(r.state is TrialState.SUCCEEDED for r in records):
-        lost = sum(record.state is TrialState.CANCELLED for record in ran)
+    lost = [record for record in ran if record.state is TrialState.CANCELLED]
+    if (halted or lost) and not any(r.state is TrialState.SUCCEEDED for r in records):
+        why = halted.value if halted else lost[-1].message
         raise OptimizerError(
-            f"Everything was cancelled ({halted.value}) before any trial had a result, so "
-            f"there are no best parameters; {lost} trials were abandoned."
+            f"Everything was cancelled ({why}) before any trial had a result, so "
+            f"there are no best parameters; {len(lost)} trials were abandoned."
         )
     best = run.with_optimizer(lambda optimizer: optimizer.best())
     if best.why_not_observed:

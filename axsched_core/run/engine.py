@@ -326,7 +326,7 @@ class Engine:
 
     def _judge_failures(self) -> None:
         """Stop like Ctrl-C if too many trials have failed; only a new failure can cause it."""
-        if not self.stops_at_failures or self._one_turn or self.loop.failure or self.active.halted:
+        if not self.stops_at_failures or self.loop.failure or self.active.halted:
             return
         if all(r.state is not TrialState.FAILED for r in self.active.at(Stage.TELLING)):
             return
@@ -339,7 +339,10 @@ class Engine:
         )
         if found is not None:
             log.error("%d trials have failed: the run is stopped.", len(found.failed))
-            self.interrupt(hurry=False)
+            if self._one_turn:  # it waits for nothing, so what runs goes on
+                self.failed()
+            else:
+                self.interrupt(hurry=False)
             self.loop.failure = failures.stopped(
                 found, self._config, self.budget.left, self._rundir.path
             )

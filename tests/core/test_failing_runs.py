@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from axsched_core import AxScheduler
-from axsched_core.errors import AllTrialsFailed, FailureRateExceeded
+from axsched_core.errors import AllTrialsFailed, FailureRateExceeded, OptimizerError
 from axsched_core.jobs import Cause, JobRequest, JobState, JobStatus
 from axsched_core.trials import TrialState
 from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 Make = Callable[..., AxScheduler]
 
@@ -52,6 +53,30 @@ def test_a_typo_does_not_run_the_whole_budget(make: Make):
     scheduler.finish()
     assert optimizer.count("COMPLETED") == 60 - failed
     assert len(optimizer.rows) == 60
+
+
+def test_a_batch_that_is_only_looked_at_stops_too(make: Make):
+    runner, optimizer = ToyRunner(lambda request: None), ToyOptimizer()
+    scheduler = make(optimizer, runner, max_parallelism=2, synchronous=False)
+    with scheduler.batch_trial_context() as batch:
+        batch.add_generated(60)
+    runner.finish = lambda request: TYPO
+    for key in runner.running():
+        runner.end(key, TYPO)
+    with pytest.raises(FailureRateExceeded, match="5 x EXCEPTION"):
+        wait_until(lambda: len(scheduler.monitor_trials()) == 60)
+    assert runner.cancels == []
+    assert len(runner.requests) < 10
+    runner.finish = lambda request: GOOD
+    scheduler.finish()
+    assert len(optimizer.rows) == 60
+
+
+def test_a_run_with_every_job_cancelled_on_the_backend_says_so(make: Make):
+    gone = JobStatus(JobState.CANCELLED, Cause.CANCELLED, "scancel by the administrator")
+    scheduler = make(runner=ToyRunner(lambda request: gone))
+    with pytest.raises(OptimizerError, match=r"cancelled \(scancel by the adm.*2 trials were"):
+        scheduler.run_optimization(max_trials=2)
 
 
 def test_every_cause_is_listed_with_its_own_log(make: Make):
