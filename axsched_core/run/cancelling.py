@@ -55,7 +55,7 @@ class Canceller:
         """
         to_cancel: dict[tuple[Lane, Purpose], list[Record]] = {}
         for record in self._active.undecided():
-            if not record.unsent and self._is_to_be_cancelled(record, now):
+            if not record.unsent and self._judge(record, now):
                 assert record.job.purpose is not None
                 to_cancel.setdefault((record.job.lane, record.job.purpose), []).append(record)
         self.about_to_stop(
@@ -69,8 +69,9 @@ class Canceller:
         for (lane, purpose), records in to_cancel.items():
             self._cancel(lane, purpose, records, now)
 
-    def _is_to_be_cancelled(self, record: Record, now: float) -> bool:
-        """True if the backend must be told now. A job that did not end in time is given up."""
+    def _judge(self, record: Record, now: float) -> bool:
+        """Decide about one job: it is over its time limit, it is given up because it did not end in
+        time, or (True) the backend must be told now to stop it."""
         job, submitted = record.job, record.stage is Stage.SUBMITTED
         if submitted and job.purpose is None and time_limit.is_over(job, now):
             job.purpose = Purpose.TIME_LIMIT

@@ -183,7 +183,7 @@ class Submitter:
         decided."""
         try:
             return self._attempts.next(record, lane)
-        except InvalidInput:
+        except InvalidInput:  # a ValueError, but of the run directory and not of this trial
             raise
         except (TypeError, ValueError) as error:
             words = f"its parameters cannot be written as JSON: {error}"

@@ -124,14 +124,14 @@ def test_a_request_from_before_does_not_kill_a_run_that_is_resumed(make: Make, t
     assert states(left) == {0: "SUCCEEDED", 1: "SUCCEEDED"}
 
 
-def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make):
+def test_a_driver_that_was_taken_over_leaves_the_request_to_the_other(make: Make, monkeypatch):
+    monkeypatch.setattr("axsched_core.run.timing.LOOK_INTERVAL", 0)  # it looks in each turn
     runner = ToyRunner(lambda request: None)
     scheduler = make(ToyOptimizer(), runner)
     scheduler.run_trial(scheduler.get_next_trial())
     (scheduler.run_directory / "lock.json").unlink()  # as if it had slept for long
     with resume(scheduler.run_directory, runner, config={"on_exit": "leave"}):
         request = cancel_request.ask(scheduler.run_directory, None)
-        scheduler._run.engine._requests._next_look = 0.0  # it looks at once
         with pytest.raises(RunLocked, match="taken over"):
             scheduler.monitor_trials()
         assert request.path.exists()
