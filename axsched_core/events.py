@@ -121,11 +121,14 @@ class JobSubmitted(JobEvent):
 
 @frozen(kw_only=True)
 class JobWaiting(JobEvent):
-    """The backend has refused a job for now, and the same job is submitted again later. Sent at
-    each refusal."""
+    """A job waits: the backend has refused it for now, and the same job is submitted again later;
+    or the backend has it in its queue. Sent at each refusal, and when the reason of a queued job
+    changes (not at every one of many changes)."""
 
     message: str
     """Why, in the text of the backend."""
+    remedy: str = ""
+    """What a person must do so that it starts; "" if it is enough to wait."""
 
 
 @frozen(kw_only=True)

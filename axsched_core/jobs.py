@@ -279,7 +279,7 @@ class JobStatus:
     state: JobState
     cause: Cause | None = None
     message: str = ""
-    """For people: one line that says what happened."""
+    """For people: one line that says what happened; for a queued job, why it waits."""
     backend_state: str = ""
     """The backend's own word for the state (``OUT_OF_ME+``, ``Exited (137)``)."""
     exit_code: int | None = None
@@ -290,6 +290,9 @@ class JobStatus:
     host: str = ""
     max_rss_bytes: int | None = None
     """The peak of its memory, in bytes; None if it was not measured."""
+    remedy: str = ""
+    """For a queued job that will not start by itself (it is held, a limit forbids it): what a
+    person must do. "": it is enough to wait."""
 
 
 @frozen

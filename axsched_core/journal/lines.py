@@ -17,7 +17,8 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
 ``key``        a job is about to be submitted under this key, the ``n``-th attempt, to the runner
                of this name (``lane``; where it is missing, the run had one runner)
 ``handle``     the backend has it
-``waiting``    why the job is queued, in the backend's words (not every one of many changes)
+``waiting``    why the job is queued, in the backend's words (not every one of many changes);
+               ``remedy``: what a person must do, if waiting does not help
 ``running``    it runs, or has run: ``start``, ``host``
 ``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
                backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);

@@ -31,6 +31,8 @@ class Attempt:
     """How it ended, as text."""
     waits_for: str = ""
     """Why it is still queued, in the backend's words; "" if it says nothing."""
+    remedy: str = ""
+    """What a person must do so that it starts; "" if it is enough to wait."""
     backend_id: str = ""
     """The backend's name for the job; "" until the backend has it, or if it has none."""
     backend_word: str = ""
@@ -85,6 +87,11 @@ class Trial:
     def waits_for(self) -> str:
         """Why its job does not run yet, in the backend's words; "" if not known."""
         return self.attempts[-1].waits_for if self.attempts and self.state == "QUEUED" else ""
+
+    @property
+    def remedy(self) -> str:
+        """What a person must do so that its job starts; "" if it is enough to wait."""
+        return self.attempts[-1].remedy if self.waits_for else ""
 
 
 @define

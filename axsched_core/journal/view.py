@@ -297,11 +297,12 @@ class Run:
     def _waiting(self, line: Line) -> None:
         trial, attempt = self._of(line)
         attempt.state, attempt.waits_for = "QUEUED", line["message"]
+        attempt.remedy = line.get("remedy", "")
         self._is(trial, "QUEUED")
 
     def _running(self, line: Line) -> None:
         trial, attempt = self._of(line)
-        attempt.state, attempt.waits_for = "RUNNING", ""
+        attempt.state, attempt.waits_for, attempt.remedy = "RUNNING", "", ""
         attempt.host = line.get("host", attempt.host)
         attempt.started_at = line.get("start") or attempt.started_at or line.get("t")
         self._is(trial, "RUNNING")
@@ -309,7 +310,7 @@ class Run:
     def _attempt(self, line: Line) -> None:
         trial, attempt = self._of(line)
         found = line.get
-        attempt.state, attempt.waits_for = line["state"], ""
+        attempt.state, attempt.waits_for, attempt.remedy = line["state"], "", ""
         attempt.cause, attempt.message = found("cause", ""), found("message", "")
         attempt.backend_word, attempt.host = found("word", ""), found("host", attempt.host)
         attempt.exit_code, attempt.signal = found("exit"), found("signal")

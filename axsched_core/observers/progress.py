@@ -40,6 +40,8 @@ class Progress:
         self._started = 0.0
         self._total = 0
         self._running: set[int] = set()
+        self._queued: set[int] = set()
+        """Trials with a job that the backend has and that does not run yet."""
         self._waiting: dict[int, str] = {}
         """Trial -> why its job must wait."""
         self._ended: Counter[TrialState] = Counter()
@@ -55,18 +57,20 @@ class Progress:
                 self._run_ended()
             case Message(message=message):
                 self._print(message)
-            case JobSubmitted(trial_index=index):
+            case JobSubmitted(trial_index=index) | JobRequeued(trial_index=index):
+                self._is_gone(index)
+                self._queued.add(index)
+            case JobStarted(trial_index=index):
+                self._is_gone(index)
                 self._running.add(index)
-                self._waiting.pop(index, None)
-            case JobRetried(trial_index=index):
-                self._running.discard(index)
+            case JobRetried(trial_index=index) | TrialReopened(trial_index=index):
+                self._is_gone(index)
             case JobWaiting():
                 self._job_waiting(event)
             case TrialEnded():
                 self._trial_ended(event)
         if self._live is not None:
-            quiet = isinstance(event, JobStarted | JobRequeued | TrialReopened)
-            self._live.update(self._line(), refresh=not quiet)
+            self._live.update(self._line(), refresh=True)
 
     def _run_started(self, event: RunStarted) -> None:
         if self._live is not None:  # a second one could not give the terminal back
@@ -91,17 +95,23 @@ class Progress:
             self._live.stop()
             self._live = None
         self._running.clear()
+        self._queued.clear()
         self._waiting.clear()
 
+    def _is_gone(self, index: int) -> None:
+        self._running.discard(index)
+        self._queued.discard(index)
+        self._waiting.pop(index, None)
+
     def _job_waiting(self, event: JobWaiting) -> None:
-        news = event.message not in self._waiting.values()  # one line for all with the same message
-        self._waiting[event.trial_index] = event.message
+        words = f"{event.message}: {event.remedy}" if event.remedy else event.message
+        news = words not in self._waiting.values()  # one line for all with the same message
+        self._waiting[event.trial_index] = words
         if news and self._live is None:
-            self._print(f"trial {event.trial_index} waits: {event.message}")
+            self._print(f"trial {event.trial_index} waits: {words}")
 
     def _trial_ended(self, event: TrialEnded) -> None:
-        self._running.discard(event.trial_index)
-        self._waiting.pop(event.trial_index, None)
+        self._is_gone(event.trial_index)
         self._ended[event.state] += 1
         self._last = f"trial {event.trial_index} {event.state.value}"
         if event.results:
@@ -121,11 +131,13 @@ class Progress:
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append(f"{done}{f'/{self._total}' if self._total else ''} trials", "bold")
         text.append(f"  {len(self._running)} running", "cyan")
+        if self._queued:
+            text.append(f"  {len(self._queued)} queued", "cyan")
         if self._ended[TrialState.FAILED]:
             text.append(f"  {self._ended[TrialState.FAILED]} failed", "red")
         text.append(f"  {minutes}:{seconds:02d}")
         if self._waiting:
-            why = list(self._waiting.values())[-1]
+            ((why, _),) = Counter(self._waiting.values()).most_common(1)
             text.append(f"  {len(self._waiting)} waiting: {why}", "yellow")
         if self._last:
             text.append(f"  last: {self._last}", "dim")

@@ -202,28 +202,30 @@ class Recorder:
 
     def job_refused_for_now(self, record: Record, words: str, now: float) -> None:
         """The backend has refused the job; it is submitted again later."""
-        self._waits(record, words, now)
+        self._waits(record, words, "", now)
         self._send(events.JobWaiting(**_about(record), message=words))
 
     def job_queued(self, record: Record, status: JobStatus, now: float) -> None:
         """A poll says that the job waits in the backend's queue, and usually why."""
-        self._waits(record, status.message, now)
+        if self._waits(record, status.message, status.remedy, now):
+            about = _about(record)
+            self._send(events.JobWaiting(**about, message=status.message, remedy=status.remedy))
 
-    def _waits(self, record: Record, words: str, now: float) -> None:
-        """Write down why a job waits, if the reason has changed.
+    def _waits(self, record: Record, words: str, remedy: str, now: float) -> bool:
+        """Write down why a job waits, if the reason has changed; True if it was written.
 
         Some backends change the text at every poll (a place in the queue), so not every change is
         written.
         """
         check_legal(record)
         job = record.job
-        if words == job.waits_for:
-            return
-        if job.waits_for is not None and now < job.next_reason:
-            return
+        if words == job.waits_for or (job.waits_for is not None and now < job.next_reason):
+            return False
         job.waits_for, job.reasons = words, job.reasons + 1
         job.next_reason = now + min(REASON_PAUSE, 2.0 ** min(job.reasons, 60))
-        self.writer.add("waiting", **_attempt(record), message=words[:WORDS])
+        more = {"remedy": remedy[:WORDS]} if remedy else {}
+        self.writer.add("waiting", **_attempt(record), message=words[:WORDS], **more)
+        return True
 
     def job_started(self, record: Record, status: JobStatus) -> None:
         """The backend says that the job runs."""

@@ -194,7 +194,7 @@ class Settler:
     def park(self, record: Record) -> None:
         """The trial has no job any more but stays open; the next call runs it."""
         self._withdraw(record)
-        record.stage, record.state = Stage.IDLE, TrialState.CANDIDATE
+        record.stage, record.state, record.message = Stage.IDLE, TrialState.CANDIDATE, ""
         self._active.remove(record)
         record.reopened = True
         self._recorder.trial_reopened(record)

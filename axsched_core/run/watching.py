@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,8 @@ class Watcher:
         self._objective_names: tuple[str, ...] = ()
         self._required_metrics: frozenset[str] = frozenset()
         self._woken: set[str] = set()
+        self._warned: set[tuple[str, str]] = set()
+        """Why jobs will not start, and what to do, as already logged."""
         self._next_look = 0.0
 
     def expect(self, objective_names: tuple[str, ...], required_metrics: frozenset[str]) -> None:
@@ -93,6 +96,26 @@ class Watcher:
             lane.calls.rest_until("axsched_poll", now + self._config.monitoring_interval)
         for key, status in statuses.items():
             self._take(submitted[key], status, now)
+        self._warn(lane, statuses)
+
+    def _warn(self, lane: Lane, statuses: Mapping[str, JobStatus]) -> None:
+        """Tell the user which queued jobs will not start by themselves; each reason once."""
+        stuck = Counter(
+            (status.message, status.remedy)
+            for status in statuses.values()
+            if status.remedy and status.state is JobState.QUEUED
+        )
+        for (message, remedy), n in stuck.items():
+            if (message, remedy) not in self._warned:
+                self._warned.add((message, remedy))
+                jobs_ = "1 job waits" if n == 1 else f"{n} jobs wait"
+                log.warning(
+                    "Runner %r: %s and will not start without help: %s: %s.",
+                    lane.name,
+                    jobs_,
+                    message,
+                    remedy,
+                )
 
     def _look(self, now: float) -> None:
         """Read from the jobs' folders, without a query, that jobs run or have ended."""
@@ -117,6 +140,9 @@ class Watcher:
         job = record.job
         if status.state is JobState.QUEUED:
             self._recorder.job_queued(record, status, now)
+        if job.purpose is not Purpose.CLOSED:
+            waits = status.state is JobState.QUEUED
+            record.message = _joined(status.message, status.remedy) if waits else ""
         if status.state is job.status.state:
             return
         job.running_since = now if status.state is JobState.RUNNING else None
@@ -210,6 +236,10 @@ class Watcher:
         if result.raw is None:
             _keep(job.request, found)
         self._settler.decide(record, TrialState.SUCCEEDED, None, "")
+
+
+def _joined(message: str, remedy: str) -> str:
+    return f"{message}: {remedy}" if remedy else message
 
 
 def _keep(request: JobRequest, found: Result) -> None:

@@ -67,6 +67,7 @@ _FIELDS: Mapping[type, Mapping[str, Rule]] = {
         "state": _STATE,
         "cause": _or_none(_CAUSE),
         "message": TEXT,
+        "remedy": TEXT,
         "backend_state": TEXT,
         "exit_code": _or_none(_INT),
         "signal": _or_none(_INT),

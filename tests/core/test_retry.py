@@ -22,12 +22,14 @@ from axsched_core.jobs import (
     Resources,
     SubmitError,
 )
+from axsched_core.journal.view import Run
 from axsched_core.observers.progress import Progress
 from axsched_core.run.retry import Again, Ended, Stop, at_least, patience, verdict
 from support.ctrl_c import press_ctrl_c
 from support.journal_agreement import journalled
 from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 GB = 1 << 30
 
@@ -406,6 +408,73 @@ def test_the_progress_line_says_why_trials_wait(make, terminal):
     else:
         assert lines.count("trial 0 waits: refused for now: the queue is full") == 1
         assert "trial 1 waits" not in lines  # the same words again
+
+
+# ---- jobs in the backend's queue ---------------------------------------------------------------
+
+
+def queued(runner, index, message, remedy=""):
+    key = runner.key_of(index)
+    runner.statuses[key] = JobStatus(JobState.QUEUED, message=message, remedy=remedy)
+    runner.context.wake(key)
+
+
+def test_why_a_job_is_queued_is_told_when_it_changes(make):
+    runner, watch = ToyRunner(lambda request: None), Watch(JobWaiting)
+    scheduler = make(runner=runner, plugins=[watch])
+    for _ in range(2):
+        scheduler.run_trial(scheduler.get_next_trial())
+    queued(runner, 0, "Priority")
+    wait_until(lambda: scheduler.monitor_trials()[0].message == "Priority")
+    queued(runner, 0, "JobHeldUser", "scontrol release 7")
+    scheduler._run.engine.records[0].job.next_reason = 0.0  # else it is too soon
+    wait_until(lambda: scheduler.monitor_trials()[0].message == "JobHeldUser: scontrol release 7")
+    told = [(event.trial_index, event.message, event.remedy) for event in watch.events]
+    assert told == [(0, "Priority", ""), (0, "JobHeldUser", "scontrol release 7")]
+    run = Run(scheduler.run_directory)
+    wait_until(lambda: (scheduler.monitor_trials(), run.look()) and run.trials[0].remedy)
+    assert (run.trials[0].waits_for, run.trials[0].remedy) == ("JobHeldUser", "scontrol release 7")
+    runner.end(runner.key_of(0), JobStatus(JobState.RUNNING))
+    wait_until(lambda: scheduler.monitor_trials()[0].state is TrialState.RUNNING)
+    assert scheduler.trials[0].message == ""
+
+
+def test_one_warning_counts_the_jobs_that_need_help(make, caplog):
+    stuck = JobStatus(JobState.QUEUED, message="PartitionTimeLimit", remedy="lower time_limit")
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(runner=runner)
+    for _ in range(3):
+        scheduler.run_trial(scheduler.get_next_trial())
+    runner.statuses.update({runner.key_of(index): stuck for index in range(3)})
+    wait_until(lambda: scheduler.monitor_trials()[2].message)
+    for _ in range(3):
+        runner.context.wake(runner.key_of(1))
+        scheduler.monitor_trials()
+    words = "wait and will not start without help: PartitionTimeLimit: lower time_limit."
+    assert caplog.text.count(words) == 1
+    assert f"3 jobs {words}" in caplog.text
+
+
+def test_the_progress_line_tells_queued_from_running(make, in_thread):
+    text = io.StringIO()
+    shown = Progress(Console(file=text, force_terminal=True, color_system=None, width=200))
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(runner=runner, plugins=[shown], max_parallelism=3)
+    running = in_thread(lambda: scheduler.run_optimization(max_trials=3))
+    for _ in range(3):
+        assert runner.submitted.acquire(timeout=30)
+    for index in (0, 1):
+        queued(runner, index, "Resources")
+    runner.end(runner.key_of(2), JobStatus(JobState.RUNNING))
+    wait_until(lambda: "1 running  2 queued" in text.getvalue())
+    wait_until(lambda: "2 waiting: Resources" in text.getvalue())
+    for index in range(3):
+        runner.end(runner.key_of(index), {"loss": 1.0})
+    running.result()
+    assert "queued" not in text.getvalue().rsplit("3/3", 1)[1]
+
+
+# ---- the end of patience -----------------------------------------------------------------------
 
 
 def test_patience_may_have_an_end(make):

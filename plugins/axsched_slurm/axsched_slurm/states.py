@@ -62,7 +62,8 @@ def known(row: Row) -> bool:
 def status(row: Row) -> JobStatus:
     """The job's status by Slurm's state alone; the job's files may know better."""
     if row.state in QUEUED:
-        return JobStatus(JobState.QUEUED, message=_waiting(row), backend_state=row.state)
+        words, remedy = _waiting(row)
+        return JobStatus(JobState.QUEUED, message=words, remedy=remedy, backend_state=row.state)
     if row.state in RUNNING:
         return JobStatus(
             JobState.RUNNING,
@@ -89,38 +90,50 @@ def status(row: Row) -> JobStatus:
     )
 
 
-_WHAT_TO_DO = (
+_REMEDIES = (
+    # "launch failed requeued held" is a reason, too
+    (r"JobHeld\w*|.*\bheld", "it is held; to release it: scontrol release {job}"),
     ("PartitionTimeLimit", "it asks for more time than its partition allows; lower time_limit"),
     ("PartitionNodeLimit", "it asks for more or fewer nodes than its partition allows"),
-    ("Partition(Down|Inactive)", "its partition starts no jobs now; wait, or choose another"),
     ("AccountNotAllowed|InvalidAccount", "its account may not use this; set another account"),
     ("QOSNotAllowed|InvalidQOS", "its QOS may not be used here; set another qos"),
     ("BadConstraints", "no node has what it asks for; change constraint, gres, gpus or memory"),
-    ("ReqNodeNotAvail.*", "nodes that it asks for are down, drained or reserved"),
-    ("Reservation(Deleted)?", "it waits for its reservation, if there still is one"),
+    ("ReservationDeleted", "its reservation is gone; set another one, or none"),
     (
         r"(Assoc|QOS)Max\w*PerJob\w*",
         "a limit of its account or QOS forbids so large a job; ask for less",
     ),
+)
+"""Reasons of jobs that do not start by themselves, and what a person must do. The reasons are
+Slurm's job reason codes (https://slurm.schedmd.com/job_reason_codes.html)."""
+
+_MEANINGS = (
+    ("Partition(Down|Inactive)", "its partition starts no jobs now; wait, or choose another"),
+    ("ReqNodeNotAvail.*", "nodes that it asks for are down, drained or reserved"),
+    ("Reservation", "it waits for its reservation"),
     (
         r"(Assoc|QOS)(Max|Grp)\w*",
         "a limit of its account or QOS is reached; wait until other jobs end",
     ),
 )
-"""Reasons why jobs wait, and what they mean for the user."""
+"""Reasons that pass, and what they mean."""
 
 
-def _waiting(row: Row) -> str:
-    words = row.reason or row.state
-    if "held" in row.reason.lower():  # JobHeldUser, "launch failed requeued held"
-        words += f": held; to let it go: scontrol release {row.job_id}"
-    for pattern, hint in _WHAT_TO_DO:
-        if re.fullmatch(pattern, row.reason):
-            words += f": {hint}"
+def _waiting(row: Row) -> tuple[str, str]:
+    """Why a pending job waits, and what a person must do; "" if it is enough to wait."""
+    words, remedy = row.reason or row.state, ""
+    for pattern, what in _REMEDIES:
+        if re.fullmatch(pattern, row.reason, re.IGNORECASE):
+            remedy = what.format(job=row.job_id)
             break
+    else:
+        for pattern, what in _MEANINGS:
+            if re.fullmatch(pattern, row.reason):
+                words += f": {what}"
+                break
     if row.restarts:
         words = f"put back into the queue by Slurm ({row.restarts}): {words}"
-    return words
+    return words, remedy
 
 
 def _words(row: Row) -> str:

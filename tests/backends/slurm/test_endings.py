@@ -167,7 +167,7 @@ def test_a_held_job_waits_until_it_is_released(either: SlurmCluster, open_bench:
     handle = bench.start({"do": "succeed"})
 
     def told(status: JobStatus) -> bool:
-        return "scontrol release" in status.message
+        return "scontrol release" in status.remedy
 
     assert bench.wait([handle], told)[handle.key].state is JobState.QUEUED
     either.run("scontrol", "release", handle.backend_id)

@@ -29,6 +29,7 @@ from axsched_core.jobs import (
     ScriptObjective,
     SubmitError,
 )
+from axsched_core.journal.view import Run
 from axsched_core.testing.bench import Bench
 from support import slurm_cluster as slurm
 from support.missing_backends import need
@@ -442,6 +443,28 @@ def test_slurm_is_not_asked_more_often_than_it_is_to_be(
     assert commands.calls("squeue") + commands.calls("sacct") <= 1
     assert commands.calls("sbatch") <= 18
     assert commands.calls("scancel") == 0
+
+
+def test_why_jobs_wait_and_what_to_do_reaches_the_user(
+    cluster: SlurmCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.2, "progress": False}
+    runner = SlurmRunner(sbatch_options={"hold": True})
+    with AxScheduler(ToyOptimizer(), runner, config) as scheduler:
+        scheduler.set_objective_function(lambda x, y: x + y)
+        index = scheduler.get_next_trial()
+        scheduler.run_trial(index)
+        wait_until(lambda: scheduler.monitor_trials()[index].message, 60, "the reason")
+        job = cluster.run("squeue", "--noheader", "--Format=JobArrayID").split()[0]
+        held = f"it is held; to release it: scontrol release {job}"
+        assert scheduler.trials[index].message == f"JobHeldUser: {held}"
+        assert f"1 job waits and will not start without help: JobHeldUser: {held}" in caplog.text
+        run = Run(scheduler.run_directory)
+        wait_until(lambda: (scheduler.monitor_trials(), run.look()) and run.trials[index].remedy)
+        assert (run.trials[index].waits_for, run.trials[index].remedy) == ("JobHeldUser", held)
+        cluster.run("scontrol", "release", job)
+        trial = scheduler.wait_for_completed_trials()[index]
+        assert (trial.state.value, trial.message) == ("SUCCEEDED", "")
 
 
 def test_scripts_and_tables_in_a_folder_of_the_users(

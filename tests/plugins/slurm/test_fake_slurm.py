@@ -638,7 +638,8 @@ def test_why_a_job_waits(
     status = bench.session.poll([handle])[handle.key]
     assert status.state is JobState.QUEUED
     assert status.message.startswith(reason)
-    assert words in status.message
+    assert words in (status.remedy or status.message)
+    assert bool(status.remedy) is (words != "" and not words.startswith("wait"))
 
 
 # ---- another driver --------------------------------------------------------------------------
