@@ -19,7 +19,7 @@ ATTEMPTS: Mapping[Cause, int] = dict.fromkeys(sorted(FAULTS_OF_THE_MACHINES), 3)
 """The default of `RetryPolicy.attempts` for causes that are not named; 1 for all others."""
 
 
-_NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED})
+_NEVER = frozenset({Cause.CANCELLED, Cause.SUBMIT_REFUSED, Cause.CONFIGURATION})
 """A user has asked for the end, or the backend has said that it will never take the job."""
 
 
@@ -55,7 +55,7 @@ class RetryPolicy:
     """Cause -> how many attempts of a trial may end with it. Causes that are not named keep the
     default: 3 for LOST, NODE_FAIL and PREEMPTED, 1 (never again) for all others. These three, the
     faults of the machines, together allow no more attempts than the largest of their numbers.
-    CANCELLED and SUBMIT_REFUSED are final."""
+    After CANCELLED and SUBMIT_REFUSED there is none, and CONFIGURATION ends the run."""
     pause: float = field(default=1.0, validator=[gt(0), lt(math.inf)])
     """Seconds before the first new attempt, or after the first refusal for now; doubled each
     time. The real pause is between half of it and all of it, at random."""

@@ -51,6 +51,10 @@ class ContractError(RunnerError):
     """A plugin breaks the hook contract."""
 
 
+class WrongConfiguration(RunnerError):
+    """The backend refuses every job of the run alike; trials stay open, `finish` runs them."""
+
+
 class UnsupportedObjective(RunnerError):
     """The runner cannot run this kind of objective."""
 

@@ -25,6 +25,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Objective,
     RunnerContext,
     RunnerInfo,
     SubmitError,
@@ -230,6 +231,22 @@ class RunnerSpec:
             >>> @hookimpl
             ... def axsched_close(self, wait):
             ...     self.queue.disconnect()
+        """
+
+    @hookspec(firstresult=True)
+    def axsched_check_objective(self, objective: Objective) -> None:
+        """Optional. Refuse an objective if none of its jobs could run (an unknown option).
+
+        Called: when the user sets an objective; perhaps before `axsched_open`. It must not wait for
+            the backend: what only the backend knows is a `SubmitError` with ``every_job``.
+        Thread: the engine's.
+        Raises: `InvalidInput`, which says what is wrong and what to do.
+
+        Example:
+            >>> @hookimpl
+            ... def axsched_check_objective(self, objective):
+            ...     if objective.resources.gpus:
+            ...         raise InvalidInput("the robot has no GPU; leave out gpus")
         """
 
     @hookspec(firstresult=True)

@@ -57,6 +57,10 @@ class Cause(enum.StrEnum):
     PREEMPTED = "PREEMPTED"
     NODE_FAIL = "NODE_FAIL"
     SUBMIT_REFUSED = "SUBMIT_REFUSED"
+    """The backend will never take this job."""
+    CONFIGURATION = "CONFIGURATION"
+    """The backend will take no job of this objective with these options (no such image, partition
+    or GPU). No trial fails because of it: the run ends, and its trials stay open."""
     RESULT_INVALID = "RESULT_INVALID"
     """The process ended without an error, but left no valid result."""
     LOST = "LOST"
@@ -266,6 +270,13 @@ class SubmitError:
     """True: the same job may be accepted later (a full queue). Its request comes again, under the
     same key, after pauses that grow to a minute; this does not count as an attempt of the trial.
     False: the trial fails with this message."""
+    every_job: bool = False
+    """True: it would refuse every job of this objective with these options in the same way (see
+    `Cause.CONFIGURATION`): the run ends with this message, and its trials stay open."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.transient and self.every_job:
+            raise ValueError("a refusal that is 'transient' cannot be one of 'every_job'")
 
 
 @frozen

@@ -313,6 +313,7 @@ class Engine:
                     self._consult()  # the optimizer computes while the runners open
                 self.dispatch.open()
             self.dispatch.advance(now, asking=self._may_ask())
+            self._end_if_misconfigured()
             self._judge_failures()
             self._requests.answer(self.active.undecided)
             if not self.loop.consulting:
@@ -323,6 +324,16 @@ class Engine:
             # Running jobs may still end and be recorded, unless the journal itself cannot be
             # written.
             self.loop.fail(error, fatal=self.loop.failure is not None)
+
+    def _end_if_misconfigured(self) -> None:
+        """End the call if no job of the run can be submitted; jobs that run may still end."""
+        settler = self.dispatch.settler
+        if settler.misconfiguration is not None:
+            lane, words = settler.misconfiguration
+            settler.misconfiguration = None
+            self.loop.fail(
+                failures.misconfigured(lane.name, words, self._config, self._rundir.path)
+            )
 
     def _judge_failures(self) -> None:
         """Stop like Ctrl-C if too many trials have failed; only a new failure can cause it."""

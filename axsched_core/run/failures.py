@@ -7,7 +7,7 @@ from pathlib import Path
 
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import FailureRateExceeded, OptimizationStuck
+from axsched_core.errors import FailureRateExceeded, OptimizationStuck, WrongConfiguration
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Record
 from axsched_core.run.stopping import Verdict
@@ -48,6 +48,29 @@ def stopped(
         f"(now {config.tolerated_trial_failure_rate:g}; 1 switches this check off) or "
         "min_failed_trials_for_failure_rate_check "
         f"(now {config.min_failed_trials_for_failure_rate_check})."
+    )
+
+
+def misconfigured(
+    runner: str, words: str, config: SchedulerConfig, run_dir: Path
+) -> WrongConfiguration:
+    """The error of a run of which the backend takes no job.
+
+    Args:
+        runner: the runner's name.
+        words: why, in the backend's text.
+        config: says if the run has a journal.
+        run_dir: the run directory.
+    """
+    other = (
+        f"AxScheduler.resume({str(run_dir)!r}, runner_options={{...}})"
+        if config.durable
+        else "a new scheduler with other runner_options"
+    )
+    return WrongConfiguration(
+        f"The runner {runner!r} can run no job of this run: {words.rstrip('.')}. No trial has "
+        "failed because of it: they stay open. Correct the objective's options and set it again, "
+        f"or the runner's: {other}. Then call finish()."
     )
 
 

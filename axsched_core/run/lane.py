@@ -17,6 +17,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Objective,
     RunnerContext,
     SubmitError,
 )
@@ -126,6 +127,23 @@ class Lane:
             self.close(wait=False)
         except Exception:
             log.exception("Runner %r could not be closed.", self.name)
+
+    def check_objective(self, objective: Objective) -> None:
+        """Let the runner refuse an objective that none of its jobs could run.
+
+        Raises:
+            InvalidInput: it refuses it.
+            RunnerError: the runner is broken.
+        """
+        try:
+            self._session.check_objective(objective)
+        except AxschedError:
+            raise
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            raise RunnerError(
+                f"Runner {self.name!r}: axsched_check_objective failed: {words}"
+            ) from error
 
     def preview(self, request: JobRequest) -> str:
         """What would be submitted for this request, in the runner's words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def set_container(
 
 
 def _set(run: Run, chosen: ObjectiveSpec) -> None:
+    for lane in run.lanes:
+        if lane.can(chosen.objective.capability):
+            run.engine.loop.call(partial(lane.check_objective, chosen.objective))
     if run.engine.has_waiting:
         raise InvalidInput(
             "Trials are waiting to be run with the objective that was set before: "

@@ -15,6 +15,7 @@ from axsched_core.objectives.results import Result, warn_of_dropped
 from axsched_core.run import retry
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import unwritable
+from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage, Submission
 from axsched_core.trials import TrialState
@@ -37,6 +38,8 @@ class Settler:
     ) -> None:
         self._config, self._rundir = config, rundir
         self._recorder, self._active = recorder, active
+        self.misconfiguration: tuple[Lane, str] | None = None
+        """The runner that refuses every job of the run, and why. The engine ends the call."""
         self._dropped: set[str] = set()
         """Names in results that were already reported as not being metrics."""
 
@@ -80,6 +83,16 @@ class Settler:
         if verdict.resources != request.resources:
             record.grown = verdict.resources
         log.warning("Trial %d: %s; it is tried again.", record.index, words)
+
+    def misconfigured(self, record: Record, words: str) -> None:
+        """The backend would refuse every job like this one: the trial stays open."""
+        if record.grown is not None:  # it has asked for more than the others
+            self.decide(record, TrialState.FAILED, Cause.SUBMIT_REFUSED, words)
+            return
+        self.misconfiguration = (record.job.lane, words)
+        if record.job.submission is Submission.ACCEPTED:
+            self._recorder.attempt_ended(record, JobState.FAILED, Cause.CONFIGURATION, words)
+        self.park(record)
 
     def cancelled(self, record: Record, message: str, *, gone: bool = True) -> None:
         """The job is over because it was cancelled: the effect depends on who cancelled it.

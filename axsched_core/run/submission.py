@@ -204,6 +204,8 @@ class Submitter:
         job.submission = Submission.REFUSED
         if job.purpose is not None:
             self._settler.cancelled(record, error.message)
+        elif error.every_job:
+            self._settler.misconfigured(record, error.message)
         elif error.transient:
             self._wait(record, error.message, now, jitter)
         else:

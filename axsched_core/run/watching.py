@@ -178,7 +178,10 @@ class Watcher:
             if status.state is JobState.LOST and cause not in jobs.FAULTS_OF_THE_MACHINES:
                 cause = Cause.LOST
             words = status.message or status.backend_state or status.state.value
-            self._settler.failed(record, cause, words)
+            if cause is Cause.CONFIGURATION:
+                self._settler.misconfigured(record, words)
+            else:
+                self._settler.failed(record, cause, words)
 
     # ---- what they bring -----------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ _DATA: Rule = ("a mapping that comes back from JSON unchanged", _survives_json)
 
 _FIELDS: Mapping[type, Mapping[str, Rule]] = {
     JobHandle: {"key": TEXT, "backend_id": TEXT, "data": _DATA},
-    SubmitError: {"message": TEXT, "transient": _BOOL},
+    SubmitError: {"message": TEXT, "transient": _BOOL, "every_job": _BOOL},
     JobStatus: {
         "state": _STATE,
         "cause": _or_none(_CAUSE),

@@ -24,6 +24,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Objective,
     RunnerContext,
     RunnerInfo,
     SubmitError,
@@ -111,6 +112,10 @@ class RunnerSession:
     def open(self, context: RunnerContext) -> None:
         """Call ``axsched_open``."""
         self._manager.hook.axsched_open(context=context)
+
+    def check_objective(self, objective: Objective) -> None:
+        """Call ``axsched_check_objective``."""
+        self._manager.hook.axsched_check_objective(objective=objective)
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
         """Call ``axsched_submit``; as many answers as requests, in order, keys checked."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 from rich.console import Console
 
 from axsched_core import RetryPolicy, TrialState, hookimpl
+from axsched_core.config import _NEVER
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, OptimizerError
 from axsched_core.events import JobWaiting
 from axsched_core.jobs import (
@@ -127,7 +128,7 @@ def test_a_refusal_is_waited_out_until_the_time_is_up_and_asked_once_more():
     assert patience(policy, 10, 100.0) is None
 
 
-causes = some.sampled_from([c for c in Cause if c not in (Cause.CANCELLED, Cause.SUBMIT_REFUSED)])
+causes = some.sampled_from(sorted(set(Cause) - _NEVER))
 policies = some.builds(
     RetryPolicy,
     attempts=some.dictionaries(causes, some.integers(1, 6)),

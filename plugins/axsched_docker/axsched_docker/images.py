@@ -152,7 +152,7 @@ class Images:
 
 
 def _refused(words: str) -> NotStarted:
-    return NotStarted(Ending(cause=Cause.SUBMIT_REFUSED, message=words))
+    return NotStarted(Ending(cause=Cause.CONFIGURATION, message=words))
 
 
 def _read(file: Path) -> dict[str, Image]:

@@ -29,6 +29,8 @@ IN_MEMORY = 8 << 20
 """Bytes of a job's inputs that are packed in memory; more go to a temporary file."""
 LEAST_LIMIT = 8 << 20
 """Bytes of each file that is fetched where the disk does not take them all."""
+BAD_PARAMETER = 400
+"""The engine's status code for a create call with a value that it does not take."""
 LEFT_OUT_SHOWN = 5
 """Descriptions of what was left out that one line of the log has."""
 
@@ -136,9 +138,9 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending | None:
     words = str(error)
     if _lacks_image(error):
         words = f"the engine has no image {plan.image} ({words})"
-        return Ending(cause=Cause.SUBMIT_REFUSED, message=words)
+        return Ending(cause=Cause.CONFIGURATION, message=words)
     if (why := _missing(plan, words)) is not None:
-        return Ending(cause=Cause.SUBMIT_REFUSED, message=f"{why} ({words})")
+        return Ending(cause=Cause.CONFIGURATION, message=f"{why} ({words})")
     code = 0
     try:
         state = engine.inspect(plan.name)["State"]
@@ -154,7 +156,12 @@ def _refusal(engine: Engine, plan: Plan, error: EngineError) -> Ending | None:
         if plan.body["Labels"][KIND_LABEL] != "container":
             words = f"{words}; {WHICH_PYTHON}"
         return Ending(exit_code=code, cause=Cause.EXIT_CODE, message=words)
-    cause = Cause.SUBMIT_REFUSED if error.status < 500 else Cause.NODE_FAIL
+    if error.status == BAD_PARAMETER or (
+        error.not_found and "no such container" not in words.lower()
+    ):
+        cause = Cause.CONFIGURATION  # a value, a network, a volume: all jobs have the same
+    else:
+        cause = Cause.SUBMIT_REFUSED if error.status < 500 else Cause.NODE_FAIL
     return Ending(cause=cause, message=f"the engine refuses: {words}")
 
 

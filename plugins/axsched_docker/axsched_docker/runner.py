@@ -29,6 +29,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Objective,
     RunnerContext,
     RunnerInfo,
     SubmitError,
@@ -40,7 +41,7 @@ from axsched_docker.engine import Engine, seconds
 from axsched_docker.info import INFO
 from axsched_docker.job import Job, Phase
 from axsched_docker.options import DockerOptions
-from axsched_docker.spec import container_name, make_plan
+from axsched_docker.spec import check_objective, container_name, make_plan
 from axsched_docker.watcher import Watcher
 
 NEVER_RAN_BY = "given up: the driver that submitted it has ended before it ran"
@@ -122,6 +123,10 @@ class DockerRunner:
     # ---- jobs ----------------------------------------------------------------------------
 
     @hookimpl
+    def axsched_check_objective(self, objective: Objective) -> None:
+        check_objective(objective, self._options)
+
+    @hookimpl
     def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:
         return [self._submit(request) for request in requests]
 
@@ -129,10 +134,10 @@ class DockerRunner:
         try:
             plan = make_plan(request, self._options)
         except InvalidInput as error:
-            return SubmitError(str(error))
+            return SubmitError(str(error), every_job=True)
         cpus = plan.body["HostConfig"].get("NanoCpus", 0) / 1e9
         if cpus > self._cpus:
-            return SubmitError(self._too_many_cpus(cpus))
+            return SubmitError(self._too_many_cpus(cpus), every_job=True)
         if jobfolder.read_exit(request.folder) is None:  # else it has ended already
             self._open_containers().add(request.key, plan)
         return self._handle(request)

@@ -236,7 +236,7 @@ class SlurmRunner:
         refused = submitter.submit_held(room)
         for key, job in waiting.items():
             if key in refused:
-                self._watch.refused(key, job.request.folder, refused[key].message)
+                self._watch.refused(key, job.request.folder, refused[key])
             elif self._book.job_id(key) is not None:
                 self._watch.submitted(key)
 

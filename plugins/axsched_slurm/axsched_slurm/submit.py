@@ -82,7 +82,9 @@ class Refusal:
 
     def error(self) -> SubmitError:
         """The same as the core's error type."""
-        return SubmitError(self.words, transient=self.kind in (Kind.FULL, Kind.FOR_NOW))
+        # All jobs of a run are submitted with the same options.
+        passes = self.kind in (Kind.FULL, Kind.FOR_NOW)
+        return SubmitError(self.words, transient=passes, every_job=not passes)
 
 
 def refusal(failure: CommandFailed) -> Refusal:

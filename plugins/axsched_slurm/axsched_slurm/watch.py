@@ -18,7 +18,7 @@ import attrs
 
 from axsched_core import jobfolder
 from axsched_core.errors import BackendUnavailable
-from axsched_core.jobs import Cause, JobState, JobStatus
+from axsched_core.jobs import Cause, JobState, JobStatus, SubmitError
 from axsched_core.worker.axsched_worker import NOT_MINE, OWNER_GONE
 from axsched_slurm import script, states
 from axsched_slurm.arrays import BatchBook, Place
@@ -170,10 +170,11 @@ class Watch:
         """A driver that is gone held this job: unless Slurm has it, it will never get it."""
         self._unsent.add(key)
 
-    def refused(self, key: str, folder: Path, words: str) -> None:
+    def refused(self, key: str, folder: Path, error: SubmitError) -> None:
         """Slurm has refused, for good, a job that waited here."""
-        jobfolder.keep_from_running(folder, words)
-        self._settled[key] = JobStatus(JobState.FAILED, Cause.SUBMIT_REFUSED, words)
+        jobfolder.keep_from_running(folder, error.message)
+        cause = Cause.CONFIGURATION if error.every_job else Cause.SUBMIT_REFUSED
+        self._settled[key] = JobStatus(JobState.FAILED, cause, error.message)
 
     def cancelled(self, key: str) -> None:
         """Slurm has accepted a job's cancellation."""

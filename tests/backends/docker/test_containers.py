@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from axsched_docker import spec
 
-from axsched_core import jobfolder
-from axsched_core.errors import InvalidInput
+from axsched_core import AxScheduler, TrialState, jobfolder
+from axsched_core.errors import InvalidInput, WrongConfiguration
 from axsched_core.jobs import (
     Cause,
     ContainerObjective,
@@ -22,6 +22,7 @@ from axsched_core.jobs import (
     Resources,
     ScriptObjective,
 )
+from axsched_core.testing import RandomSearch
 from support.container_images import BUSYBOX, PYTHON
 from support.docker_engine import DockerEngine
 
@@ -148,7 +149,7 @@ def test_volumes(bench, tmp_path: Path, form: type) -> None:
 def test_a_host_path_that_does_not_exist_is_refused_and_not_made(bench, tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     status = bench.status(bench.sh("true", volumes=[f"{absent}:/data"]))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION)
     assert str(absent) in status.message
     assert not absent.exists()
 
@@ -222,7 +223,7 @@ def test_no_result_is_told_in_words(bench) -> None:
 @pytest.mark.parametrize(
     ("image", "command", "cause", "words"),
     [
-        ("no/such:image", ("true",), Cause.SUBMIT_REFUSED, "no image no/such:image"),
+        ("no/such:image", ("true",), Cause.CONFIGURATION, "no image no/such:image"),
         (BUSYBOX, ("no-such-program",), Cause.EXIT_CODE, "no-such-program"),
         (BUSYBOX, ("/etc/passwd",), Cause.EXIT_CODE, "ermission denied"),
     ],
@@ -270,9 +271,28 @@ def test_what_image_or_machine_lack_is_no_fault_of_the_machine_s(
     bench, containers, options: dict[str, Any], words: str
 ) -> None:
     status = bench.status(bench.sh("true", **options))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED), status
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION), status
     assert words in status.message
     assert containers(bench.run_id) == []
+
+
+def test_what_no_container_of_the_run_can_have_ends_the_run_and_costs_no_trial(
+    engine: DockerEngine, tmp_path: Path
+) -> None:
+    config = {"job_output_dir": tmp_path, "progress": False, "max_parallelism": 4}
+    options = {"host": engine.url, "pull": "never"}
+    optimizer = RandomSearch({"x": (0, 1)})
+    command = ("sh", "-c", "echo 1 >$AXSCHED_RESULT_FILE")
+    with AxScheduler(optimizer, "docker", config, options) as scheduler:
+        with pytest.raises(InvalidInput, match=r"unknown key 'memroy'.*'memory'"):
+            scheduler.set_container_objective(BUSYBOX, command, {"memroy": "1g"})
+        scheduler.set_container_objective("no/such:image", command)
+        with pytest.raises(WrongConfiguration, match="the engine has no image no/such:image"):
+            scheduler.run_optimization(max_trials=8)
+        assert {t.state for t in scheduler.trials.values()} == {TrialState.CANDIDATE}
+        scheduler.set_container_objective(BUSYBOX, command)
+        scheduler.finish()
+        assert [t.state for t in scheduler.trials.values()] == [TrialState.SUCCEEDED] * 8
 
 
 def test_an_engine_s_own_trouble_is_one_of_the_machines(bench, containers, monkeypatch) -> None:

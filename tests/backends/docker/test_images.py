@@ -72,7 +72,7 @@ def test_an_image_that_was_removed_is_called_what_it_is(bench, engine, container
     client.remove_image(MOVING, force=True)
     moving("two")  # another one of that name is no help
     status = bench.status(bench.sh(WRITE, image=MOVING))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION)
     assert f"the image {MOVING} with which this run began (sha256:" in status.message
     assert run(bench, BUSYBOX)[0] == ""
 

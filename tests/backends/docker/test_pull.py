@@ -69,7 +69,7 @@ def test_an_image_that_is_there(make_bench, registry, engine, policy: str, asks:
 def test_a_pull_that_is_refused(bench, registry, containers, image: str, words: str) -> None:
     image = image.format(host=registry().host)
     status = bench.status(bench.sh(WRITE, image=image))
-    assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION)
     assert f"the image {image} could not be pulled: " in status.message
     assert words in status.message
     assert containers(bench.run_id) == []
@@ -89,7 +89,7 @@ def test_credentials_are_those_of_docker_login(
     if password == "right":
         assert status.state is JobState.SUCCEEDED
     else:
-        assert (status.state, status.cause) == (JobState.FAILED, Cause.SUBMIT_REFUSED)
+        assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION)
 
 
 # ---- doctor ----------------------------------------------------------------------------------

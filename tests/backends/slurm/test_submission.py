@@ -11,14 +11,16 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from axsched_slurm import SlurmRunner
 from click.testing import CliRunner
 
-from axsched_core import AxScheduler
+from axsched_core import AxScheduler, TrialState
 from axsched_core.cli.main import main
+from axsched_core.errors import WrongConfiguration
 from axsched_core.jobs import (
     Cause,
     ContainerObjective,
@@ -30,6 +32,7 @@ from axsched_core.jobs import (
     SubmitError,
 )
 from axsched_core.journal.view import Run
+from axsched_core.testing import RandomSearch
 from axsched_core.testing.bench import Bench
 from support import slurm_cluster as slurm
 from support.missing_backends import need
@@ -465,6 +468,44 @@ def test_why_jobs_wait_and_what_to_do_reaches_the_user(
         cluster.run("scontrol", "release", job)
         trial = scheduler.wait_for_completed_trials()[index]
         assert (trial.state.value, trial.message) == ("SUCCEEDED", "")
+
+
+def test_what_no_job_of_the_run_can_have_ends_the_run_and_costs_no_trial(
+    either: SlurmCluster, tmp_path: Path
+) -> None:
+    config = {"job_output_dir": tmp_path, "progress": False, "max_parallelism": 4}
+    optimizer = RandomSearch({"x": (0, 1)})
+    with AxScheduler(optimizer, "slurm", config, {"partition": "nosuch"}) as scheduler:
+        scheduler.set_objective_function(lambda x: x)
+        with pytest.raises(WrongConfiguration, match="invalid partition specified"):
+            scheduler.run_optimization(max_trials=8)
+        assert {t.state for t in scheduler.trials.values()} == {TrialState.CANDIDATE}
+        assert {t.attempts for t in scheduler.trials.values()} == {0}
+        run_dir = scheduler.run_directory
+    with AxScheduler.resume(
+        run_dir, optimizer=RandomSearch({}), runner_options={"partition": "main"}
+    ) as again:
+        again.finish()
+        assert [t.state for t in again.trials.values()] == [TrialState.SUCCEEDED] * 8
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sbatch_options": {"reservation": "nosuch"}}, "[Rr]eservation"),
+        ({"gres": "nosuch:1"}, "gres"),
+        ({"cpus_per_task": 4096}, "node configuration is not available"),
+        ({"sbatch_options": {"nosuch-option": "1"}}, "nosuch-option"),
+    ],
+)
+def test_kinds_of_what_no_job_can_have(
+    cluster: SlurmCluster, open_bench: OpenBench, options: dict[str, Any], words: str
+) -> None:
+    bench = open_bench(**options)
+    (answer,) = bench.session.submit([bench.request(SUCCEED)])
+    assert isinstance(answer, SubmitError)
+    assert answer.every_job, answer
+    assert re.search(words, answer.message)
 
 
 def test_scripts_and_tables_in_a_folder_of_the_users(
