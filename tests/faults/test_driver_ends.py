@@ -34,8 +34,9 @@ def test_ctrl_c_cancels_the_jobs_and_says_how_to_go_on(driver):
     )
     assert "To go on: scheduler.finish(); in a new session: AxScheduler.resume(" in lines[0]
     assert "experiment.json" in lines[0]
-    assert lines[1] == "[(0, 'CANDIDATE'), (1, 'CANDIDATE')]"
-    assert lines[2] == "['RUNNING', 'RUNNING']"
+    # The third was made in advance.
+    assert lines[1] == "[(0, 'CANDIDATE'), (1, 'CANDIDATE'), (2, 'CANDIDATE')]"
+    assert lines[2] == "['RUNNING', 'RUNNING', 'RUNNING']"
     assert lines[3] == str(["COMPLETED"] * 5)
     assert "Interrupted: cancelling the running jobs" in err
     assert one.process.returncode == 0
@@ -73,7 +74,7 @@ def test_the_experiment_of_an_interrupted_run_is_taken_up_in_a_new_session(drive
         print([row["status"] for row in scheduler.client.rows.values()])
     """)
     out, err = two.end()
-    assert out == str(["COMPLETED"] * 5) + "\n", err
+    assert out == str(["COMPLETED"] * 6) + "\n", err  # one was made in advance
 
 
 def test_a_program_that_ends_takes_its_jobs_with_it(driver):
@@ -136,4 +137,4 @@ def test_ctrl_c_during_a_long_generation_waits_for_it_and_loses_nothing(driver):
     one.interrupt()
     out, err = one.end()
     assert "waiting for the candidate that is being generated" in err
-    assert out.splitlines()[-1] == "2 [0, 1]"
+    assert out.splitlines()[-1] == "3 [0, 1, 2]"

@@ -58,7 +58,7 @@ def test_a_signal_that_ends_the_driver_cancels_the_jobs_and_the_run_can_go_on(dr
     _, err = one.end()
     assert one.process.returncode == 128 + number, err
     assert f"{number.name}: cancelling the running jobs" in err
-    assert f"{number.name}: 0 trials have results, 2 were stopped and stay open, 1 were not" in err
+    assert f"{number.name}: 0 trials have results, 2 were stopped and stay open, 1 have not" in err
     assert f"AxScheduler.resume({str(one.run_dir())!r}).finish()" in err
     assert "Traceback" not in err
     assert one.left_over() == []
@@ -155,7 +155,7 @@ def test_a_candidate_that_is_being_generated_is_waited_for(driver):
     out, err = one.end()
     assert one.process.returncode == 143, err
     assert "waiting for the candidate that is being generated" in err
-    assert out == "2 [0, 1]\n"
+    assert out == "3 [0, 1, 2]\n"
     assert finished(driver, one.run_dir())[0] == ["COMPLETED"] * 3
 
 

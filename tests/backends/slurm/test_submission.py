@@ -493,8 +493,6 @@ def test_what_no_job_of_the_run_can_have_ends_the_run_and_costs_no_trial(
     ("options", "words"),
     [
         ({"sbatch_options": {"reservation": "nosuch"}}, "[Rr]eservation"),
-        ({"gres": "nosuch:1"}, "gres"),
-        ({"cpus_per_task": 4096}, "node configuration is not available"),
         ({"sbatch_options": {"nosuch-option": "1"}}, "nosuch-option"),
     ],
 )
