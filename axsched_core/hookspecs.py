@@ -117,7 +117,8 @@ class RunnerSpec:
         A bad request fails alone, as a `SubmitError`. With ``transient`` it is refused for now: the
         backend does not have the job, and may accept it later. The same request, with the same key
         and folder, then comes again after pauses that grow to a minute, as long as the run
-        continues. Without ``transient``, the trial fails with this message.
+        continues. With ``every_job`` the backend would refuse all jobs of the run alike: the run
+        ends, and its trials stay open. Without the two, the trial fails with this message.
 
         The values of a script's environment variables are not in the job's files: put
         `axsched_core.jobfolder.environment` of the request into the environment of the process

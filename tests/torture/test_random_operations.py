@@ -251,7 +251,8 @@ class Machine(RuleBasedStateMachine):
         assert self.call("wait_for_completed_trials")
         self.the_journal_says_what_the_scheduler_knows()
         self.the_optimizer_knows_what_the_scheduler_says()
-        assert {row["status"] for row in self.rows.values()} <= {"COMPLETED", "FAILED", "ABANDONED"}
+        ended = {"COMPLETED", "FAILED", "ABANDONED", "STALE"}
+        assert {row["status"] for row in self.rows.values()} <= ended
         self.scheduler.close()
         assert self.scheduler._run.writer._journal is None
         self.backend.go_on([k for k, job in self.backend.jobs.items() if job.state == "queued"])
