@@ -304,6 +304,8 @@ class JobStatus:
     remedy: str = ""
     """For a queued job that will not start by itself (it is held, a limit forbids it): what a
     person must do. "": it is enough to wait."""
+    suspended: bool = False
+    """For a running job: it is suspended or paused now. This time does not count for its limit."""
 
 
 @frozen
@@ -357,3 +359,7 @@ class RunnerContext:
     """Seconds: the usual pause between two polls."""
     max_result_bytes: int
     """A larger ``result.json`` is refused; a runner does not have to read more."""
+    time_left: Callable[[], float | None] = lambda: None
+    """Seconds that the user's current call may still take: 0.0 after Ctrl-C, or once the time of
+    the call is over; None: no limit. From any thread. A hook that waits for its backend should end
+    the wait soon after this time and raise `BackendUnavailable`: the call cannot end before."""

@@ -37,6 +37,7 @@ class Dispatch:
         config: the scheduler's settings.
         rundir: where the jobs' folders are made.
         wake: the runners get it as ``context.wake``.
+        time_left: the runners get it as ``context.time_left``.
         recorder: records what has happened.
         active: the trials in progress.
 
@@ -50,6 +51,7 @@ class Dispatch:
         config: SchedulerConfig,
         rundir: RunDirectory,
         wake: Callable[[str], None],
+        time_left: Callable[[], float | None],
         recorder: Recorder,
         active: Active,
     ) -> None:
@@ -61,7 +63,8 @@ class Dispatch:
             )
         self.attempts = Attempts(config, rundir, recorder)
         self.settler = Settler(config, rundir, recorder, active)
-        self._lanes, self._config, self._rundir, self._wake = lanes, config, rundir, wake
+        self._lanes, self._config, self._rundir = lanes, config, rundir
+        self._wake, self._time_left = wake, time_left
         self._recorder, self._active = recorder, active
         self._submitter = Submitter(config, lanes, recorder, active, self.attempts, self.settler)
         self._watcher = Watcher(config, lanes, recorder, active, self.settler)
@@ -116,6 +119,7 @@ class Dispatch:
             run_id=self._rundir.run_id,
             run_dir=self._rundir.path,
             wake=self._wake,
+            time_left=self._time_left,
             monitoring_interval=self._config.monitoring_interval,
             max_result_bytes=self._config.max_result_bytes,
         )

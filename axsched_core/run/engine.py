@@ -79,7 +79,9 @@ class Engine:
             )
             for session in sessions
         ]
-        self.dispatch = Dispatch(self.lanes, config, rundir, self.wake, self.recorder, self.active)
+        self.dispatch = Dispatch(
+            self.lanes, config, rundir, self.wake, self.time_left, self.recorder, self.active
+        )
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._requests = Requests(rundir, writer)
@@ -97,6 +99,14 @@ class Engine:
     def wake(self, key: str) -> None:
         """Check this job soon; from any thread."""
         self.loop.post(lambda: self.dispatch.woken(key))
+
+    def time_left(self) -> float | None:
+        """Seconds that the current call may still take: 0 once it is to end; None: no limit. From
+        any thread."""
+        if self.loop.pressed or termination.name() or self.active.halted is not None:
+            return 0.0
+        deadline = self.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def shut_down(self) -> None:
         """Cancel running jobs (their trials stay open) or leave them, as ``on_exit`` says; then

@@ -81,6 +81,8 @@ class Loop:
         """True while work that was handed over is not finished."""
         self.left_behind = False
         """True if the last call did not wait for the work that was running."""
+        self.pressed = False
+        """True once Ctrl-C was pressed in the current call; set by the thread that waits for it."""
         self.over = False
         """True after the thread has ended."""
         self._work = work
@@ -107,6 +109,7 @@ class Loop:
                 return  # a Ctrl-C came after it was put and before we knew that it was
             self._future, self._until = future, until or (lambda: True)
             self.left_behind, self._one_turn = False, until is None
+            self.pressed = False
             self.failure, self._fatal = None, False
             self._work.begin(begin, one_turn=self._one_turn)
 
@@ -149,6 +152,7 @@ class Loop:
             return True
 
     def _interrupted_by_user(self, *, again: bool) -> None:
+        self.pressed = True
         self._letters.put(lambda: self._interrupt(hurry=again))
         if not again:
             self._work.say_interrupted()

@@ -68,6 +68,8 @@ class Attempt:
     submission: Submission = Submission.UNSENT
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     running_since: float | None = None
+    """Later by the time for which it was suspended."""
+    suspended_since: float | None = None
     result_due: float = 0.0
     """When to stop waiting for a late result."""
     next_fetch: float = 0.0

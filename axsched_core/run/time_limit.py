@@ -37,6 +37,6 @@ def extended(objective: Objective | None, grown: Resources | None) -> Objective 
 def is_over(job: Attempt, now: float) -> bool:
     """True if a job still runs some time after its limit (``now``: `time.monotonic` seconds)."""
     limit = job.request.resources.time_limit
-    if limit is None or job.running_since is None:
+    if limit is None or job.running_since is None or job.suspended_since is not None:
         return False
     return now - job.running_since > limit + timing.TIME_LIMIT_SLACK

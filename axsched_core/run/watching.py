@@ -16,7 +16,7 @@ from axsched_core.run import retry, timing
 from axsched_core.run.active import Active
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
-from axsched_core.run.records import Purpose, Record, Stage, handles_of
+from axsched_core.run.records import Attempt, Purpose, Record, Stage, handles_of
 from axsched_core.run.settling import Settler
 from axsched_core.trials import TrialState
 
@@ -143,6 +143,7 @@ class Watcher:
         if job.purpose is not Purpose.CLOSED:
             waits = status.state is JobState.QUEUED
             record.message = _joined(status.message, status.remedy) if waits else ""
+        _count_suspension(job, status, now)
         if status.state is job.status.state:
             return
         job.running_since = now if status.state is JobState.RUNNING else None
@@ -239,6 +240,13 @@ class Watcher:
         if result.raw is None:
             _keep(job.request, found)
         self._settler.decide(record, TrialState.SUCCEEDED, None, "")
+
+
+def _count_suspension(job: Attempt, status: JobStatus, now: float) -> None:
+    """Move the job's start by the time for which it was suspended."""
+    if job.suspended_since is not None and job.running_since is not None:
+        job.running_since += now - job.suspended_since
+    job.suspended_since = now if status.suspended else None
 
 
 def _joined(message: str, remedy: str) -> str:

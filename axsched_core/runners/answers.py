@@ -68,6 +68,7 @@ _FIELDS: Mapping[type, Mapping[str, Rule]] = {
         "cause": _or_none(_CAUSE),
         "message": TEXT,
         "remedy": TEXT,
+        "suspended": _BOOL,
         "backend_state": TEXT,
         "exit_code": _or_none(_INT),
         "signal": _or_none(_INT),

@@ -22,6 +22,7 @@ from axsched_core.errors import (
 from axsched_core.events import Event, JobRequeued, JobStarted, TrialEnded
 from axsched_core.jobs import Cause, JobState, JobStatus, NotReady, SubmitError
 from support.toy import ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 
 def test_runs_the_budget_and_returns_the_best(make):
@@ -434,6 +435,29 @@ def test_a_job_over_its_time_limit_is_cancelled_and_fails(make, monkeypatch):
     trial = scheduler.trials[0]
     assert (trial.state, trial.cause) == (TrialState.FAILED, Cause.TIME_LIMIT)
     assert "0.2 s" in trial.message
+
+
+def test_the_time_for_which_a_job_is_suspended_is_not_its_own(make, monkeypatch):
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(runner=runner, max_trial_monitoring_time=0.3)
+    scheduler.run_trial(scheduler.get_next_trial())
+    key, job = runner.key_of(0), scheduler._run.engine.records[0].job
+
+    def says(suspended: bool) -> None:
+        runner.end(key, JobStatus(JobState.RUNNING, suspended=suspended))
+        wait_until(
+            lambda: scheduler.monitor_trials() and (job.suspended_since is not None) is suspended
+        )
+
+    says(suspended=True)
+    began = time.monotonic()
+    wait_until(lambda: scheduler.monitor_trials() and time.monotonic() > began + 0.4)
+    assert runner.cancels == []
+    says(suspended=False)
+    assert runner.cancels == []
+    trial = scheduler.wait_for_completed_trials()[0]
+    assert trial.cause is Cause.TIME_LIMIT
 
 
 def test_a_job_that_cannot_be_cancelled_holds_nothing_up(make, caplog):

@@ -182,6 +182,7 @@ class DockerRunner:
             JobState.RUNNING,
             message=job.waits_for,
             backend_state=state,
+            suspended=state == "paused",
             host=self._engine.host if self._engine is not None else "",
         )
 

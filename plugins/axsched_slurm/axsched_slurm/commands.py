@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -66,7 +66,9 @@ class CommandFailed(Exception):
 
 
 QUICK = 5.0
-"""The shortened time limit is at least this many seconds."""
+"""A shortened time limit is at least this many seconds."""
+LOOK = 0.5
+"""Seconds after which a Ctrl-C is noticed."""
 
 
 @define
@@ -82,6 +84,9 @@ class Commands:
     """
 
     timeout: float
+    time_left: Callable[[], float | None] = lambda: None
+    """As `RunnerContext.time_left`: a command does not last longer, except for the first seconds
+    (`QUICK`)."""
     _silent_at: float = field(default=-math.inf, init=False)
     _has_worked: bool = field(default=False, init=False)
 
@@ -150,10 +155,12 @@ class Commands:
             for pipe in printed:
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise self._no_answer(name, limit)
-                for key, _ in selector.select(left):
+                now = time.monotonic()
+                if (left := self.time_left()) is not None:
+                    deadline = min(deadline, max(began + QUICK, now + left))
+                if now >= deadline:
+                    raise self._no_answer(name, deadline - began)
+                for key, _ in selector.select(min(LOOK, deadline - now)):
                     piece = os.read(key.fd, 1 << 16)
                     printed[key.fileobj] += piece
                     if not piece:
@@ -164,16 +171,16 @@ class Commands:
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
-            raise self._no_answer(name, limit) from error
+            raise self._no_answer(name, deadline - began) from error
         self._silent_at = -math.inf
         process.stdout.close()
         process.stderr.close()
         return out, err
 
-    def _no_answer(self, name: str, limit: float) -> BackendUnavailable:
-        if limit == self.timeout:
+    def _no_answer(self, name: str, allowed: float) -> BackendUnavailable:
+        if math.isclose(allowed, self.timeout):
             self._silent_at = time.monotonic()
-        return BackendUnavailable(f"{name} has not answered in {limit:g} s")
+        return BackendUnavailable(f"{name} has not answered in {allowed:.3g} s")
 
     def ask(self, *argv: str) -> str:
         """Run a command that only asks; any failure is an outage, never an answer.

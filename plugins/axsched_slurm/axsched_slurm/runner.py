@@ -99,6 +99,7 @@ class SlurmRunner:
     def axsched_open(self, context: RunnerContext) -> None:
         require("sbatch", "squeue", "scancel", "scontrol")
         self._context = context
+        self._commands.time_left = context.time_left
         self._folders = jobfolder.JobFolders(context.run_dir)
         folder = context.run_dir / "slurm"
         if self._options.job_dir is not None:

@@ -65,9 +65,11 @@ def status(row: Row) -> JobStatus:
         words, remedy = _waiting(row)
         return JobStatus(JobState.QUEUED, message=words, remedy=remedy, backend_state=row.state)
     if row.state in RUNNING:
+        suspended = row.state in ("SUSPENDED", "STOPPED")
         return JobStatus(
             JobState.RUNNING,
-            message="suspended by Slurm" if row.state in ("SUSPENDED", "STOPPED") else "",
+            message="suspended by Slurm" if suspended else "",
+            suspended=suspended,
             backend_state=row.state,
             started_at=row.started_at,
             host=row.nodes,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from axsched_core.errors import BackendUnavailable
+from axsched_core import AxScheduler
+from axsched_core.errors import BackendUnavailable, OptimizationInterrupted, OptimizerError
 from axsched_core.jobs import Cause, JobHandle, JobState, NotSubmitted, ScriptObjective
+from axsched_core.testing import RandomSearch
 from axsched_core.testing.bench import Bench
 from support import slurm_cluster as slurm
+from support.ctrl_c import press_ctrl_c
 from support.missing_backends import need
 from support.slurm_cluster import SlurmCluster
 from support.slurm_commands import REAL, Commands
@@ -120,6 +125,40 @@ def test_a_controller_that_hangs(either: SlurmCluster, open_bench: OpenBench) ->
     let_go(bench)
     ended = bench.wait([*handles, last])
     assert {status.state for status in ended.values()} == {JobState.SUCCEEDED}
+
+
+def test_commands_that_hang_hold_up_neither_the_timeout_nor_ctrl_c(
+    cluster: SlurmCluster, commands: Commands, tmp_path: Path
+) -> None:
+    config = {"job_output_dir": tmp_path, "progress": False, "monitoring_interval": 0.5}
+    with AxScheduler(RandomSearch({"x": (0, 1)}), "slurm", config) as scheduler:
+        scheduler.set_objective_function(lambda x: time.sleep(1000))
+        for name in ("squeue", "scancel"):
+            commands.script(name, "exec sleep 1000")
+        began = time.monotonic()
+        with pytest.raises(OptimizerError, match="the run's timeout"):
+            scheduler.run_optimization(max_trials=2, timeout=3)
+        assert time.monotonic() - began < 55  # one command alone may take 60 s
+        presser = press_ctrl_c(hangs := threading.Event())
+        began = time.monotonic()
+        tell_when_asked(commands, hangs)
+        with pytest.raises(OptimizationInterrupted):
+            scheduler.run_optimization(max_trials=1)
+        assert time.monotonic() - began < 55
+        presser.join()
+        for name in ("squeue", "scancel"):
+            commands.restore(name)
+
+
+def tell_when_asked(commands: Commands, hangs: threading.Event) -> None:
+    """Set the event once squeue is called again."""
+    before = commands.calls("squeue")
+
+    def look() -> None:
+        wait_until(lambda: commands.calls("squeue") > before)
+        hangs.set()
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def test_an_array_whose_answer_was_lost_is_found(
