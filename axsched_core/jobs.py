@@ -247,6 +247,9 @@ class JobRequest:
     objective: Objective | None
     """None for a runner with the capability ``parameters``."""
     resources: Resources = field(factory=Resources)
+    avoid: tuple[str, ...] = ()
+    """Hosts (`JobStatus.host`) on which earlier attempts of this trial failed because of the
+    machine. A runner with a choice of machines takes others, as long as there are any."""
 
 
 @frozen

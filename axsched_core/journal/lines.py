@@ -15,7 +15,8 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
 ``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
                ``o``, whether it is ``counted``
 ``key``        a job is about to be submitted under this key, the ``n``-th attempt, to the runner
-               of this name (``lane``; where it is missing, the run had one runner)
+               of this name (``lane``; where it is missing, the run had one runner); why earlier
+               attempts ``ended``, what the job gets in addition (``grown``), hosts to ``avoid``
 ``handle``     the backend has it
 ``waiting``    why the job is queued, in the backend's words (not every one of many changes);
                ``remedy``: what a person must do, if waiting does not help

@@ -39,6 +39,8 @@ class ReplayedTrial:
     """The causes of the attempts before the last that count."""
     grown: Resources | None = None
     """As `Record.grown`, for the last attempt."""
+    avoid: list[str] = field(factory=list)
+    """As `Record.avoid`, before the last attempt."""
     key: str | None = None
     """Of the last job; None if there was none."""
     lane: str | None = None
@@ -141,8 +143,10 @@ class _Reader:
         ended: Sequence[str | None] = (),
         grown: tuple[int | None, float | None] | None = None,
         lane: str | None = None,
+        avoid: Sequence[str] = (),
     ) -> None:
         trial = self.trials[i]
+        trial.avoid = list(avoid)
         trial.ended = [Cause(cause) if cause else None for cause in ended]
         if grown is not None:
             trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ class Attempts:
         number = self._numbers.get(record.index, 0) + 1
         while self._rundir.is_taken(record.index, number):
             number += 1  # a killed driver made it, or salvage has moved it away
-        request = self.request(record.index, number, record.parameters, record.grown)
+        request = self.request(record.index, number, record.parameters, record.grown, record.avoid)
         try:
             jobfolder.prepare(
                 request,
@@ -128,10 +128,11 @@ class Attempts:
         attempt: int,
         parameters: Mapping[str, Any],
         grown: Resources | None = None,
+        avoid: Sequence[str] = (),
     ) -> JobRequest:
         """What would be submitted for this attempt; changes nothing.
 
-        ``grown``: the least that it gets.
+        ``grown``: the least that it gets. ``avoid``: hosts that it should not get.
         """
         objective = self._chosen.objective if self._chosen is not None else None
         objective = time_limit.extended(objective, grown)
@@ -145,6 +146,7 @@ class Attempts:
             folder=self._rundir.job_folder(index, attempt),
             objective=objective,
             resources=retry.at_least(attrs.evolve(needs, time_limit=limit), grown),
+            avoid=tuple(avoid),
         )
 
 

@@ -182,6 +182,8 @@ class Recorder:
             more["ended"] = [one.cause for one in record.ended]
         if record.grown is not None:
             more["grown"] = [record.grown.memory_bytes, record.grown.time_limit]
+        if record.avoid:
+            more["avoid"] = list(record.avoid)
         job = record.job
         key, lane = job.request.key, job.lane.name
         self.writer.add("key", **_attempt(record), key=key, lane=lane, **more)

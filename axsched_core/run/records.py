@@ -107,6 +107,8 @@ class Record:
     now, or that had not begun when their driver died do not count."""
     grown: Resources | None = None
     """The least that the next attempt gets; None: the objective's resources."""
+    avoid: list[str] = field(factory=list)
+    """Hosts on which an attempt failed because of the machine."""
     refusals: int = 0
     """How often its job was refused for now, in a row."""
     refused_since: float = 0.0

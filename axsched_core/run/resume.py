@@ -213,10 +213,11 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
         attempts=trial.attempts,
         ended=[Ended(cause) for cause in trial.ended],
         grown=trial.grown,
+        avoid=list(trial.avoid),
     )
     if trial.key is not None:
         request = dispatch.attempts.request(
-            trial.index, trial.number, trial.parameters, trial.grown
+            trial.index, trial.number, trial.parameters, trial.grown, trial.avoid
         )
         known = Submission.IN_DOUBT if trial.handle is None else Submission.ACCEPTED
         record.latest = Attempt(

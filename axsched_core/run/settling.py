@@ -64,6 +64,9 @@ class Settler:
             verdict = retry.Again(0.0, request.resources)
         else:
             record.ended.append(retry.Ended(cause, request.resources))
+            host = record.job.status.host
+            if cause in (Cause.NODE_FAIL, Cause.LOST) and host and host not in record.avoid:
+                record.avoid.append(host)
             if again:
                 verdict = retry.verdict(
                     self._config.retry,

@@ -355,6 +355,25 @@ def test_a_driver_that_follows_keeps_to_what_was_grown(make, tmp_path, end, next
     assert limits == [60.0, 120.0, next_limit]
 
 
+def test_the_next_attempt_avoids_the_machines_that_failed(make, tmp_path):
+    hosts, seen, copies = ["n1", "n2", ""], [], []
+
+    def finish(request):
+        seen.append(request.avoid)
+        copies.append(died(scheduler, tmp_path / str(len(seen))))
+        if request.attempt <= len(hosts):
+            return JobStatus(JobState.FAILED, Cause.NODE_FAIL, host=hosts[request.attempt - 1])
+        return {"loss": 1.0}
+
+    runner = ToyRunner(finish)
+    scheduler = make(runner=runner, retry={"attempts": {"NODE_FAIL": 9}, "pause": 1e-6})
+    scheduler.run_optimization(max_trials=1)
+    assert seen == [(), ("n1",), ("n1", "n2"), ("n1", "n2")]
+    other = ToyRunner(lambda request: None)
+    with resume(copies[2], other) as again:
+        assert again._run.engine.records[0].avoid == ["n1", "n2"]
+
+
 # ---- refusals for now --------------------------------------------------------------------------
 
 

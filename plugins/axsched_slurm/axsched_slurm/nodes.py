@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 _log = logging.getLogger("axsched")
 
@@ -20,6 +21,7 @@ class Nodes:
         self._failed: set[str] = set()
         self.avoided: set[str] = set()
         """Nodes that get no more jobs."""
+        self._forgiven = False
 
     @property
     def any_good(self) -> bool:
@@ -50,9 +52,16 @@ class Nodes:
 
     def forgive(self) -> None:
         """Stop avoiding nodes: without the avoided ones no job can run."""
-        _log.warning("Without %s no job can run: all nodes get jobs again.", self.exclude())
+        _log.warning("Without the avoided nodes no job can run: all nodes get jobs again.")
         self.avoided.clear()
+        self._forgiven = True
 
-    def exclude(self) -> str:
-        """The avoided nodes, in the form of Slurm's options."""
-        return ",".join(sorted(self.avoided))
+    def exclude(self, also: Iterable[str] = ()) -> str:
+        """The avoided nodes, in the form of Slurm's options.
+
+        Args:
+            also: nodes on which earlier attempts of a job failed.
+        """
+        single = {node for node in also if node and "[" not in node and "," not in node}
+        wanted = set() if self._forgiven or not self._avoids else single
+        return ",".join(sorted(self.avoided | wanted))

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -197,7 +198,8 @@ class Submitter:
             part = jobs[:size]
             answer = self._try(part)
             if isinstance(answer, Refusal):
-                if self._nodes.avoided and _NOWHERE.search(answer.words):
+                avoided = self._nodes.exclude(part[0].request.avoid)
+                if avoided and _NOWHERE.search(answer.words):
                     self._nodes.forgive()
                     continue
                 if len(part) > 1 and answer.kind in (Kind.FULL, Kind.TOO_LARGE):
@@ -227,7 +229,7 @@ class Submitter:
         except OSError as error:
             return SubmitError(f"its files cannot be written: {error}", transient=True)
         size = len(jobs) if batch.is_array else None
-        avoided = self._nodes.exclude()
+        avoided = self._nodes.exclude(jobs[0].request.avoid)
         argv = script.command(batch.name, jobs[0], self._options, path, size, avoided)
         self.doubtful.update(keys)
         try:
@@ -268,5 +270,5 @@ class Submitter:
             pass  # Slurm itself ends jobs that it refused; this only makes sure
 
 
-def _wants(job: Prepared) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    return job.wants, job.env
+def _wants(job: Prepared) -> tuple[Any, ...]:
+    return job.wants, job.env, job.request.avoid

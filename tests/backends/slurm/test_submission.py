@@ -506,6 +506,24 @@ def test_kinds_of_what_no_job_can_have(
     assert re.search(words, answer.message)
 
 
+def test_a_job_is_kept_off_machines_that_failed_it_as_long_as_there_are_others(
+    cluster: SlurmCluster, open_bench: OpenBench
+) -> None:
+    bench = open_bench()
+    nodes = cluster.run("sinfo", "-h", "-N", "-o", "%N").split()
+    one, other = [attrs.evolve(bench.request({"do": "hang"}), avoid=(node,)) for node in nodes[:2]]
+    handles = bench.submit(one, other, bench.request({"do": "hang"}))
+    excluded = [
+        re.search(r"ExcNodeList=(\S+)", cluster.run("scontrol", "show", "job", h.backend_id))[1]
+        for h in handles
+    ]
+    assert excluded == [*nodes[:2], "(null)"]
+    bench.session.cancel(handles, "enough")
+    everywhere = attrs.evolve(bench.request(SUCCEED), avoid=tuple(nodes))
+    (handle,) = bench.submit(everywhere)
+    assert bench.status(handle).state is JobState.SUCCEEDED
+
+
 def test_scripts_and_tables_in_a_folder_of_the_users(
     cluster: SlurmCluster, open_bench: OpenBench, tmp_path: Path
 ) -> None:
