@@ -348,6 +348,10 @@ class CancelOutcome(enum.StrEnum):
     """The backend cannot stop a job once it runs (a thread of this process)."""
 
 
+def no_limit() -> None:
+    """The default of `RunnerContext.time_left`: no call ever ends by itself."""
+
+
 @frozen
 class RunnerContext:
     """What a runner gets when its session opens."""
@@ -362,7 +366,7 @@ class RunnerContext:
     """Seconds: the usual pause between two polls."""
     max_result_bytes: int
     """A larger ``result.json`` is refused; a runner does not have to read more."""
-    time_left: Callable[[], float | None] = lambda: None
+    time_left: Callable[[], float | None] = no_limit
     """Seconds that the user's current call may still take: 0.0 after Ctrl-C, or once the time of
     the call is over; None: no limit. From any thread. A hook that waits for its backend should end
     the wait soon after this time and raise `BackendUnavailable`: the call cannot end before."""

@@ -415,6 +415,8 @@ def _default(one: attrs.Attribute[Any]) -> str:
         return ""
     if isinstance(one.default, attrs.Factory):  # type: ignore[arg-type]
         return f" = {one.default.factory.__name__}()"
+    if inspect.isfunction(one.default):
+        return f" = {one.default.__name__}"
     value = str(one.default) if isinstance(one.default, Path) else one.default
     return f" = {value!r}"
 

@@ -427,5 +427,6 @@ def test_without_a_driver_it_is_done_here(tmp_path: Path):
     assert rest.returncode == 0, rest.stderr
     wait_until(lambda: not any(map(psutil.pid_exists, pids)))
     states = {index: t.state for index, t in replay.read(run_dir / lines.NAME).trials.items()}
-    assert states == {0: "CANCELLED", 1: "CANCELLED"}
+    assert set(states.values()) == {"CANCELLED"}  # with those that were made in advance
+    assert states.keys() >= {0, 1}
     assert not (run_dir / "lock.json").exists()

@@ -77,11 +77,12 @@ def test_what_ended_before_the_objective_was_repaired_does_not_count():
 @pytest.mark.parametrize("cause", Cause)
 def test_what_is_told_of_a_failure_depends_on_whose_fault_it_was(cause):
     may_return = {Cause.LOST, Cause.NODE_FAIL, Cause.PREEMPTED, Cause.CANCELLED}
-    may_return |= {Cause.LOAD_ERROR, Cause.SUBMIT_REFUSED}
+    may_return |= {Cause.LOAD_ERROR, Cause.SUBMIT_REFUSED, Cause.CONFIGURATION}
     told = OutcomeKind.FAILED if cause in may_return else OutcomeKind.ABANDONED
     assert kind_of(F, cause, "avoid") is told
     assert kind_of(F, cause, "may_return") is OutcomeKind.FAILED
     assert kind_of(F, cause, "avoid", past=True) is OutcomeKind.FAILED
     assert kind_of(C, cause, "may_return") is OutcomeKind.ABANDONED
+    assert kind_of(C, None, "avoid") is OutcomeKind.STALE
     assert kind_of(S, None, "avoid") is OutcomeKind.COMPLETED
     assert kind_of(R, None, "avoid") is None

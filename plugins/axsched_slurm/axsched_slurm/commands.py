@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field
 
 from axsched_core.errors import BackendUnavailable, RunnerError
+from axsched_core.jobs import no_limit
 
 SLURMS_OWN = (
     "SLURM_",
@@ -84,7 +85,7 @@ class Commands:
     """
 
     timeout: float
-    time_left: Callable[[], float | None] = lambda: None
+    time_left: Callable[[], float | None] = no_limit
     """As `RunnerContext.time_left`: a command does not last longer, except for the first seconds
     (`QUICK`)."""
     _silent_at: float = field(default=-math.inf, init=False)
