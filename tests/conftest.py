@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+from support.pipe import Pipe
 
 # Models as small as those of the tests gain nothing by a second thread, and lose much by it where
 # all cores are busy: OpenMP's threads wait for each other in a loop.
@@ -23,3 +26,17 @@ def _deaf_to_no_signal() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     yield
     assert signal.pthread_sigmask(signal.SIG_SETMASK, before) == before
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[str], Pipe]]:
+    """Makes named pipes; they are closed when the test ends."""
+    pipes: list[Pipe] = []
+
+    def make(name: str) -> Pipe:
+        pipes.append(Pipe(tmp_path / name))
+        return pipes[-1]
+
+    yield make
+    for one in pipes:
+        one.close()

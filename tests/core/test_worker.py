@@ -18,7 +18,7 @@ import sys
 import textwrap
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,34 +37,13 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.worker import axsched_worker as worker
+from support.pipe import Pipe
 from support.waiting import wait_until
 
 # The jobs cannot import this module.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-
-
-class Pipe:
-    """A named pipe between a test and its jobs: a thing to wait for, instead of sleeping."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        # Open for both: then neither side ever waits for the other to open it.
-        self._descriptor = os.open(path, os.O_RDWR)
-
-    def read(self, timeout: float = 20.0) -> str:
-        """What jobs have written; waits until there is something."""
-        ready, _, _ = select.select([self._descriptor], [], [], timeout)
-        assert ready, f"nothing came through {self.path}"
-        return os.read(self._descriptor, 4096).decode()
-
-    def write(self, text: str = "x") -> None:
-        os.write(self._descriptor, text.encode())
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 class Jobs:
@@ -124,19 +103,6 @@ class Jobs:
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
     return Jobs(tmp_path)
-
-
-@pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Callable[[str], Pipe]]:
-    pipes: list[Pipe] = []
-
-    def make(name: str) -> Pipe:
-        pipes.append(Pipe(tmp_path / name))
-        return pipes[-1]
-
-    yield make
-    for one in pipes:
-        one.close()
 
 
 def ending(folder: Path) -> JobStatus:

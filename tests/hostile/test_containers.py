@@ -16,19 +16,16 @@ from axsched_docker import DockerRunner, archive
 import axsched_core
 from axsched_core.jobs import (
     ContainerObjective,
-    JobHandle,
-    JobResult,
     JobState,
-    JobStatus,
     NotReady,
+    Objective,
     ScriptObjective,
 )
 from axsched_core.testing import Bench
 from support.container_images import BUSYBOX, PYTHON, image
 from support.docker_engine import DockerEngine
 from support.docker_fixtures import DockerBench, containers, make_bench, private_engine
-from support.hostile_jobs import CASES, RESULT, WRITE, Case, digest, make_victim, special
-from support.path_audit import paths_below_jobs
+from support.hostile_jobs import CASES, RESULT, WRITE, Attack, Case, digest, make_victim, special
 from support.waiting import wait_until
 
 __all__ = ["containers", "make_bench"]
@@ -43,31 +40,6 @@ def engine() -> Iterator[DockerEngine]:
         yield made
 
 
-class Attack:
-    """All cases, each as a job of one bench, when all have ended."""
-
-    def __init__(self, bench: Bench, victim: Path, kind: str) -> None:
-        self.bench, self.victim, self.before = bench, victim, digest(victim, *PACKAGES)
-        self.handles = {case: self._start(case, kind) for case in CASES}
-        handles = list(self.handles.values())
-        with paths_below_jobs(bench.run_dir) as self.paths:
-            self.statuses = bench.wait(handles)
-            bench.session.fetch_results(handles)
-            bench.session.read_progress(handles, {handle.key: 0 for handle in handles})
-            for handle in handles:
-                bench.session.read_log(handle, "stdout", 0, 100)
-
-    def _start(self, case: Case, kind: str) -> JobHandle:
-        words = ("sh", "-c", f"V={self.victim}; cd $AXSCHED_JOB_DIR; {case.command}; true")
-        objective = (
-            ContainerObjective(BUSYBOX, words) if kind == "image" else ScriptObjective(words)
-        )
-        return self.bench.start({"x": 1}, objective=objective)
-
-    def status(self, case: Case) -> JobStatus:
-        return self.statuses[self.handles[case].key]
-
-
 @pytest.fixture(scope="module", params=["copy-image", "copy-script", "mount-image", "mount-script"])
 def attack(
     request: pytest.FixtureRequest, engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory
@@ -77,12 +49,16 @@ def attack(
     victim = make_victim(folder / "victim")
     runner = DockerRunner(host=engine.url, image=PYTHON, files=files)
     bench = Bench(runner, folder / "runs", patience=240)
-    yield Attack(bench, victim, kind)
+
+    def objective(words: tuple[str, ...]) -> Objective:
+        return ContainerObjective(BUSYBOX, words) if kind == "image" else ScriptObjective(words)
+
+    yield Attack(bench, victim, PACKAGES, objective, "cd $AXSCHED_JOB_DIR; ")
     bench.close()
 
 
 def test_nothing_outside_is_touched(attack: Attack) -> None:
-    assert digest(attack.victim, *PACKAGES) == attack.before
+    assert attack.touches_nothing()
 
 
 def test_nothing_in_a_job_s_folder_is_opened_by_a_path(attack: Attack) -> None:
@@ -91,19 +67,8 @@ def test_nothing_in_a_job_s_folder_is_opened_by_a_path(attack: Attack) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_valid_result_counts_and_all_else_fails_alone(attack: Attack, case: Case) -> None:
-    handle, status = attack.handles[case], attack.status(case)
-    assert status.state is JobState.SUCCEEDED, status
-    result = attack.bench.session.fetch_results([handle])[handle.key]
-    if case.words is None:
-        assert result == JobResult(raw=f"{RESULT}\n".encode())
-    elif case.words == "max_result_bytes":
-        assert isinstance(result, JobResult)
-        assert len(result.raw or b"") == 200_001
-    else:
-        assert isinstance(result, NotReady)
-    for stream in ("stdout", "stderr"):
-        assert b"secret" not in attack.bench.session.read_log(handle, stream, 0, 1000)
-    assert special(attack.bench.folder(handle)) == []
+    attack.result_of(case)
+    assert special(attack.bench.folder(attack.handles[case])) == []
 
 
 def test_no_container_is_left(attack: Attack, containers: Callable[[str], list[str]]) -> None:

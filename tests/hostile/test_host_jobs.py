@@ -18,34 +18,14 @@ from axsched_slurm import SlurmRunner
 import axsched_core
 from axsched_core import jobfolder
 from axsched_core.folders import remove_tree
-from axsched_core.jobs import JobHandle, JobResult, JobState, JobStatus, NotReady, ScriptObjective
+from axsched_core.jobs import JobState, JobStatus, NotReady, ScriptObjective
 from axsched_core.testing import Bench
 from support import IMPORT_ROOT, slurm_cluster
-from support.hostile_jobs import CASES, RESULT, WRITE, Case, digest, make_victim
+from support.hostile_jobs import CASES, WRITE, Attack, Case, digest, make_victim
 from support.missing_backends import need
-from support.path_audit import paths_below_jobs
 from support.slurm_cluster import SlurmCluster
 
 PACKAGES = [Path(one.__file__).parent for one in (axsched_core, axsched_joblib, axsched_slurm)]
-
-
-class Attack:
-    """All cases, each as a job of one bench, when all have ended."""
-
-    def __init__(self, bench: Bench, victim: Path) -> None:
-        self.bench, self.victim, self.before = bench, victim, digest(victim, *PACKAGES)
-        self.handles = {case: self._start(case) for case in CASES}
-        handles = list(self.handles.values())
-        with paths_below_jobs(bench.run_dir) as self.paths:
-            self.statuses = bench.wait(handles)
-            bench.session.fetch_results(handles)
-            bench.session.read_progress(handles, {handle.key: 0 for handle in handles})
-            for handle in handles:
-                bench.session.read_log(handle, "stdout", 0, 100)
-
-    def _start(self, case: Case) -> JobHandle:
-        words = ("sh", "-c", f"V={self.victim}; {case.command}; true")
-        return self.bench.start({"x": 1}, objective=ScriptObjective(words))
 
 
 @pytest.fixture(scope="module", params=["joblib", "slurm"])
@@ -56,7 +36,7 @@ def attack(
     victim = make_victim(folder / "victim")
     if request.param == "joblib":
         bench = Bench(JobLibRunner(4), folder / "runs", patience=120)
-        yield Attack(bench, victim)
+        yield Attack(bench, victim, PACKAGES, ScriptObjective)
         bench.close()
         return
     need("Slurm", slurm_cluster.missing(accounting=False))
@@ -67,12 +47,12 @@ def attack(
         for name, value in cluster.env.items():
             patch.setenv(name, value)
         bench = Bench(SlurmRunner(patience=5.0), folder / "runs", patience=240)
-        yield Attack(bench, victim)
+        yield Attack(bench, victim, PACKAGES, ScriptObjective)
         bench.close()
 
 
 def test_nothing_outside_is_touched(attack: Attack) -> None:
-    assert digest(attack.victim, *PACKAGES) == attack.before
+    assert attack.touches_nothing()
 
 
 def test_nothing_in_a_job_s_folder_is_opened_by_a_path(attack: Attack) -> None:
@@ -81,20 +61,9 @@ def test_nothing_in_a_job_s_folder_is_opened_by_a_path(attack: Attack) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_valid_result_counts_and_all_else_fails_alone(attack: Attack, case: Case) -> None:
-    handle = attack.handles[case]
-    status = attack.statuses[handle.key]
-    assert status.state is JobState.SUCCEEDED, status
-    result = attack.bench.session.fetch_results([handle])[handle.key]
-    if case.words is None:
-        assert result == JobResult(raw=f"{RESULT}\n".encode())
-    elif case.words == "max_result_bytes":
-        assert isinstance(result, JobResult)
-        assert len(result.raw or b"") == 200_001
-    else:
-        assert isinstance(result, NotReady)
+    result, handle = attack.result_of(case), attack.handles[case]
+    if isinstance(result, NotReady):
         assert case.words in result.reason
-    for stream in ("stdout", "stderr"):
-        assert b"secret" not in attack.bench.session.read_log(handle, stream, 0, 1000)
     progress = attack.bench.session.read_progress([handle], {handle.key: 0})
     assert b"secret" not in progress.get(handle.key, b"")
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
+
+from axsched_core.jobs import JobResult, JobState, NotReady, Objective
+from axsched_core.testing import Bench
+from support.path_audit import paths_below_jobs
 
 RESULT = '{"loss": 0.25}'
 WRITE = f"echo '{RESULT}' > \"$AXSCHED_RESULT_FILE\"; "
@@ -122,3 +127,60 @@ def special(folder: Path) -> list[str]:
             if wrong:
                 found.append(str(path))
     return found
+
+
+class Attack:
+    """All cases, each as a job of one bench, when all have ended.
+
+    Args:
+        bench: where they run.
+        victim: what nothing may touch.
+        packages: nor these.
+        objective: makes a case's objective from its shell commands.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        victim: Path,
+        packages: Sequence[Path],
+        objective: Callable[[tuple[str, ...]], Objective],
+        enters: str = "",
+    ) -> None:
+        self.bench, self.victim, self.packages = bench, victim, packages
+        self.before = digest(victim, *packages)
+        self.handles = {
+            case: bench.start({"x": 1}, objective=objective(_words(case, victim, enters)))
+            for case in CASES
+        }
+        handles = list(self.handles.values())
+        with paths_below_jobs(bench.run_dir) as self.paths:
+            self.statuses = bench.wait(handles)
+            bench.session.fetch_results(handles)
+            bench.session.read_progress(handles, {handle.key: 0 for handle in handles})
+            for handle in handles:
+                bench.session.read_log(handle, "stdout", 0, 100)
+
+    def touches_nothing(self) -> bool:
+        """True if all that it must not touch is as before."""
+        return digest(self.victim, *self.packages) == self.before
+
+    def result_of(self, case: Case) -> JobResult | NotReady:
+        """What the runner fetches for a case, after checks of what all cases share."""
+        handle = self.handles[case]
+        assert self.statuses[handle.key].state is JobState.SUCCEEDED, self.statuses[handle.key]
+        result = self.bench.session.fetch_results([handle])[handle.key]
+        if case.words is None:
+            assert result == JobResult(raw=f"{RESULT}\n".encode())
+        elif case.words == "max_result_bytes":
+            assert isinstance(result, JobResult)
+            assert len(result.raw or b"") == 200_001
+        else:
+            assert isinstance(result, NotReady)
+        for stream in ("stdout", "stderr"):
+            assert b"secret" not in self.bench.session.read_log(handle, stream, 0, 1000)
+        return result
+
+
+def _words(case: Case, victim: Path, enters: str) -> tuple[str, ...]:
+    return ("sh", "-c", f"V={victim}; {enters}{case.command}; true")

@@ -28,6 +28,15 @@ def settings(url: str) -> Any:
     return DBSettings(url=url)
 
 
+def disconnect() -> None:
+    """Forget Ax's connection, so that the next one may go elsewhere."""
+    from ax.storage.sqa_store import db
+
+    if db.SESSION_FACTORY is not None:
+        db.get_engine().dispose()
+        db.SESSION_FACTORY = None
+
+
 def make(kind: str, name: str = NAME, init: int = 5) -> tuple[Any, Any]:
     """An optimizer of this kind without a database, and its strategy where that is apart."""
     if kind == "ax_client":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import shutil
@@ -11,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cloudpickle
@@ -20,34 +18,16 @@ import pytest
 from axsched_core import AxScheduler
 from axsched_core.errors import InvalidInput, OptimizationInterrupted, RunLocked
 from axsched_core.testing import RandomSearch
-from support.missing_backends import need
-from support.sql_driver import KINDS, NAME, counting, evaluated, make, run, settings
+from support.sql_driver import KINDS, NAME, counting, disconnect, evaluated, make, run, settings
 from support.toy import ToyRunner
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
-
-
-@pytest.fixture(autouse=True)
-def _one_connection_a_test() -> Iterator[None]:
-    absent = [name for name in ("sqlalchemy", "tabulate") if not importlib.util.find_spec(name)]
-    need("Ax's SQL storage", [], "pip install 'axsched-core[sql]'" if absent else "")
-    yield
-    disconnect()
-
-
-def disconnect() -> None:
-    from ax.storage.sqa_store import db
-
-    if db.SESSION_FACTORY is not None:
-        db.get_engine().dispose()
-        db.SESSION_FACTORY = None
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ax.db"
+pytestmark = [
+    pytest.mark.ax,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("one_connection"),
+]
 
 
 def rows(url: str, sql: str) -> list[tuple]:

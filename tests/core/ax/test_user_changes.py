@@ -6,7 +6,6 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,11 @@ from support.resuming import died, next_runner
 from support.sql_driver import NAME, URL, settings
 from support.toy import ToyRunner
 
-pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.ax,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("one_connection"),
+]
 
 EACH = [
     (kind, change)
@@ -28,25 +31,6 @@ EACH = [
     for change in CHANGES
     if kind != "experiment" or change not in NOT_OF_AN_EXPERIMENT
 ]
-
-
-@pytest.fixture(autouse=True)
-def _one_connection_a_test() -> Iterator[None]:
-    yield
-    disconnect()
-
-
-def disconnect() -> None:
-    from ax.storage.sqa_store import db
-
-    if db.SESSION_FACTORY is not None:
-        db.get_engine().dispose()
-        db.SESSION_FACTORY = None
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/ax.db"
 
 
 def evaluating() -> ToyRunner:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import select
 import signal
 import sys
 import time
@@ -34,34 +33,6 @@ from axsched_core.jobs import (
 
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting."""
-
-
-class Pipe:
-    """A named pipe between a test and its jobs: a thing to wait for, instead of sleeping."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        self._descriptor = os.open(path, os.O_RDWR)
-
-    def read_lines(self, count: int, timeout: float = PATIENCE) -> list[str]:
-        """Wait for so many lines from jobs (each one a single write)."""
-        lines: list[str] = []
-        while len(lines) < count:
-            assert select.select([self._descriptor], [], [], timeout)[0], f"only {lines} came"
-            lines += os.read(self._descriptor, 4096).decode().splitlines()
-        return lines
-
-    def is_empty(self, within: float = 0.0) -> bool:
-        """True: nothing has come, nor does in so many seconds."""
-        return not select.select([self._descriptor], [], [], within)[0]
-
-    def let_go(self, count: int = 1) -> None:
-        """Let so many jobs pass that read a line."""
-        os.write(self._descriptor, b"\n" * count)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 class Session:
@@ -212,16 +183,3 @@ def session(tmp_path: Path) -> Iterator[Callable[..., Session]]:
                 jobfolder.request_cancel(folder, "the test is over")
         one.close(wait=True)
     assert not end_processes(tmp_path)
-
-
-@pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Callable[[str], Pipe]]:
-    pipes: list[Pipe] = []
-
-    def make(name: str) -> Pipe:
-        pipes.append(Pipe(tmp_path / name))
-        return pipes[-1]
-
-    yield make
-    for one in pipes:
-        one.close()
