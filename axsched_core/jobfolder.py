@@ -14,7 +14,8 @@ Out, written by the worker (or by anything that follows the protocol):
 
 ==================  =================================================================
 ``claim``           made first, with O_EXCL: a worker that cannot make it does not run
-``pid.json``        pid, start time, boot id and host of the supervising process
+``pid.json``        pid, start time, boot id and host of the supervising process, which touches
+                    the file every ten seconds
                     (padded: on a full disk ``exit.json`` takes its space)
 ``result.json``     the metrics; written under another name and renamed
 ``progress.jsonl``  intermediate metrics, one JSON object per line

@@ -65,6 +65,7 @@ __all__ = [  # what a runner may rely on; the core alone uses the rest
     "THREAD_VARIABLES",
     "identity",
     "is_alive",
+    "last_beat",
     "owner_is_alive",
     "run",
     "run_here",
@@ -83,6 +84,9 @@ NOT_MINE = 75
 OWNER_GONE = 76
 """Exit code of ``--stay`` if that process has ended and left no ``exit.json``."""
 
+BEAT = 10.0
+"""Seconds after which the supervisor touches ``pid.json``, so that other machines see that it
+lives."""
 WAIT = 0.1
 """Seconds between two looks at the ``cancel`` file."""
 GRACE = 0.5
@@ -289,6 +293,22 @@ def owner_is_alive(folder: str) -> Optional[bool]:
         return time.time() - os.lstat(os.path.join(folder, "claim")).st_mtime < CLAIM_GRACE
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
+
+
+def last_beat(folder: str) -> Optional[float]:
+    """When the process that runs a job last said that it lives, by the file system's clock.
+
+    Returns:
+        Seconds since the epoch; only their changes mean anything on another machine. None if
+        it never says so: the function runs in a process of the backend's own.
+    """
+    owner = _read_json(folder, "pid.json")
+    if not isinstance(owner, dict) or "beat" not in owner:
+        return None
+    try:
+        return os.lstat(os.path.join(folder, "pid.json")).st_mtime
+    except OSError:
+        return None
 
 
 def _names_a_process(owner: Any) -> bool:
@@ -505,6 +525,7 @@ class _Supervisor:
         self.told_to_stop = False
         self.stopped = False  # by the backend, which says why
         self.oom_kills = _oom_kills()
+        self.next_beat = 0.0
 
     def run(self, restart: int) -> int:
         if not _claim(self.folder, restart):
@@ -531,7 +552,7 @@ class _Supervisor:
     def _supervise(self) -> _Ending:
         self._get_ready()
         _hold(self.folder)
-        _write_pid(self.folder)
+        _write_pid(self.folder, beat=BEAT)
         job = _read_json(self.folder, "job.json")
         if not isinstance(job, dict):
             raise ValueError("job.json is missing, not JSON, or longer than %d bytes" % JSON_LIMIT)
@@ -588,6 +609,9 @@ class _Supervisor:
             if deadline is not None and now - looked > SUSPENDED:
                 deadline += now - looked  # the backend had stopped us, and the child with us
             looked = now
+            if now >= self.next_beat:
+                self.next_beat = now + BEAT
+                _touch(self.folder, "pid.json")
             if self.status is not None:
                 break  # the child has ended; other processes may be left
             if self._cancelled():
@@ -1556,8 +1580,23 @@ def _remove(folder: str, name: str) -> None:
         return
 
 
-def _write_pid(folder: str) -> None:
-    _write_bytes(folder, "pid.json", json.dumps(identity()).encode().ljust(RESERVE))
+def _write_pid(folder: str, **more: float) -> None:
+    data = dict(identity(), **more)
+    _write_bytes(folder, "pid.json", json.dumps(data).encode().ljust(RESERVE))
+
+
+def _touch(folder: str, name: str) -> None:
+    """Give a file of the folder the time of now, if it is there."""
+    try:
+        place = _place(folder, make=False)
+    except OSError:
+        return
+    try:
+        os.utime(name, dir_fd=place, follow_symlinks=False)
+    except OSError:
+        pass  # the job has removed it
+    finally:
+        os.close(place)
 
 
 def _write_bytes(folder: str, name: str, data: bytes) -> None:

@@ -43,6 +43,8 @@ CLOSE_LIMIT = 10.0
 """Seconds that `JobLibRunner.axsched_close` waits for cancelled jobs."""
 FOLDER_LAG = 30.0
 """Seconds in which the files of a job that ran elsewhere must have become visible here."""
+SILENCE = 45.0
+"""Seconds without a beat after which a job on another machine is lost."""
 CANCELLED_BY = "cancelled before it ran"
 WITHDRAWN_BY = "withdrawn: the runner was closed before it ran"
 NEVER_STARTED_BY = "given up: it could not be started"
@@ -108,6 +110,7 @@ class JobLibRunner:
         self._context = context
         self._folders = jobfolder.JobFolders(context.run_dir)
         self._handles = {}
+        self._heard: dict[Path, tuple[float | None, float]] = {}
         self._dispatcher = Dispatcher(self._settings, context.wake)
 
     @hookimpl
@@ -222,9 +225,22 @@ class JobLibRunner:
         if ended and progress.isolation == "none":
             return False  # the process that owns it is a worker, and continues
         alive = worker.owner_is_alive(str(folder))
-        if alive is None:  # it runs elsewhere; the network's file system may lag behind
-            return not ended or progress.age < FOLDER_LAG
-        return alive
+        if alive is not None:
+            return alive
+        # It runs on another machine; the network's file system may lag behind.
+        return progress.age < FOLDER_LAG if ended else self._beats(folder)
+
+    def _beats(self, folder: Path) -> bool:
+        """True unless a job on another machine has not said for long that it lives.
+
+        The machines' clocks may differ: what counts is how long we have seen no new beat.
+        """
+        beat, now = worker.last_beat(str(folder)), time.monotonic()
+        last, since = self._heard.get(folder, (None, now))
+        if beat is None or beat != last:
+            since = now
+        self._heard[folder] = (beat, since)
+        return now - since < SILENCE
 
     @hookimpl
     def axsched_fetch_results(
