@@ -60,7 +60,13 @@ class Several:
             for runner, name in zip(runners, names or [""] * len(runners), strict=True)
         ]
         self.dispatch = Dispatch(
-            self.lanes, config, self.rundir, lambda key: None, self.recorder, self.active
+            self.lanes,
+            config,
+            self.rundir,
+            lambda key: None,
+            lambda: None,
+            self.recorder,
+            self.active,
         )
         self.dispatch.expect(("loss",), frozenset({"loss"}))
         self.dispatch.open()
