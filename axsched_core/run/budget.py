@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from attrs import define, field, frozen
 
-IN_BULK = 32
-"""How many trials are made in one go, at least, if they use no results: one costs a tenth then of
-what it costs alone, since Ax prepares each call anew (benchmarks/asks.py)."""
+IN_BULK, MOST_IN_BULK = 32, 512
+"""How many trials are made in one go if they use no results: at least, and at most. Ax prepares
+each call anew and looks at all trials, so many calls are slow (benchmarks/peers.py); each trial
+that is ready costs a little in every turn."""
 
 
 @frozen
@@ -107,7 +108,7 @@ class Budget:
             n = 0
         in_bulk, places = 0, free_slots + running
         if self.ahead and self._in_bulk and waiting < free_slots + max(self.ahead, places):
-            size = max(IN_BULK, ended // 8)  # growing, because each call looks at all trials
+            size = min(max(IN_BULK, ended // 8), MOST_IN_BULK)
             in_bulk = min(self.to_make, free_slots + places + size - waiting)
         return Wish(n, in_bulk)
 

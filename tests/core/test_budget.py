@@ -11,7 +11,7 @@ import pytest
 from axsched_core import AxScheduler, hookimpl
 from axsched_core.errors import OptimizationInterrupted
 from axsched_core.jobs import JobHandle, JobStatus
-from axsched_core.run.budget import IN_BULK, Budget, Wish
+from axsched_core.run.budget import IN_BULK, MOST_IN_BULK, Budget, Wish
 from support.ctrl_c import press_ctrl_c
 from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
@@ -45,6 +45,9 @@ def test_trials_that_use_no_results_are_made_in_bulk_before_the_last_one_begins(
     assert ask(budget, free_slots=4) == Wish(5, in_bulk=4 + 4 + IN_BULK)
     assert not ask(budget, waiting=4, running=4)
     assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=4 + IN_BULK - 3)
+    many = Budget(ahead=1, to_make=10_000)
+    assert ask(many, ended=800, running=4) == Wish(1, in_bulk=4 + 100)
+    assert ask(many, ended=80_000, running=4) == Wish(1, in_bulk=4 + MOST_IN_BULK)
     budget.to_make = 7
     assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=7)
 
