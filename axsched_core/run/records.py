@@ -81,6 +81,8 @@ class Attempt:
     """How many reasons the journal has."""
     next_reason: float = 0.0
     """When the next one may be written."""
+    signalled_at: float | None = None
+    """When it was first seen that a signal had ended it that this program may have got too."""
     inherited: bool = False
     """A driver before this one submitted it."""
     stopping: bool = False

@@ -23,6 +23,8 @@ TERMINATION_GRACE = 3.0
 ``docker stop`` kills after 10, `scancel` after 30, systemd after 90."""
 TERMINATION_LIMIT = 5.0
 """The same for a candidate that the optimizer is making; after that it is abandoned."""
+TOLD_TOO = 0.5
+"""Seconds within which this program has got the signal that has ended a job, if both got it."""
 SAME_SIGNAL = 1.0
 """Seconds in which a second SIGTERM or SIGHUP counts as the first: some senders send two (a
 terminal and its shell, `scancel`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ from axsched_core.run.settling import Settler
 from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
+
+TO_ALL = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a job and its driver together: a shutdown, a closed terminal, `scancel`."""
 
 
 class Watcher:
@@ -134,10 +138,11 @@ class Watcher:
 
     def _take(self, record: Record, status: JobStatus, now: float) -> None:
         """Process a submitted job's status."""
-        if status.state.ended:
-            self._ended(record, status, now)
-            return
         job = record.job
+        if status.state.ended:
+            if not _may_be_told_too(job, status, now):
+                self._ended(record, status, now)
+            return
         if status.state is JobState.QUEUED:
             self._recorder.job_queued(record, status, now)
         if job.purpose is not Purpose.CLOSED:
@@ -240,6 +245,15 @@ class Watcher:
         if result.raw is None:
             _keep(job.request, found)
         self._settler.decide(record, TrialState.SUCCEEDED, None, "")
+
+
+def _may_be_told_too(job: Attempt, status: JobStatus, now: float) -> bool:
+    """True for a moment after a job was ended by a signal that usually goes to all processes of a
+    machine or a session: if this program got it too, the trial stays open."""
+    if status.signal not in TO_ALL or job.purpose is not None:
+        return False
+    job.signalled_at = now if job.signalled_at is None else job.signalled_at
+    return now < job.signalled_at + timing.TOLD_TOO
 
 
 def _count_suspension(job: Attempt, status: JobStatus, now: float) -> None:

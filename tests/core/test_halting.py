@@ -11,6 +11,7 @@ from axsched_core.errors import OptimizationInterrupted, OptimizerError
 from axsched_core.jobs import Cause, JobState, JobStatus
 from support.ctrl_c import press_ctrl_c
 from support.toy import Stubborn, ToyOptimizer, ToyRunner
+from support.waiting import wait_until
 
 
 class Cancelled(Stubborn):
@@ -42,6 +43,18 @@ def test_cancel_counts_while_ctrl_c_waits_for_a_job(make, in_thread):
     canceller.result()
     assert scheduler.trials[0].state is TrialState.CANCELLED
     assert scheduler.client.told == [(0, "ABANDONED")]
+
+
+def test_a_job_that_was_told_to_end_is_looked_at_again_before_its_trial_fails(make, monkeypatch):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(runner=runner)
+    scheduler.run_trial(scheduler.get_next_trial())
+    runner.end(runner.key_of(0), JobStatus(JobState.FAILED, Cause.SIGNAL, signal=15))
+    job = scheduler._run.engine.records[0].job
+    wait_until(lambda: scheduler.monitor_trials() and job.signalled_at)
+    assert not scheduler.trials[0].state.ended  # the same signal may be on its way to us
+    trial = scheduler.wait_for_completed_trials()[0]
+    assert (trial.state, trial.cause) == (TrialState.FAILED, Cause.SIGNAL)
 
 
 def test_no_job_is_tried_again_once_the_call_has_failed(make):
