@@ -19,6 +19,7 @@ from axsched_core.events import (
     Message,
     RunEnded,
     RunStarted,
+    TrialCreated,
     TrialEnded,
     TrialReopened,
 )
@@ -69,7 +70,8 @@ class Progress:
                 self._job_waiting(event)
             case TrialEnded():
                 self._trial_ended(event)
-        if self._live is not None:
+        # Hundreds of trials may be made at once, and the line does not show them.
+        if self._live is not None and not isinstance(event, TrialCreated):
             self._live.update(self._line(), refresh=True)
 
     def _run_started(self, event: RunStarted) -> None:
@@ -104,11 +106,11 @@ class Progress:
         self._waiting.pop(index, None)
 
     def _job_waiting(self, event: JobWaiting) -> None:
-        words = f"{event.message}: {event.remedy}" if event.remedy else event.message
-        news = words not in self._waiting.values()  # one line for all with the same message
-        self._waiting[event.trial_index] = words
+        news = event.message not in self._waiting.values()  # one line for all with the same message
+        self._waiting[event.trial_index] = event.message
         if news and self._live is None:
-            self._print(f"trial {event.trial_index} waits: {words}")
+            remedy = f": {event.remedy}" if event.remedy else ""
+            self._print(f"trial {event.trial_index} waits: {event.message}{remedy}")
 
     def _trial_ended(self, event: TrialEnded) -> None:
         self._is_gone(event.trial_index)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -51,8 +50,8 @@ class Watcher:
         self._objective_names: tuple[str, ...] = ()
         self._required_metrics: frozenset[str] = frozenset()
         self._woken: set[str] = set()
-        self._warned: set[tuple[str, str]] = set()
-        """Why jobs will not start, and what to do, as already logged."""
+        self._warned: set[str] = set()
+        """Why jobs will not start, as already logged."""
         self._next_look = 0.0
 
     def expect(self, objective_names: tuple[str, ...], required_metrics: frozenset[str]) -> None:
@@ -103,23 +102,24 @@ class Watcher:
         self._warn(lane, statuses)
 
     def _warn(self, lane: Lane, statuses: Mapping[str, JobStatus]) -> None:
-        """Tell the user which queued jobs will not start by themselves; each reason once."""
-        stuck = Counter(
-            (status.message, status.remedy)
-            for status in statuses.values()
-            if status.remedy and status.state is JobState.QUEUED
-        )
-        for (message, remedy), n in stuck.items():
-            if (message, remedy) not in self._warned:
-                self._warned.add((message, remedy))
-                jobs_ = "1 job waits" if n == 1 else f"{n} jobs wait"
-                log.warning(
-                    "Runner %r: %s and will not start without help: %s: %s.",
-                    lane.name,
-                    jobs_,
-                    message,
-                    remedy,
-                )
+        """Tell the user which queued jobs will not start by themselves; each reason once, with the
+        remedy of one job, because a remedy may name its job."""
+        stuck: dict[str, list[str]] = {}
+        for status in statuses.values():
+            if status.remedy and status.state is JobState.QUEUED:
+                stuck.setdefault(status.message, []).append(status.remedy)
+        for message, remedies in stuck.items():
+            if message in self._warned:
+                continue
+            self._warned.add(message)
+            n = len(remedies)
+            log.warning(
+                "Runner %r: %s and will not start without help: %s: %s.",
+                lane.name,
+                "1 job waits" if n == 1 else f"{n} jobs wait",
+                message,
+                remedies[0],
+            )
 
     def _look(self, now: float) -> None:
         """Read from the jobs' folders, without a query, that jobs run or have ended."""

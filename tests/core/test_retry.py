@@ -460,18 +460,21 @@ def test_why_a_job_is_queued_is_told_when_it_changes(make):
 
 
 def test_one_warning_counts_the_jobs_that_need_help(make, caplog):
-    stuck = JobStatus(JobState.QUEUED, message="PartitionTimeLimit", remedy="lower time_limit")
+    def stuck(index):
+        remedy = f"scontrol release {index}"  # it names its job
+        return JobStatus(JobState.QUEUED, message="JobHeldUser", remedy=remedy)
+
     runner = ToyRunner(lambda request: None)
     scheduler = make(runner=runner)
     for _ in range(3):
         scheduler.run_trial(scheduler.get_next_trial())
-    runner.statuses.update({runner.key_of(index): stuck for index in range(3)})
+    runner.statuses.update({runner.key_of(index): stuck(index) for index in range(3)})
     wait_until(lambda: scheduler.monitor_trials()[2].message)
     for _ in range(3):
         runner.context.wake(runner.key_of(1))
         scheduler.monitor_trials()
-    words = "wait and will not start without help: PartitionTimeLimit: lower time_limit."
-    assert caplog.text.count(words) == 1
+    words = "wait and will not start without help: JobHeldUser: scontrol release 0."
+    assert caplog.text.count("will not start without help") == 1
     assert f"3 jobs {words}" in caplog.text
 
 
