@@ -89,7 +89,7 @@ class Lane:
         """
         if self.opened:
             return
-        with self._named("opened"):
+        with self._named(" could not be opened"):
             self._session.open(context)
         self.opened = True
 
@@ -99,22 +99,22 @@ class Lane:
         Raises:
             RunnerError: it cannot be closed.
         """
-        with self._named("closed"):
+        with self._named(" could not be closed"):
             if self.opened:
                 self._session.close(wait)
             else:
                 self._session.release()
 
     @contextlib.contextmanager
-    def _named(self, done: str) -> Iterator[None]:
-        """Turn what a runner raises into a `RunnerError` that names it."""
+    def _named(self, what: str) -> Iterator[None]:
+        """Turn what a runner raises into a `RunnerError` that names it, and ``what`` happened."""
         try:
             yield
         except AxschedError:
             raise
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
-            raise RunnerError(f"Runner {self.name!r} could not be {done}: {words}") from error
+            raise RunnerError(f"Runner {self.name!r}{what}: {words}") from error
 
     def abandon(self, handles: Sequence[JobHandle]) -> None:
         """Ask the backend once to stop these, then close the runner; errors are only logged."""
@@ -135,15 +135,8 @@ class Lane:
             InvalidInput: it refuses it.
             RunnerError: the runner is broken.
         """
-        try:
+        with self._named(": axsched_check_objective failed"):
             self._session.check_objective(objective)
-        except AxschedError:
-            raise
-        except Exception as error:
-            words = f"{type(error).__name__}: {error}"
-            raise RunnerError(
-                f"Runner {self.name!r}: axsched_check_objective failed: {words}"
-            ) from error
 
     def preview(self, request: JobRequest) -> str:
         """What would be submitted for this request, in the runner's words."""
