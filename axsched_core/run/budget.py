@@ -53,8 +53,7 @@ class Budget:
 
     def begin(self) -> None:
         """A call begins: it has made no trial yet, and the optimizer may be asked."""
-        self.made = []
-        self.begin_anew()
+        self.made, self._in_bulk, self._starved_at = [], True, None
 
     def want(self, n: int) -> None:
         """Request ``n`` more trials."""
@@ -124,7 +123,3 @@ class Budget:
         self._in_bulk = in_bulk
         if made < wish.n:
             self._starved_at = ended
-
-    def begin_anew(self) -> None:
-        """Another optimizer, or the same after changes: nothing is known about its next trials."""
-        self._in_bulk, self._starved_at = True, None

@@ -525,7 +525,6 @@ class _Supervisor:
         self.told_to_stop = False
         self.stopped = False  # by the backend, which says why
         self.oom_kills = _oom_kills()
-        self.next_beat = 0.0
 
     def run(self, restart: int) -> int:
         if not _claim(self.folder, restart):
@@ -603,14 +602,15 @@ class _Supervisor:
         """Wait for the child's end, or for a reason to end it; return this reason."""
         limit = self.job.get("time_limit")
         looked = time.monotonic()
+        next_beat = looked + BEAT
         deadline = None if limit is None else looked + float(limit)
         while self._reap():
             now = time.monotonic()
             if deadline is not None and now - looked > SUSPENDED:
                 deadline += now - looked  # the backend had stopped us, and the child with us
             looked = now
-            if now >= self.next_beat:
-                self.next_beat = now + BEAT
+            if now >= next_beat:
+                next_beat = now + BEAT
                 _touch(self.folder, "pid.json")
             if self.status is not None:
                 break  # the child has ended; other processes may be left
