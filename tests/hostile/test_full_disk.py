@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_a_run_s_timeout_is_kept_after_the_disk_was_full(small_disk: Path) -> No
         (small_disk / "fill").unlink(missing_ok=True)
         scheduler.cancel()
         pytest.fail("the timeout is not kept")
-    scheduler.close()
+    with contextlib.suppress(InvalidInput):  # the last lines may find no room: that is told
+        scheduler.close()
     assert isinstance(raised[0], InvalidInput)
     folders = (small_disk / "runs").glob("*/jobs/*")
     assert not any(worker.owner_is_alive(str(folder)) for folder in folders)
