@@ -203,7 +203,7 @@ class JobLibRunner:
         progress = self._open_dispatcher().progress(handle.key)
         if not jobfolder.has(folder, jobfolder.CLAIM):
             if progress.phase is Phase.ACTIVE:
-                return JobStatus(JobState.QUEUED, message="waits for a free worker")
+                return JobStatus(JobState.QUEUED, message="no worker is free yet")
             # Nothing will start it; make sure of that before it is tried again.
             words = f"{NEVER_STARTED_BY}: {progress.words}" if progress.words else ORPHAN_BY
             jobfolder.keep_from_running(folder, words)
