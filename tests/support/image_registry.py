@@ -54,6 +54,11 @@ class Registry:
         known["/v2/"] = b"{}"
         self.asked: list[str] = []
         """The paths of all served requests."""
+        self.down = 0
+        """The status that all requests get; 0: what was asked for."""
+        self.turned_away = 0
+        """Requests that were answered so."""
+        registry = self
         wanted = "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
         asked = self.asked
 
@@ -62,7 +67,10 @@ class Registry:
 
             def do_GET(self) -> None:
                 data = known.get(self.path)
-                if password and self.headers.get("Authorization") != wanted:
+                if registry.down:
+                    registry.turned_away += 1
+                    self._answer(registry.down, b"{}", [])
+                elif password and self.headers.get("Authorization") != wanted:
                     self._answer(401, b"{}", [("WWW-Authenticate", 'Basic realm="test"')])
                 elif data is None:
                     self._answer(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', [])

@@ -20,7 +20,7 @@ from axsched_core.errors import BackendUnavailable
 from axsched_core.jobs import Cause
 from axsched_docker import lifecycle
 from axsched_docker.collector import Collector
-from axsched_docker.endings import Ending, NotStarted
+from axsched_docker.endings import Ending, NotStarted, NotYet
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.images import Images
 from axsched_docker.job import Job, Phase
@@ -30,8 +30,6 @@ from axsched_docker.thread_pool import RETRY, ThreadPool
 
 ENDERS = 4
 """Threads beside those that start containers."""
-START_PATIENCE = 60.0
-"""Seconds that the engine may fail to start a container without saying why."""
 STREAM_LAG = 5.0
 """Seconds that the stream of events may take to tell of an end."""
 SETTLING = 10.0
@@ -128,6 +126,8 @@ class Containers:
                 self._never_start(job)
             elif job.phase is Phase.STARTED:
                 self._stop(job)
+            elif job.pausing:
+                self._pool.do(partial(self._start_again, job))
 
     def look(self) -> dict[str, str]:
         """One call for all containers of the run: key -> state. Ended ones are collected.
@@ -259,13 +259,18 @@ class Containers:
         """Start nothing more; when those that are asked to stop have ended, do ``then``."""
         with self._lock:
             self._closing = True
-            while self._waiting:
-                job = self._waiting.popleft()
-                jobfolder.keep_from_running(job.folder, WITHDRAWN_BY)
+            for job in (*self._waiting, *(job for job in self._jobs.values() if job.pausing)):
+                self._withdraw(job)
+            self._waiting.clear()
         if wait:
             self._settle(then)
         else:
             threading.Thread(target=self._settle, args=(then,), daemon=True).start()
+
+    def _withdraw(self, job: Job) -> None:
+        job.pausing = False
+        self._come(job, Phase.WAITING)
+        jobfolder.keep_from_running(job.folder, WITHDRAWN_BY)
 
     def _settle(self, then: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._options.stop_grace + SETTLING
@@ -314,8 +319,8 @@ class Containers:
             if self._closing:  # nobody knows; the next driver finds out
                 self._come(job, Phase.STARTED)
                 return
-            self._pool.do(partial(self._start, job), after=RETRY)
-        except lifecycle.Unexplained as error:
+            self._start_later(job, RETRY)
+        except NotYet as error:
             self._try_later(job, error)
         except lifecycle.Withdrawn as error:
             self._finish(job, Ending(cause=Cause.CANCELLED, message=str(error)))
@@ -338,20 +343,31 @@ class Containers:
                     self._stop(job)
                 self._start_what_can()
 
-    def _try_later(self, job: Job, error: lifecycle.Unexplained) -> None:
-        pause = job.in_trouble(error, START_PATIENCE)
-        log.log(
-            logging.WARNING if job.troubles == 1 else logging.INFO,
-            "Job %s is not started yet: %s",
-            job.key,
-            error,
-        )
-        if pause is not None:
-            self._pool.do(partial(self._start, job), after=pause)
-            return
-        self._collector.remove(job.name)
-        words = f"not started within {START_PATIENCE:g} s: {error}"
-        self._finish(job, Ending(cause=Cause.NODE_FAIL, message=words))
+    def _try_later(self, job: Job, error: NotYet) -> None:
+        pause = job.in_trouble(error, error.patience)
+        level = logging.WARNING if job.troubles == 1 else logging.INFO
+        log.log(level, "Job %s is not started yet: %s", job.key, error)
+        if pause is None:
+            self._collector.remove(job.name)
+            self._finish(job, error.ending)
+        else:
+            self._start_later(job, pause)
+
+    def _start_later(self, job: Job, pause: float) -> None:
+        with self._lock:
+            if self._closing:
+                self._withdraw(job)
+                return
+            job.pausing = True
+            if jobfolder.cancel_reason(job.folder) is not None:
+                pause = 0.0
+            self._pool.do(partial(self._start_again, job), after=pause)
+
+    def _start_again(self, job: Job) -> None:
+        with self._lock:
+            begins, job.pausing = job.pausing, False
+        if begins:  # else a cancel or the runner's end came first
+            self._start(job)
 
     def _never_start(self, job: Job) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define
 
@@ -53,6 +53,20 @@ class NotStarted(AxschedError):
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.message)
         self.ending = ending
+
+
+class NotYet(AxschedError):
+    """A container cannot be started now, perhaps later."""
+
+    patience: ClassVar[float]
+    """Seconds for which it is tried again."""
+    cause: ClassVar[Cause]
+    """Of the job's end after that."""
+
+    @property
+    def ending(self) -> Ending:
+        """Of a job for which the patience is over."""
+        return Ending(cause=self.cause, message=f"{self} (tried for {self.patience:g} s)")
 
 
 def ending_of(

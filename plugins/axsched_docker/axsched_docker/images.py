@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,37 @@ from attrs import field, frozen
 from axsched_core import jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Cause
-from axsched_docker.endings import Ending, NotStarted
+from axsched_docker.endings import Ending, NotStarted, NotYet
 from axsched_docker.engine import Engine, EngineError
 
 RECORD = "docker-images.json"
 """The file in the run directory: name -> `Image`."""
 
+FOR_GOOD = (
+    "unauthorized",
+    "denied",
+    "no basic auth credentials",
+    "manifest unknown",
+    "name unknown",
+    "name invalid",
+    "not found",
+    "no matching manifest",
+)
+"""Words with which a registry refuses a pull whenever it is asked: the error codes of the OCI
+distribution specification, as the engines repeat them. An engine gives all failures of a pull one
+number."""
+ASK_AGAIN = 1.0
+"""Seconds for which the registry's last failure stands for the next one's, so that jobs which start
+side by side do not all ask."""
+
 log = logging.getLogger("axsched")
+
+
+class NotPulled(NotYet):
+    """A registry cannot be reached, or is out of order."""
+
+    patience = 300.0
+    cause = Cause.CONFIGURATION
 
 
 @frozen
@@ -57,6 +82,7 @@ class Images:
         self._file = None if run_dir is None else run_dir / RECORD
         self._known = _read(self._file) if self._file is not None else {}
         self._ready: set[str] = set()
+        self._failed: dict[str, tuple[float, NotPulled]] = {}
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
 
@@ -69,6 +95,7 @@ class Images:
 
         Raises:
             NotStarted: it cannot be had.
+            NotPulled: not now.
             BackendUnavailable: the engine does not answer.
         """
         with self._locks.setdefault(name, threading.Lock()):
@@ -97,11 +124,7 @@ class Images:
     def _look_up(self, name: str, policy: str) -> Image:
         found = None if policy == "always" else self._inspect(name)
         if found is None and policy != "never":
-            try:
-                self._engine.pull(name)
-            except EngineError as error:
-                words = f"the image {name} could not be pulled: {error}"
-                raise _refused(words) from error
+            self._pull(name)
             found = self._inspect(name)
         if found is None:
             raise _refused(f"No such image: the engine has no image {name}, and pull={policy!r}")
@@ -116,9 +139,9 @@ class Images:
         for digest in known.digests if policy != "never" else ():
             log.warning("The image %s was removed from the engine; pulling %s.", name, digest)
             try:
-                self._engine.pull(digest)
-            except EngineError as error:
-                log.warning("%s cannot be pulled: %s", digest, error)
+                self._pull(digest)
+            except NotStarted as error:
+                log.warning("%s", error)
             if self._inspect(known.id) is not None:
                 return
         raise _refused(
@@ -126,6 +149,20 @@ class Images:
             "more. Another image of that name is not taken instead, because results of the two "
             "do not belong together: bring it back, or set another image under another name"
         )
+
+    def _pull(self, name: str) -> None:
+        when, failed = self._failed.get(name, (0.0, None))
+        if failed is not None and time.monotonic() - when < ASK_AGAIN:
+            raise failed
+        try:
+            self._engine.pull(name)
+        except EngineError as error:
+            words = f"the image {name} could not be pulled: {error}"
+            if error.status < 500 or any(one in str(error).lower() for one in FOR_GOOD):
+                raise _refused(words) from error
+            failed = NotPulled(words)
+            self._failed[name] = time.monotonic(), failed
+            raise failed from error
 
     def _inspect(self, name: str) -> dict[str, Any] | None:
         try:

@@ -61,6 +61,8 @@ class Job:
     """How often in a row the engine has failed at what is now to be done with it."""
     troubled_since: float = 0.0
     """Since when (`time.monotonic`)."""
+    pausing: bool = False
+    """Its next try to start comes later."""
     trouble_said: bool = False
     """The log has said that this machine does not take its files."""
 

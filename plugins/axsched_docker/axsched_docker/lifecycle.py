@@ -19,7 +19,15 @@ from axsched_core.folders import DISK_FULL, Folder, NotAFile
 from axsched_core.jobs import Cause
 from axsched_docker import archive, logs
 from axsched_docker.converters import ROOT
-from axsched_docker.endings import KILLED, NOT_EXECUTED, WHICH_PYTHON, Ending, NotStarted, ending_of
+from axsched_docker.endings import (
+    KILLED,
+    NOT_EXECUTED,
+    WHICH_PYTHON,
+    Ending,
+    NotStarted,
+    NotYet,
+    ending_of,
+)
 from axsched_docker.engine import KEY_LABEL, Engine, EngineError, seconds
 from axsched_docker.images import Images
 from axsched_docker.job import Job
@@ -41,8 +49,11 @@ class Restarting(AxschedError):
     """A container has ended, and perhaps is just being started again: look once more."""
 
 
-class Unexplained(AxschedError):
+class Unexplained(NotYet):
     """The engine has failed to start a container, and does not say that the container is why."""
+
+    patience = 60.0
+    cause = Cause.NODE_FAIL
 
 
 class Withdrawn(AxschedError):
@@ -54,7 +65,7 @@ def start(engine: Engine, images: Images, plan: Plan) -> None:
 
     Raises:
         NotStarted: the engine refuses.
-        Unexplained: it may work later; what there is of the container stays.
+        NotYet: it may work later; what there is of the container stays.
         Withdrawn: the job is not to run any more.
         BackendUnavailable: nobody knows how far it got.
     """

@@ -82,12 +82,12 @@ def test_a_start_that_fails_without_a_reason_is_tried_again(
 def test_a_start_that_never_works_is_a_fault_of_the_machine(
     make_bench, proxy: EngineProxy, containers, monkeypatch
 ) -> None:
-    monkeypatch.setattr("axsched_docker.containers.START_PATIENCE", 1.0)
+    monkeypatch.setattr("axsched_docker.lifecycle.Unexplained.patience", 1.0)
     bench = make_bench(host=proxy.url)
     proxy.refuse = ("/start", 500)
     status = bench.status(bench.sh(WRITE))
     assert (status.state, status.cause) == (JobState.FAILED, Cause.NODE_FAIL)
-    assert "not started within 1 s" in status.message
+    assert "(tried for 1 s)" in status.message
     assert "the service is out of order" in status.message
     assert containers(bench.run_id) == []
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from axsched_docker import DockerOptions
 from axsched_docker.diagnose import diagnose
+from axsched_docker.job import Job
 
+from axsched_core import jobfolder
 from axsched_core.jobs import Cause, JobState
 from support.container_images import BUSYBOX, PYTHON, busybox_image, image
 from support.docker_engine import DockerEngine
 from support.image_registry import Registry
+from support.waiting import wait_until
 
 OLD = "axsched-test/old:1"
 WRITE = "echo '{\"loss\": 1}' > $AXSCHED_RESULT_FILE"
@@ -63,7 +66,6 @@ def test_an_image_that_is_there(make_bench, registry, engine, policy: str, asks:
     [
         ("{host}/app:2", "manifest"),
         ("{host}/other:1", "manifest"),
-        ("127.0.0.1:1/app:1", "refused"),
     ],
 )
 def test_a_pull_that_is_refused(bench, registry, containers, image: str, words: str) -> None:
@@ -73,6 +75,49 @@ def test_a_pull_that_is_refused(bench, registry, containers, image: str, words: 
     assert f"the image {image} could not be pulled: " in status.message
     assert words in status.message
     assert containers(bench.run_id) == []
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_registry_that_is_down_is_waited_for(bench, registry, status: int) -> None:
+    here = registry()
+    here.down = status
+    handles = [bench.sh(WRITE, image=f"{here.host}/app:1") for _ in range(4)]
+    wait_until(lambda: here.turned_away > 4)
+    found = bench.session.poll(handles)
+    assert {one.state for one in found.values()} == {JobState.QUEUED}
+    assert any("could not be pulled" in one.message for one in found.values())
+    here.down = 0
+    assert {one.state for one in bench.wait(handles).values()} == {JobState.SUCCEEDED}
+    assert here.asked.count("/v2/app/manifests/1") == 1
+
+
+def test_a_registry_that_stays_away_ends_the_run(bench, containers, monkeypatch) -> None:
+    monkeypatch.setattr("axsched_docker.images.NotPulled.patience", 1.0)
+    status = bench.status(bench.sh(WRITE, image="127.0.0.1:1/app:1"))
+    assert (status.state, status.cause) == (JobState.FAILED, Cause.CONFIGURATION)
+    assert "the image 127.0.0.1:1/app:1 could not be pulled: " in status.message
+    assert "refused (tried for 1 s)" in status.message
+    assert containers(bench.run_id) == []
+
+
+def test_who_waits_for_a_registry_can_be_cancelled(bench, monkeypatch) -> None:
+    in_trouble = Job.in_trouble
+
+    def for_long(job: Job, why: object, patience: float) -> float | None:
+        return in_trouble(job, why, patience) and 3600.0
+
+    monkeypatch.setattr(Job, "in_trouble", for_long)
+    handle = bench.sh(WRITE, image="127.0.0.1:1/app:1")
+    wait_until(lambda: bench.session.poll([handle])[handle.key].message)
+    bench.session.cancel([handle], "enough")
+    assert bench.status(handle).state is JobState.CANCELLED
+
+
+def test_who_waits_for_a_registry_is_withdrawn_by_close(bench) -> None:
+    handle = bench.sh(WRITE, image="127.0.0.1:1/app:1")
+    wait_until(lambda: bench.session.poll([handle])[handle.key].message)
+    bench.close(wait=True)
+    assert jobfolder.never_ran(bench.folder(handle))
 
 
 @pytest.mark.parametrize("password", ["right", "wrong"])
