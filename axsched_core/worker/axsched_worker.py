@@ -16,8 +16,9 @@ there, a runner may add
   ``stopped.json``, with the same content, instead of ``exit.json``: it may start again;
 * ``signals_all`` (bool): the backend's SIGTERM reaches all processes of the job, so the supervisor
   does not send it a second time;
-* ``stop_grace`` (float): seconds that the objective has after SIGTERM before the supervisor ends
-  it. Without it half a second, and no limit with ``backend_explains``: the backend ends it.
+* ``stop_grace`` (float): seconds that the objective has between SIGTERM and SIGKILL, whether it is
+  cancelled, is over its time limit, or the supervisor was told to stop. Without it half a second,
+  and no limit with ``backend_explains``: the backend ends it.
 
 ``job.json`` holds only the names of the objective's environment variables: their values may be
 secrets, so they are in the environment of the process that starts the worker.
@@ -561,7 +562,7 @@ class _Supervisor:
         why = self._wait()
         if self.stopped:
             why = self._leave_to_backend(why)
-        grace = self.job.get("stop_grace") if self.told_to_stop else None
+        grace = self.job.get("stop_grace") if why is not None else None
         stubborn = self._end_all(GRACE if grace is None else float(grace))
         ending = self._ending(why, _read_report(report), stray_before)
         if stubborn:

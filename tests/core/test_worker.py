@@ -906,15 +906,20 @@ def test_a_job_that_saves_its_state_is_cancelled_all_the_same(
 
 
 @linux
-def test_a_grace_that_the_runner_sets(jobs: Jobs, pipe: Callable[[str], Pipe]) -> None:
+@pytest.mark.parametrize("how", ["SIGTERM", "cancel", "time limit"])
+def test_a_grace_that_the_runner_sets(jobs: Jobs, pipe: Callable[[str], Pipe], how: str) -> None:
     started = pipe("started")
     body = f"trap 'sleep 1; exit 7' TERM; echo $$ > {started.path}; while :; do sleep 0.05; done"
     folder = jobs.make(script(jobs.root, body))
     job = json.loads((folder / jobfolder.JOB).read_text()) | {"stop_grace": 30.0}
+    job |= {"time_limit": 3.0} if how == "time limit" else {}
     (folder / jobfolder.JOB).write_text(json.dumps(job))
     supervisor = jobs.start(folder)
     started.read()
-    supervisor.send_signal(signal.SIGTERM)
+    if how == "SIGTERM":
+        supervisor.send_signal(signal.SIGTERM)
+    elif how == "cancel":
+        jobfolder.request_cancel(folder, "enough")
     supervisor.wait(timeout=20)
     assert ending(folder).exit_code == 7
 

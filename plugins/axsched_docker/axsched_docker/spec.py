@@ -39,6 +39,9 @@ if sys.version_info < {oldest}:
     sys.exit({code})
 exec(compile(open({worker!r}).read(), {worker!r}, "exec"))
 """
+LAST_WORD = 0.5
+"""Seconds of ``stop_grace`` that the worker has for itself: to kill the objective, and to say how
+the job ended."""
 
 
 @frozen
@@ -119,7 +122,7 @@ def make_plan(request: JobRequest, options: DockerOptions) -> Plan:
         return _plan(request, options, chosen, objective.image, _container(objective, chosen))
     assert options.image is not None
     plan = _plan(request, options, options, options.image, _worker_command(options))
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"stop_grace": max(0.0, options.stop_grace - LAST_WORD)}
     cpus = request.resources.cpus or options.cpus
     if cpus is not None:
         changes["threads"] = max(1, int(cpus))

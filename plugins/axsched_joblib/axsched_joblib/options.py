@@ -15,6 +15,8 @@ from axsched_core.errors import InvalidInput, RunnerError, did_you_mean
 PROCESSES = ("loky", "multiprocessing")
 """Backends with our own processes as workers, which never run user code: safe to fork."""
 ISOLATIONS = ("fork", "spawn", "none")
+LONGEST_GRACE = 8.0
+"""Seconds: after 10 nobody waits for a cancelled job any more."""
 
 
 def _count(words: str, negative: bool) -> Callable[[object, Attribute[Any], object], None]:
@@ -37,6 +39,15 @@ def _isolation(_: object, attribute: Attribute[Any], value: object) -> None:
             f"{attribute.name}={value!r} is not known: take one of {', '.join(ISOLATIONS)}, "
             f"or None.{did_you_mean(str(value), ISOLATIONS)}"
         )
+
+
+def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInput(
+            f"{attribute.name} must be a number of seconds, not {type(value).__name__} ({value!r})."
+        )
+    if not 0 <= value <= LONGEST_GRACE:
+        raise InvalidInput(f"{attribute.name}={value}: it must be from 0 to {LONGEST_GRACE} s.")
 
 
 def _name(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -84,6 +95,9 @@ class JobLibOptions:
         default=None, validator=_count("a job needs at least 1 thread", negative=False)
     )
     """Limit for OpenMP, OpenBLAS, MKL, ... in a job. None: cores / n_jobs, at least 1."""
+    stop_grace: float = field(default=0.5, validator=_seconds)
+    """Seconds that a job has between SIGTERM and SIGKILL when it is cancelled or over its time
+    limit: time to save a checkpoint. At most 8."""
     backend_options: Mapping[str, Any] = field(factory=dict, validator=_mapping)
     """Passed to the joblib backend (``{"scheduler_host": "..."}`` for dask).
 
@@ -98,6 +112,7 @@ class Settings:
     backend: str
     isolation: str
     threads: int
+    stop_grace: float = 0.5
     backend_object: Any = None
     """The backend that `joblib.parallel_config` has made, if it has."""
     backend_options: Mapping[str, Any] = MappingProxyType({})
@@ -151,6 +166,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
         backend=backend,
         isolation=isolation,
         threads=threads,
+        stop_grace=options.stop_grace,
         backend_object=backend_object,
         backend_options=options.backend_options,
     )

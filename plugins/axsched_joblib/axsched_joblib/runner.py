@@ -69,10 +69,13 @@ class JobLibRunner:
         backend: str | None = None,
         isolation: str | None = None,
         threads_per_job: int | None = None,
+        stop_grace: float = 0.5,
         backend_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._set_up(
-            JobLibOptions(n_jobs, backend, isolation, threads_per_job, backend_options or {})
+            JobLibOptions(
+                n_jobs, backend, isolation, threads_per_job, stop_grace, backend_options or {}
+            )
         )
 
     @classmethod
@@ -187,6 +190,7 @@ class JobLibRunner:
         if jobfolder.has(folder, jobfolder.CLAIM):
             return  # submitted before; another process may be reading the file
         job["threads"] = self._settings.threads
+        job["stop_grace"] = self._settings.stop_grace
         job |= {**imports.places(self._sys_path_base), "driver": worker.identity()}
         jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
 

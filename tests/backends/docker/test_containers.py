@@ -447,6 +447,16 @@ def test_who_hears_sigterm_may_tidy_up(bench) -> None:
     assert bench.log(handle, "stdout") == b"ready\nbye\n"
 
 
+def test_a_script_has_the_grace_period_too(bench) -> None:
+    words = "trap 'sleep 1; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+    handle = bench.start({}, objective=ScriptObjective(("/bin/sh", "-c", words)))
+    while bench.session.read_log(handle, "stdout", 0, 100) != b"ready\n":
+        bench.wait([handle], lambda status: not status.state.ended)
+    bench.session.cancel([handle], "enough")
+    assert bench.status(handle).state is JobState.CANCELLED
+    assert bench.log(handle, "stdout") == b"ready\nsaved\n"
+
+
 @pytest.mark.parametrize("files", ["copy", "mount"])
 def test_logs_and_progress_while_a_function_runs(make_bench, files: str) -> None:
     bench = make_bench(files=files)

@@ -117,7 +117,11 @@ def test_a_script_s_command_is_that_of_the_container() -> None:
         (sys.executable, "/home/me/a b.py", "--fast"), script="/home/me/a b.py"
     )
     plan = make_plan(request(objective), DockerOptions(image="img", python="python3.12", cpus=2.5))
-    assert plan.job_changes == {"argv": ["python3.12", "/axsched/a b.py", "--fast"], "threads": 2}
+    assert plan.job_changes == {
+        "argv": ["python3.12", "/axsched/a b.py", "--fast"],
+        "threads": 2,
+        "stop_grace": 4.5,
+    }
     assert plan.body["Entrypoint"] == ["python3.12"]
 
 

@@ -25,6 +25,8 @@ from axsched_core.jobs import Capability
         ({"threads_per_job": 0}, "at least 1 thread"),
         ({"threads_per_job": -1}, "at least 1 thread"),
         ({"backend": 3}, "must be the name of a joblib backend"),
+        ({"stop_grace": 9}, "from 0 to 8.0 s"),
+        ({"stop_grace": "1"}, "must be a number of seconds, not str"),
         ({"backend_options": [1]}, "must be a mapping"),
         ({"backend_options": {"a": 1}}, "loky takes none"),
         ({"backend": "threading", "isolation": "fork"}, "such children hang. Use 'spawn'"),

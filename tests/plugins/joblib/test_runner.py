@@ -397,6 +397,16 @@ def test_cancel_running_and_queued(
     assert s.wait(s.submit(shell("true")))[0].state is JobState.SUCCEEDED
 
 
+def test_a_cancelled_job_may_save_a_checkpoint(session: MakeSession, pipe: MakePipe) -> None:
+    s, started = session(n_jobs=1, stop_grace=8.0), pipe("started")
+    words = f"trap 'sleep 1; echo saved; exit' TERM; echo 1 >{started.path}; while :; do sleep 0.1"
+    job = s.submit(shell(f"{words}; done"))
+    started.read()
+    s.cancel(job)
+    assert s.wait(job)[0].state is JobState.CANCELLED
+    assert (s.folder(job) / jobfolder.STDOUT).read_text() == "saved\n"
+
+
 def test_a_thread_cannot_be_cancelled_but_what_waits_for_it_can(session: MakeSession) -> None:
     s = session(n_jobs=1, backend="threading")
     began, go_on = threading.Event(), threading.Event()
