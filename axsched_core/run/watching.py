@@ -146,8 +146,7 @@ class Watcher:
         if status.state is JobState.QUEUED:
             self._recorder.job_queued(record, status, now)
         if job.purpose is not Purpose.CLOSED:
-            waits = status.state is JobState.QUEUED
-            record.message = _joined(status.message, status.remedy) if waits else ""
+            record.message = _joined(status.message, status.remedy)
         _count_suspension(job, status, now)
         if status.state is job.status.state:
             return

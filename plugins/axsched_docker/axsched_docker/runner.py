@@ -178,11 +178,12 @@ class DockerRunner:
             return _lost(NEVER_RAN_BY)
         if state is None or state in NOT_YET:
             return JobStatus(JobState.QUEUED, message=job.waits_for)
+        paused = state == "paused"
         return JobStatus(
             JobState.RUNNING,
-            message=job.waits_for,
+            message=job.waits_for or ("paused" if paused else ""),
             backend_state=state,
-            suspended=state == "paused",
+            suspended=paused,
             host=self._engine.host if self._engine is not None else "",
         )
 

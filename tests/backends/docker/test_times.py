@@ -48,6 +48,7 @@ def test_the_time_that_a_container_was_paused_is_not_its_own(bench, engine, enou
     client.pause(handle.backend_id)
     polled = lambda: bench.session.poll([handle])[handle.key]  # noqa: E731
     wait_until(lambda: polled().backend_state == "paused")
+    assert (polled().suspended, polled().message) == (True, "paused")
     began = client.inspect_container(handle.backend_id)["State"]["StartedAt"]
     assert began
     with pytest.raises(TimeoutError):  # it stays, over its limit by the clock on the wall

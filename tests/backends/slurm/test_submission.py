@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ from support.waiting import wait_until
 
 OpenBench = Callable[..., Bench]
 SUCCEED = {"do": "succeed"}
+LIMIT = 4.0
+"""Seconds of a trial."""
 
 
 def script(bench: Bench, text: str, **env: str) -> JobRequest:
@@ -468,6 +471,33 @@ def test_why_jobs_wait_and_what_to_do_reaches_the_user(
         cluster.run("scontrol", "release", job)
         trial = scheduler.wait_for_completed_trials()[index]
         assert (trial.state.value, trial.message) == ("SUCCEEDED", "")
+
+
+def test_the_time_for_which_a_job_is_suspended_is_not_its_own(
+    cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axsched_core.run.timing.TIME_LIMIT_SLACK", 0.0)
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.2, "progress": False}
+    gate = tmp_path / "gate"
+    script = tmp_path / "script"
+    words = f"while ! [ -e {gate} ]; do sleep 0.1; done; echo '{{\"loss\": 1}}'"
+    script.write_text(f"#!/bin/sh\n{words} >$AXSCHED_RESULT_FILE\n")
+    script.chmod(0o755)
+    with AxScheduler(ToyOptimizer(), "slurm", config) as scheduler:
+        scheduler.set_script_objective(script, {"timeout": LIMIT})
+        index = scheduler.get_next_trial()
+        scheduler.run_trial(index)
+        looked = lambda: scheduler.monitor_trials()[index]  # noqa: E731
+        wait_until(lambda: looked().state is TrialState.RUNNING, 60)
+        job = cluster.run("squeue", "--noheader", "--Format=JobArrayID").split()[0]
+        cluster.run("scontrol", "suspend", job)
+        wait_until(lambda: looked().message == "suspended by Slurm", 60)
+        over = time.monotonic() + LIMIT + 1.0
+        wait_until(lambda: looked().state.ended or time.monotonic() > over)
+        gate.touch()
+        cluster.run("scontrol", "resume", job)
+        trial = scheduler.wait_for_completed_trials()[index]
+        assert (trial.state, trial.message) == (TrialState.SUCCEEDED, "")
 
 
 def test_what_no_job_of_the_run_can_have_ends_the_run_and_costs_no_trial(
