@@ -1,6 +1,6 @@
 """What it costs to run trials in containers: axsched against loops written by hand, on one engine.
 
-    python benchmarks/docker.py [--trials 40] [--at-once 8] [--rounds 3] [--containers 200]
+    python benchmarks/docker.py [--trials 40] [--at-once 8] [--rounds 6] [--containers 200]
 
 Starts a private engine (needs root, and Debian's docker.io and busybox-static) and runs, by turns,
 the same no-op in so many containers at once:
@@ -12,8 +12,9 @@ the same no-op in so many containers at once:
   and out, logs and exit code are kept, the run is durable;
 * ``sdk-mount``, ``axsched-mount``: the same with a folder that is mounted.
 
-The fastest of each one's rounds counts. A proxy counts the engine's calls of all but the shell.
-Then so many containers are looked at while they run. Ends with status 1 where an aim is missed.
+Every second round goes backwards, since an engine gets slower with each container. Medians count.
+In one more round a proxy counts the engine's calls of all but the shell. Then so many containers
+are looked at while they run. Ends with status 1 where an aim is missed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import io
 import logging
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -49,6 +51,8 @@ RATE = 0.95
 """What is aimed at, of the rate of the SDK loop that brings its files in the same way."""
 MORE_CALLS = 1
 """How many more calls a container may cost than in that loop."""
+MORE_CPU = 2.0
+"""How many times the CPU time of that loop's process the driver's may cost."""
 NO_OP = """echo '{"loss": 1}' > """
 
 
@@ -156,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--containers", type=int, default=200)
     arguments = parser.parse_args()
     packages, why = missing()
@@ -166,8 +170,10 @@ def main() -> int:
     logging.getLogger("axsched").setLevel(logging.ERROR)
 
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    cpu: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    """Of this process."""
     cost: dict[str, float] = {}
-    """Calls for each container, in the last round."""
+    """Calls for each container."""
     with (
         tempfile.TemporaryDirectory(prefix="axsched-bench-") as place,
         DockerEngine(Path(place, "engine")) as engine,
@@ -175,29 +181,43 @@ def main() -> int:
         engine.load(BUSYBOX, busybox_image())
         proxy = EngineProxy(engine.folder / "calls.sock", engine.socket)
         for number in range(arguments.rounds):
-            for name, run in CONTENDERS.items():
+            for name, run in list(CONTENDERS.items())[:: -1 if number % 2 else 1]:
                 folder = Path(place, f"{name}-{number}")
                 folder.mkdir()
-                before, began = len(proxy.calls), time.perf_counter()
-                url = engine.url if name == "shell" else proxy.url
-                run(url, folder, arguments.trials, arguments.at_once)
+                began, worked = time.perf_counter(), time.process_time()
+                run(engine.url, folder, arguments.trials, arguments.at_once)
                 seconds[name].append(time.perf_counter() - began)
-                cost[name] = (len(proxy.calls) - before) / arguments.trials
-                words = f"{seconds[name][-1]:6.2f} s, {cost[name]:4.1f} calls a container"
+                cpu[name].append(time.process_time() - worked)
+                words = f"{seconds[name][-1]:6.2f} s, {cpu[name][-1]:5.2f} s of CPU"
                 print(f"{name:<14} {words}", flush=True)
+        for name, run in list(CONTENDERS.items())[1:]:
+            folder = Path(place, f"{name}-counted")
+            folder.mkdir()
+            before = len(proxy.calls)
+            run(proxy.url, folder, arguments.trials, arguments.at_once)
+            cost[name] = (len(proxy.calls) - before) / arguments.trials
         calls, _ = look(engine, arguments.containers)
 
-    best = {name: min(taken) for name, taken in seconds.items()}
-    print(f"\n{arguments.trials} containers, {arguments.at_once} at once, the best of each:")
-    for name, taken in best.items():
-        rate = arguments.trials / taken
-        place = 1000 * taken * arguments.at_once / arguments.trials
-        print(f"{name:<14} {rate:5.1f} containers/s, {place:5.0f} ms of a place's time a trial")
+    middle = {name: statistics.median(taken) for name, taken in seconds.items()}
+    print(
+        f"\n{arguments.trials} containers, {arguments.at_once} at once, medians (fastest, slowest):"
+    )
+    for name, taken in seconds.items():
+        rates = [arguments.trials / one for one in (middle[name], min(taken), max(taken))]
+        work = 1000 * statistics.median(cpu[name]) / arguments.trials
+        print(
+            f"{name:<14} {rates[0]:5.2f} containers/s ({rates[1]:.2f}, {rates[2]:.2f}), "
+            f"{work:5.1f} ms of CPU a container, {cost.get(name, 0):4.1f} calls"
+        )
     aims = {f"a look at {arguments.containers} containers is {calls} call": calls == 1}
     for name, loop in (("axsched", "sdk"), ("axsched-mount", "sdk-mount")):
-        ratio = best[loop] / best[name]
+        ratio = middle[loop] / middle[name]
         words = f"{name} runs {ratio:.2f} times as many containers a second as {loop}"
         aims[f"{words} (at least {RATE})"] = ratio >= RATE
+        work = statistics.median(cpu[name]) / statistics.median(cpu[loop])
+        aims[f"{name} costs {work:.2f} times the CPU of {loop} (at most {MORE_CPU})"] = (
+            work <= MORE_CPU
+        )
         words = f"{name} makes {cost[name]:.1f} calls a container, {loop} {cost[loop]:.1f}"
         aims[f"{words} (at most {MORE_CALLS} more)"] = cost[name] <= cost[loop] + MORE_CALLS
     for words, reached in aims.items():
