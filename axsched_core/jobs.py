@@ -293,7 +293,8 @@ class JobStatus:
     state: JobState
     cause: Cause | None = None
     message: str = ""
-    """For people: one line that says what happened; for a queued job, why it waits."""
+    """For people: one line that says what happened; for a queued or suspended job, why it does not
+    run."""
     backend_state: str = ""
     """The backend's own word for the state (``OUT_OF_ME+``, ``Exited (137)``)."""
     exit_code: int | None = None

@@ -46,7 +46,8 @@ class Trial:
     cause: Cause | None = None
     """Why it failed or was cancelled; None for one that was cancelled and never had a job."""
     message: str = ""
-    """The same as text; for a trial that waits for another attempt, why it waits."""
+    """The same as text; for a trial that does not run now, why: its job is queued or suspended, or
+    it waits for another attempt."""
     results: Metrics | None = None
     """Metric -> (mean, sem); None until the result was read and found valid."""
     notes: Any = None
