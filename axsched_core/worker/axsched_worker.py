@@ -16,6 +16,8 @@ there, a runner may add
   ``stopped.json``, with the same content, instead of ``exit.json``: it may start again;
 * ``signals_all`` (bool): the backend's SIGTERM reaches all processes of the job, so the supervisor
   does not send it a second time;
+* ``list_modules`` (bool): a function that has returned leaves ``modules.json``: the names of the
+  modules of Python and of installed packages that it has loaded, in the order of their imports;
 * ``stop_grace`` (float): seconds that the objective has between SIGTERM and SIGKILL, whether it is
   cancelled, is over its time limit, or the supervisor was told to stop. Without it half a second,
   and no limit with ``backend_explains``: the backend ends it.
@@ -72,6 +74,7 @@ __all__ = [  # what a runner may rely on; the core alone uses the rest
     "run_here",
     "start_detached",
     "start_spawned",
+    "take_import_path",
     "wait_for_end",
     "wait_for_owner",
 ]
@@ -1087,6 +1090,8 @@ def _run_function(
         parameters = _read_json(folder, "params.json")
         value = function(**parameters) if job["keywords"] else function(parameters)
         _write_result(folder, value, job["max_result_bytes"])
+        if alone and job.get("list_modules"):
+            _list_modules(folder)
     except _Refused as refusal:
         _say("axsched: %s\n" % refusal, stderr)
         code = 0 if refusal.cause == "RESULT_INVALID" else 1
@@ -1101,6 +1106,23 @@ def _run_function(
         words = _one_line(error) + _hint(error)
         return _Ending(exit_code=1, cause="EXCEPTION", message=words)
     return _Ending(exit_code=0)
+
+
+def _list_modules(folder: str) -> None:
+    """Write down the loaded modules that belong to Python or to an installed package."""
+    standard = os.path.dirname(os.__file__) + os.sep
+    installed = [os.sep + name + os.sep for name in ("site-packages", "dist-packages")]
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and (
+            file.startswith(standard) or any(part in file for part in installed)
+        ):
+            found.append(name)
+    try:
+        _write_bytes(folder, "modules.json", json.dumps(found).encode())
+    except OSError:  # the disk is full: the next jobs import their modules themselves
+        return
 
 
 def _hint(error: BaseException) -> str:
@@ -1151,8 +1173,7 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Map
             % (wanted + here + (sys.executable,)),
         )
     if job.get("driver") != identity():
-        sys.path[:] = import_path(job, sys.path)
-        _forget_strangers(job.get("sys_modules") or ())
+        take_import_path(job)
     try:
         return _unpickle(folder)
     except BaseException as error:
@@ -1166,6 +1187,16 @@ def _load(folder: str, job: Mapping[str, Any], stderr: TextIO) -> tuple[Any, Map
         else:
             words = "%s cannot be loaded: %s" % (name, _one_line(error))
         raise _Refused("LOAD_ERROR", words) from error
+
+
+def take_import_path(job: Mapping[str, Any]) -> None:
+    """Have this process find modules where the driver's Python finds them.
+
+    Args:
+        job: the content of ``job.json``.
+    """
+    sys.path[:] = import_path(job, sys.path)
+    _forget_strangers(job.get("sys_modules") or ())
 
 
 def import_path(job: Mapping[str, Any], here: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from functools import partial
 from attrs import define, field, frozen
 
 from axsched_joblib import starting, warm
+from axsched_joblib.modules import Modules
 from axsched_joblib.options import Settings
 from axsched_joblib.pools import Pool, open_pool
 
@@ -64,6 +65,8 @@ class _Job:
     folder: str
     isolation: str
     env: Mapping[str, str] = field(repr=False)
+    modules: Modules | None = None
+    """What it probably imports; None: it is no function."""
     phase: Phase = Phase.ACTIVE
     attempts: int = 0
     words: str = ""
@@ -135,9 +138,16 @@ class Dispatcher:
 
     # ------------------------------------------------------------ for other threads
 
-    def add(self, key: str, folder: str, isolation: str, env: Mapping[str, str]) -> None:
-        """Take a job."""
-        job = _Job(key, folder, isolation, env)
+    def add(
+        self,
+        key: str,
+        folder: str,
+        isolation: str,
+        env: Mapping[str, str],
+        modules: Modules | None = None,
+    ) -> None:
+        """Take a job. ``modules``: what it probably imports, if it is a function."""
+        job = _Job(key, folder, isolation, env, modules)
         self._jobs[key] = job
         with self._lock:
             self._active += 1
@@ -217,7 +227,9 @@ class Dispatcher:
             self._messages.put(partial(self._done, job, attempt, answer))
 
         try:
-            self._pool.submit(warm.Task(warm.run_job, job.folder, job.isolation, job.env), done)
+            modules = job.modules.file if job.modules is not None else ""
+            task = warm.Task(warm.run_job, job.folder, job.isolation, job.env, modules)
+            self._pool.submit(task, done)
         except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
             self._done(job, attempt, f"{type(error).__name__}: {error}")
         _close_at_exit(self)

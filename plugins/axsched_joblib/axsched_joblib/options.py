@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +39,16 @@ def _isolation(_: object, attribute: Attribute[Any], value: object) -> None:
             f"{attribute.name}={value!r} is not known: take one of {', '.join(ISOLATIONS)}, "
             f"or None.{did_you_mean(str(value), ISOLATIONS)}"
         )
+
+
+def _modules(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidInput(f"{attribute.name} must be a list of modules' names, not {value!r}.")
+    for name in value:
+        if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+            raise InvalidInput(f"{attribute.name}: {name!r} is no module's name.")
 
 
 def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -95,6 +105,10 @@ class JobLibOptions:
         default=None, validator=_count("a job needs at least 1 thread", negative=False)
     )
     """Limit for OpenMP, OpenBLAS, MKL, ... in a job. None: cores / n_jobs, at least 1."""
+    preload: Sequence[str] | None = field(default=None, validator=_modules)
+    """Modules of a process from which functions are forked, so that each job need not import them.
+    None: those installed ones that the first jobs have imported; ``[]``: none. Only for
+    ``isolation="fork"``."""
     stop_grace: float = field(default=0.5, validator=_seconds)
     """Seconds that a job has between SIGTERM and SIGKILL when it is cancelled or over its time
     limit: time to save a checkpoint. At most 8."""
@@ -112,6 +126,7 @@ class Settings:
     backend: str
     isolation: str
     threads: int
+    preload: Sequence[str] | None = None
     stop_grace: float = 0.5
     backend_object: Any = None
     """The backend that `joblib.parallel_config` has made, if it has."""
@@ -152,6 +167,11 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
             f"backend_options={options.backend_options!r}: {backend} takes none here."
         )
     isolation = _resolve_isolation(options.isolation, backend)
+    if options.preload and isolation != "fork":
+        raise InvalidInput(
+            f"preload={list(options.preload)}: only jobs with isolation='fork' start in a process "
+            f"that has modules; here it is {isolation!r}."
+        )
 
     import joblib
 
@@ -166,6 +186,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
         backend=backend,
         isolation=isolation,
         threads=threads,
+        preload=options.preload if isolation == "fork" else (),
         stop_grace=options.stop_grace,
         backend_object=backend_object,
         backend_options=options.backend_options,

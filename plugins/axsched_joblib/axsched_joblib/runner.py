@@ -37,6 +37,7 @@ from axsched_core.worker import axsched_worker as worker
 from axsched_joblib import starting
 from axsched_joblib.dispatch import Dispatcher, Phase, Progress
 from axsched_joblib.info import INFO
+from axsched_joblib.modules import Modules
 from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
 
 CLOSE_LIMIT = 10.0
@@ -69,12 +70,19 @@ class JobLibRunner:
         backend: str | None = None,
         isolation: str | None = None,
         threads_per_job: int | None = None,
+        preload: Sequence[str] | None = None,
         stop_grace: float = 0.5,
         backend_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._set_up(
             JobLibOptions(
-                n_jobs, backend, isolation, threads_per_job, stop_grace, backend_options or {}
+                n_jobs,
+                backend,
+                isolation,
+                threads_per_job,
+                preload,
+                stop_grace,
+                backend_options or {},
             )
         )
 
@@ -115,6 +123,7 @@ class JobLibRunner:
         self._handles = {}
         self._heard: dict[Path, tuple[float | None, float]] = {}
         self._dispatcher = Dispatcher(self._settings, context.wake)
+        self._modules = Modules(context.run_dir, self._settings.preload)
 
     @hookimpl
     def axsched_close(self, wait: bool) -> None:
@@ -163,7 +172,10 @@ class JobLibRunner:
         handle = self._folders.handle(request)
         self._handles[request.key] = handle
         env = jobfolder.environment(request)
-        self._open_dispatcher().add(request.key, str(request.folder), isolation, env)
+        imports = isinstance(request.objective, FunctionObjective)
+        self._open_dispatcher().add(
+            request.key, str(request.folder), isolation, env, self._modules if imports else None
+        )
         return handle
 
     def _isolation_for(self, request: JobRequest) -> str:
@@ -191,6 +203,7 @@ class JobLibRunner:
             return  # submitted before; another process may be reading the file
         job["threads"] = self._settings.threads
         job["stop_grace"] = self._settings.stop_grace
+        job["list_modules"] = self._modules.wanted
         job |= {**imports.places(self._sys_path_base), "driver": worker.identity()}
         jobfolder.write(folder, jobfolder.JOB, json.dumps(job).encode())
 
@@ -251,6 +264,8 @@ class JobLibRunner:
         self, handles: Sequence[JobHandle]
     ) -> dict[str, JobResult | NotReady]:
         limit = self._context.max_result_bytes if self._context is not None else 1_000_000
+        for handle in filter(self._folders.knows, handles):
+            self._modules.learn(self._folders.of(handle))
         return {
             handle.key: jobfolder.read_result(self._folders.of(handle), limit)
             for handle in filter(self._folders.knows, handles)

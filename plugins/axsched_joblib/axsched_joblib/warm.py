@@ -1,11 +1,13 @@
 """What runs in a pool's warm worker: standard library only, and never the user's code.
 
 A child that is forked from a process that has *run* OpenMP hangs. So the worker of a pool loads
-only the job's worker file; the child loads the function, and all that it imports.
+only the job's worker file; the child loads the function, and all that it imports. What earlier jobs
+have imported is loaded by a process of its own, see `template`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -16,6 +18,10 @@ import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from axsched_joblib.template import Template
 
 ENDED = "ended"
 """The job has ended, or will never run."""
@@ -28,6 +34,9 @@ DRIVER_CHECK = 0.5
 """Seconds between two checks of the driver, if the system cannot report its end."""
 
 _worker: types.ModuleType | None = None
+_template: Template | None = None
+_templates_left = 20
+"""How many more templates this worker makes: one that is lost was killed, or modules change."""
 
 
 class Task:
@@ -56,13 +65,15 @@ def greet(isolation: str) -> str:
     return READY
 
 
-def run_job(folder: str, isolation: str, env: Mapping[str, str]) -> str:
+def run_job(folder: str, isolation: str, env: Mapping[str, str], modules: str = "") -> str:
     """Start the job unless it was claimed, and wait until it has ended.
 
     Args:
         folder: the job's folder.
         isolation: ``"fork"``, ``"spawn"`` or ``"none"``.
         env: variables for its environment in addition to this process's.
+        modules: the file with the names of the modules that the job will probably need; "": not
+            known, or of no use.
 
     Returns:
         `ENDED`, `ELSEWHERE`, or a text that says why the job could not be started.
@@ -73,13 +84,45 @@ def run_job(folder: str, isolation: str, env: Mapping[str, str]) -> str:
             worker.run_here(folder)
             return ENDED  # the owner is a process that continues: nothing to wait for
         if isolation == "fork":
-            worker.wait_for_end(worker.start_detached(folder, env=env))
+            started = _start_from_template(worker, folder, env, modules) if modules else None
+            if started is None:
+                started = worker.start_detached(folder, env=env)
+            worker.wait_for_end(started)
         else:
             worker.wait_for_end(worker.start_spawned(folder, env=env))
         # Another worker's supervisor may have made the claim, and may still be working.
         return ENDED if worker.wait_for_owner(folder) else ELSEWHERE
     except Exception:  # noqa: BLE001 - whatever it is, the driver reports it
         return traceback.format_exc()
+
+
+def _start_from_template(
+    worker: types.ModuleType, folder: str, env: Mapping[str, str], modules: str
+) -> int | None:
+    """Start a job where its modules are loaded; None: that is not possible."""
+    from axsched_joblib.template import Template  # not above: many workers never need it
+
+    global _template, _templates_left
+    if _template is not None:
+        started = _template.start(folder, env)
+        if started is not None:
+            return started
+        _template.close()
+        _template = None
+    if not _templates_left:
+        return None
+    _templates_left -= 1
+    try:
+        names = [str(name) for name in json.loads(Path(modules).read_bytes())]
+        made = Template(worker, names, folder)
+    except (OSError, ValueError, TypeError):
+        return None
+    if not made.is_ready():
+        made.close()
+        _templates_left = 0  # the next one would fail in the same way
+        return None
+    _template = made
+    return made.start(folder, env)
 
 
 def _load_worker(folder: str) -> types.ModuleType:

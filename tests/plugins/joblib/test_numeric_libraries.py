@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
+import psutil
 import pytest
 
 from axsched_core.jobs import JobState
@@ -41,13 +42,20 @@ def boosting(parameters: dict[str, Any]) -> float:
 
 
 @pytest.mark.timeout(240)
-def test_two_hundred_numeric_objectives_do_not_hang(session: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("threads", "preload"), [(2, []), (1, ["numpy", "torch", "sklearn.ensemble"])]
+)
+def test_two_hundred_numeric_objectives_do_not_hang(
+    session: Callable[..., Any], threads: int, preload: list[str]
+) -> None:
     # The driver itself has run OpenMP: a child forked from it would hang.
     torch.set_num_threads(2)
     assert float((torch.rand(600, 600) @ torch.rand(600, 600)).sum()) > 0
 
-    s = session(n_jobs=2, threads_per_job=2)
+    s = session(n_jobs=2, threads_per_job=threads, preload=preload)
     mix = [blas] * 178 + [torch_matmul] * 12 + [boosting] * 10
     jobs = [s.submit(mix[(i * 7) % 200], {"seed": i}) for i in range(200)]
     statuses = s.wait(*jobs, timeout=200)
     assert {status.state for status in statuses} == {JobState.SUCCEEDED}
+    templates = [one for worker in psutil.Process().children() for one in worker.children()]
+    assert bool(templates) is bool(preload)
