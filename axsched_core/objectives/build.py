@@ -108,6 +108,12 @@ def _check_mapping_is_meant(
     if first not in names:
         return
     arguments = signature.parameters
+    if arguments[first].kind is inspect.Parameter.POSITIONAL_ONLY:
+        raise InvalidInput(
+            f"The objective {_name(function)}{signature} takes {first!r} by position only, but "
+            f"parameters are passed by name, f({', '.join(names)}), or as one mapping under "
+            "another name, f(parameters)."
+        )
     unknown = ", ".join(repr(name) for name in names if name not in arguments)
     raise InvalidInput(
         f"The objective {_name(function)}{signature} does not take {unknown}, which the search "

@@ -108,9 +108,9 @@ class Optimizer(abc.ABC):
             {
                 view.index: (
                     view.status,
-                    repr(view.parameters),
+                    hash(repr(view.parameters)),  # a text would be kept for each trial
                     view.has_data,
-                    repr(view.metadata),
+                    hash(repr(view.metadata)),
                 )
                 for view in views
             },

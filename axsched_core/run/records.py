@@ -102,14 +102,16 @@ class Record:
     parameters: Parameters
     stage: Stage = Stage.IDLE
     latest: Attempt | None = None
-    """Its last job; None if it never had one."""
+    """Its last job; None if it never had one, or is over."""
+    last_folder: str | None = None
+    """Of its last job, when it is over: a run may have very many trials."""
     attempts: int = 0
-    ended: list[Ended] = field(factory=list)
+    ended: tuple[Ended, ...] = ()
     """The attempts that have failed and count. Those that Ctrl-C has stopped, that were refused for
     now, or that had not begun when their driver died do not count."""
     grown: Resources | None = None
     """The least that the next attempt gets; None: the objective's resources."""
-    avoid: list[str] = field(factory=list)
+    avoid: tuple[str, ...] = ()
     """Hosts on which an attempt failed because of the machine."""
     refusals: int = 0
     """How often its job was refused for now, in a row."""
@@ -164,7 +166,14 @@ class Record:
     @property
     def folder(self) -> Path | None:
         """The folder of its last job."""
-        return self.latest.request.folder if self.latest else None
+        if self.latest is None:
+            return None if self.last_folder is None else Path(self.last_folder)
+        return self.latest.request.folder
+
+    def forget_job(self) -> None:
+        """It is over, and nobody asks for its last job again."""
+        if self.latest is not None:
+            self.last_folder, self.latest = str(self.latest.request.folder), None
 
     def snapshot(self) -> Trial:
         """The trial for users."""

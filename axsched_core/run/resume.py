@@ -142,6 +142,9 @@ def _restore(run: Run, found: ReplayedRun) -> None:
     with_jobs = [record for record in engine.records.values() if record.latest]
     marks = {record.index: run.recorder.mark(record) for record in with_jobs}
     run.with_optimizer(lambda optimizer: _mark_again(optimizer, marks))
+    for record in with_jobs:
+        if record.stage is Stage.ENDED:
+            record.forget_job()
     for record in engine.active.at(Stage.SUBMITTED):
         run.recorder.job_found_again(record)
     if changed:
@@ -211,9 +214,9 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
         trial.index,
         trial.parameters,
         attempts=trial.attempts,
-        ended=[Ended(cause) for cause in trial.ended],
+        ended=tuple(Ended(cause) for cause in trial.ended),
         grown=trial.grown,
-        avoid=list(trial.avoid),
+        avoid=tuple(trial.avoid),
     )
     if trial.key is not None:
         request = dispatch.attempts.request(

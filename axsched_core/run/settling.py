@@ -63,10 +63,10 @@ class Settler:
         if never_began:  # because its driver died: this does not count as an attempt
             verdict = retry.Again(0.0, request.resources)
         else:
-            record.ended.append(retry.Ended(cause, request.resources))
+            record.ended += (retry.Ended(cause, request.resources),)
             host = record.job.status.host
             if cause in (Cause.NODE_FAIL, Cause.LOST) and host and host not in record.avoid:
-                record.avoid.append(host)
+                record.avoid += (host,)
             if again:
                 verdict = retry.verdict(
                     self._config.retry,
@@ -224,6 +224,7 @@ class Settler:
             return
         self._active.remove(record)
         self._recorder.trial_retired(record)
+        record.forget_job()
         if record.folder is None:
             return
         done = record.state is TrialState.SUCCEEDED

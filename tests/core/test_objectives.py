@@ -87,6 +87,12 @@ def test_a_function_that_names_only_some_parameters_is_given_no_mapping(function
         build.bind_function(function, [first, "lr"])
 
 
+def test_a_function_that_takes_a_parameter_by_position_only():
+    with pytest.raises(InvalidInput, match=r"abs\(x, /\) takes 'x' by position only.*f\(x\)"):
+        build.bind_function(abs, ["x"])
+    assert not build.bind_function(abs, ["y"]).keywords
+
+
 def test_lambdas_and_closures_are_pickled_by_value():
     offset = 3
     function = pickle.loads(build.function_objective(lambda x: x + offset))

@@ -371,7 +371,10 @@ def test_the_next_attempt_avoids_the_machines_that_failed(make, tmp_path):
     assert seen == [(), ("n1",), ("n1", "n2"), ("n1", "n2")]
     other = ToyRunner(lambda request: None)
     with resume(copies[2], other) as again:
-        assert again._run.engine.records[0].avoid == ["n1", "n2"]
+        assert again._run.engine.records[0].avoid == (
+            "n1",
+            "n2",
+        )
 
 
 # ---- refusals for now --------------------------------------------------------------------------
