@@ -43,6 +43,8 @@ class Budget:
     """The indices of the trials that were made in this call, in order."""
     _in_bulk: bool = True
     """True if the next trials use no results, as far as is known."""
+    _meanwhile: int = 0
+    """How many trials have ended while the optimizer made the last ones."""
     _starved_at: int | None = None
     """How many trials had ended when the optimizer made fewer than it was asked for."""
 
@@ -54,6 +56,7 @@ class Budget:
     def begin(self) -> None:
         """A call begins: it has made no trial yet, and the optimizer may be asked."""
         self.made, self._in_bulk, self._starved_at = [], True, None
+        self._meanwhile = 0
 
     def want(self, n: int) -> None:
         """Request ``n`` more trials."""
@@ -88,7 +91,8 @@ class Budget:
 
         As many as jobs can be submitted at once, and `ahead` more, so that a job that ends makes
         room for a trial that is there already. A trial that is made later can use more results;
-        those that use none are made in bulk, before the last that is ready has begun.
+        those that use none are made in bulk, long before the last that is ready has begun: as many
+        trials are to be ready as will probably begin while the optimizer makes more.
 
         An adapter may make fewer. Ax's asks a strategy in its initial phase for only the rest of
         that phase: see `optimizers._generation`.
@@ -106,12 +110,17 @@ class Budget:
         if self._starved_at == ended:
             n = 0
         in_bulk, places = 0, free_slots + running
-        if self.ahead and self._in_bulk and waiting < free_slots + max(self.ahead, places):
-            size = min(max(IN_BULK, ended // 8), MOST_IN_BULK)
-            in_bulk = min(self.to_make, free_slots + places + size - waiting)
+        stock = max(self.ahead, places, IN_BULK, 2 * self._meanwhile)
+        if self.ahead and self._in_bulk and waiting < free_slots + stock:
+            size = min(max(IN_BULK, ended // 8, 4 * self._meanwhile), MOST_IN_BULK)
+            in_bulk = free_slots + stock + size - waiting
+            if self.to_make < in_bulk + size:
+                in_bulk = self.to_make  # no further call for a few
         return Wish(n, in_bulk)
 
-    def asked(self, *, wish: Wish, made: int, in_bulk: bool, ended: int) -> None:
+    def asked(
+        self, *, wish: Wish, made: int, in_bulk: bool, ended: int, meanwhile: int = 0
+    ) -> None:
         """The optimizer has answered.
 
         Args:
@@ -119,7 +128,8 @@ class Budget:
             made: how many trials it has made.
             in_bulk: `Asked.in_bulk`.
             ended: how many trials had ended when it was asked.
+            meanwhile: how many have ended since.
         """
-        self._in_bulk = in_bulk
+        self._in_bulk, self._meanwhile = in_bulk, meanwhile
         if made < wish.n:
             self._starved_at = ended

@@ -516,7 +516,13 @@ class Engine:
             return
         made = len(asked.candidates)
         if wish:
-            self.budget.asked(wish=wish, made=made, in_bulk=asked.in_bulk, ended=departed)
+            self.budget.asked(
+                wish=wish,
+                made=made,
+                in_bulk=asked.in_bulk,
+                ended=departed,
+                meanwhile=len(self.active.to_tell()),
+            )
         if wish.n and alone and not made and not self.active.halted:
             self.loop.fail(failures.stuck(asked.reason, found.held_open))
 

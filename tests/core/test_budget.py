@@ -42,14 +42,26 @@ def test_trials_of_a_model_are_made_in_advance_one_by_one():
 
 def test_trials_that_use_no_results_are_made_in_bulk_before_the_last_one_begins():
     budget = Budget(ahead=1, to_make=100)
-    assert ask(budget, free_slots=4) == Wish(5, in_bulk=4 + 4 + IN_BULK)
-    assert not ask(budget, waiting=4, running=4)
-    assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=4 + IN_BULK - 3)
+    assert ask(budget, free_slots=4) == Wish(5, in_bulk=4 + 2 * IN_BULK)
+    assert not ask(budget, waiting=IN_BULK, running=4)
+    assert ask(budget, waiting=IN_BULK - 1, running=4) == Wish(0, in_bulk=IN_BULK + 1)
     many = Budget(ahead=1, to_make=10_000)
-    assert ask(many, ended=800, running=4) == Wish(1, in_bulk=4 + 100)
-    assert ask(many, ended=80_000, running=4) == Wish(1, in_bulk=4 + MOST_IN_BULK)
+    assert ask(many, waiting=60, running=100) == Wish(0, in_bulk=100 + IN_BULK - 60)
+    assert ask(many, ended=800, running=4) == Wish(1, in_bulk=IN_BULK + 100)
+    assert ask(many, ended=80_000, running=4) == Wish(1, in_bulk=IN_BULK + MOST_IN_BULK)
     budget.to_make = 7
     assert ask(budget, waiting=3, running=4) == Wish(0, in_bulk=7)
+    budget.to_make = 2 * IN_BULK + 30  # the call after this one would be for 30
+    assert ask(budget, running=4) == Wish(1, in_bulk=2 * IN_BULK + 30)
+
+
+def test_the_faster_trials_end_the_more_are_made_in_bulk():
+    budget = Budget(ahead=1, to_make=10_000)
+    budget.asked(wish=Wish(1, IN_BULK), made=IN_BULK, in_bulk=True, ended=0, meanwhile=40)
+    assert not ask(budget, waiting=80, running=4)
+    assert ask(budget, waiting=79, running=4) == Wish(0, in_bulk=1 + 160)
+    budget.begin()
+    assert not ask(budget, waiting=79, running=4)
 
 
 def test_it_asks_for_nothing_where_nothing_is_to_be_made_or_the_optimizer_had_too_few():
