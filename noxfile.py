@@ -242,6 +242,21 @@ def long_examples(session: nox.Session) -> None:
     _run_examples(session, lambda name: name in LONG_EXAMPLES)
 
 
+@nox.session(requires=["full"], venv_backend="none", tags=REST)
+def bench_small(session: nox.Session) -> None:
+    """The benchmarks in a small form: they work. No time is looked at."""
+    session.run(_full("python"), "benchmarks/run_all.py", "--quick", external=True)
+
+
+@nox.session(requires=["build"])
+def bench(session: nox.Session) -> None:
+    """The benchmarks, which write docs/performance.md: hours on a quiet machine. Not one of all."""
+    wheels = [f"{_wheel(path)}{_extras(path)}" for path in (CORE, *PLUGINS)]
+    needs = [f"-r{path}" for path in sorted(ROOT.glob("requirements/*.txt"))]
+    session.install(*CONSTRAINTS, *needs, *wheels)
+    session.run("python", "benchmarks/run_all.py", *session.posargs)
+
+
 def _pytest(session: nox.Session, *chosen: str, env: Mapping[str, str] | None = None) -> None:
     """Run these tests, or those that the command line names, in the environment with Ax."""
     command = [_full("pytest"), *(session.posargs or chosen), *SLOWEST]

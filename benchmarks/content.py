@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from peers import make_client
+from common import make_client, tell
 
 RATIO = 0.01
 
@@ -52,12 +52,9 @@ def main() -> int:
     digest = seconds(lambda: optimizer.content().since(before), rounds=7)
     with tempfile.TemporaryDirectory(prefix="axsched-content-") as folder:
         save = seconds(lambda: optimizer.save(Path(folder) / "saved.json"), rounds=2)
-    reached = digest / save <= RATIO
-    print(
-        f"{'ok  ' if reached else 'MISS'}  {trials} trials: the digest takes "
-        f"{1e3 * digest:.1f} ms, a save {save:.2f} s: {digest / save:.4f} times (at most {RATIO})"
-    )
-    return 0 if reached else 1
+    words = f"{trials} trials: the digest takes {1e3 * digest:.1f} ms, a save {save:.2f} s"
+    ratio = digest / save
+    return tell({f"{words}: {ratio:.4f} times (at most {RATIO})": ratio <= RATIO})
 
 
 if __name__ == "__main__":

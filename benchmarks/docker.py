@@ -33,6 +33,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from common import tell
+
 # Not this folder, where `import docker` would find this very file.
 sys.path.remove(str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -220,9 +222,7 @@ def main() -> int:
         )
         words = f"{name} makes {cost[name]:.1f} calls a container, {loop} {cost[loop]:.1f}"
         aims[f"{words} (at most {MORE_CALLS} more)"] = cost[name] <= cost[loop] + MORE_CALLS
-    for words, reached in aims.items():
-        print(f"{'ok  ' if reached else 'MISS'}  {words}")
-    return 0 if all(aims.values()) else 1
+    return tell(aims)
 
 
 if __name__ == "__main__":

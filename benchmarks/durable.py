@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from peers import make_client, no_op
+from common import make_client, no_op, tell
 
 RATIO, BYTES = 1.15, 1000
 
@@ -124,9 +124,7 @@ def main() -> int:
     }
     print(f"\n{trials} trials, {workers} workers")
     print(f"      the driver's own CPU: {min(cpu[True]) / min(cpu[False]):.2f} times")
-    for words, reached in aims.items():
-        print(f"{'ok  ' if reached else 'MISS'}  {words}")
-    return 0 if all(aims.values()) else 1
+    return tell(aims)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import os
 import random
 import statistics
@@ -40,19 +39,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-NAMES = ["x", "y"]
-BOUNDS = {"x": (-5.0, 10.0), "y": (0.0, 15.0)}
-
+from common import PLANE, branin, make_client
 
 # ---- objectives --------------------------------------------------------------------------------
-
-
-def branin(x: float, y: float) -> float:
-    return float(
-        (y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6) ** 2
-        + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x)
-        + 10
-    )
 
 
 def duration(kind: str, x: float, seconds: float) -> float:
@@ -75,22 +64,6 @@ class Objective:
 # ---- contenders --------------------------------------------------------------------------------
 
 
-def make_client(strategy: str) -> Any:
-    from ax import Client, RangeParameterConfig
-
-    client = Client(random_seed=1)
-    client.configure_experiment(
-        parameters=[
-            RangeParameterConfig(name=n, bounds=BOUNDS[n], parameter_type="float") for n in NAMES
-        ]
-    )
-    client.configure_optimization("-loss")
-    client.configure_generation_strategy(
-        method="random_search" if strategy == "sobol" else "fast", torch_device="cpu"
-    )
-    return client
-
-
 def evaluated(client: Any) -> list[float]:
     return [trial.arm.parameters["x"] for trial in client._experiment.trials.values()]
 
@@ -98,7 +71,7 @@ def evaluated(client: Any) -> list[float]:
 def axsched(cell: argparse.Namespace, *, isolation: str = "none", **settings: Any) -> Timed:
     from axsched_core import AxScheduler
 
-    client = make_client(cell.strategy)
+    client = make_client(cell.strategy, PLANE)
     with tempfile.TemporaryDirectory() as folder:
         config = {"job_output_dir": folder, "progress": False, **settings}
         options = {"n_jobs": cell.workers, "isolation": isolation}
@@ -131,7 +104,7 @@ def by_hand(cell: argparse.Namespace) -> Timed:
 
     from joblib.externals.loky import get_reusable_executor
 
-    client, objective = make_client(cell.strategy), Objective(cell.objective, cell.seconds)
+    client, objective = make_client(cell.strategy, PLANE), Objective(cell.objective, cell.seconds)
     timed = Timed()
     pool = get_reusable_executor(max_workers=cell.workers)
     running: dict[Any, int] = {}
@@ -152,7 +125,7 @@ def by_hand(cell: argparse.Namespace) -> Timed:
 def batch(cell: argparse.Namespace) -> Timed:
     from joblib import Parallel, delayed
 
-    client, objective = make_client(cell.strategy), Objective(cell.objective, cell.seconds)
+    client, objective = make_client(cell.strategy, PLANE), Objective(cell.objective, cell.seconds)
     timed, done = Timed(), 0
     with Parallel(n_jobs=cell.workers) as parallel:
         while done < cell.trials:
@@ -189,7 +162,7 @@ def orchestrator(cell: argparse.Namespace) -> Timed:
         def fetch(self, trial_index: int, trial_metadata: Any) -> tuple[int, float]:
             return 0, futures[trial_index].result()
 
-    client = make_client(cell.strategy)
+    client = make_client(cell.strategy, PLANE)
     client.configure_runner(Runner())
     client.configure_metrics([Metric("loss")])
     timed = Timed()
@@ -219,7 +192,7 @@ def optuna(cell: argparse.Namespace) -> Timed:
     while made < cell.trials or running:
         while len(running) < cell.workers and made < cell.trials:
             trial = study.ask()
-            parameters = {n: trial.suggest_float(n, *BOUNDS[n]) for n in NAMES}
+            parameters = {n: trial.suggest_float(n, *pair) for n, pair in PLANE.items()}
             running[pool.submit(objective, parameters)] = trial
             made += 1
         done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -262,7 +235,7 @@ def measure(name: str, cell: argparse.Namespace) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -277,7 +250,8 @@ def main() -> None:
     cell = parser.parse_args()
     if cell.measure:
         measure(cell.measure, cell)
-        return
+        return 0
+    status = 0
     found: dict[str, list[dict[str, float]]] = {name: [] for name in cell.only}
     for _ in range(cell.repeats):
         for name in cell.only:
@@ -287,7 +261,10 @@ def main() -> None:
                 command, capture_output=True, text=True, check=False, env=os.environ | threads
             )
             if run.returncode:
-                print(f"{name}: {run.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                why = run.stderr.strip().splitlines()[-1]
+                print(f"{name}: {why}", file=sys.stderr)
+                if not why.startswith("ModuleNotFoundError"):  # it is not installed
+                    status = 2
                 continue
             found[name].append(json.loads(run.stdout.splitlines()[-1]))
     what = (
@@ -302,6 +279,7 @@ def main() -> None:
         if figures:
             columns = [_column(figures, key) for key in ("beside", "busy", "cpu", "wall")]
             print(f"{name:<14}{columns[0]:>26}{columns[1]:>22}{columns[2]:>26}{columns[3]:>22}")
+    return status
 
 
 def _column(figures: list[dict[str, float]], key: str) -> str:
@@ -311,4 +289,4 @@ def _column(figures: list[dict[str, float]], key: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -29,6 +29,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from common import tell
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
@@ -181,9 +183,7 @@ def main() -> int:
             words = f"a look at {arguments.queue} queued jobs is {each:g} commands (1)"
             aims[words] = each == 1
     print()
-    for words, reached in aims.items():
-        print(f"{'ok  ' if reached else 'MISS'}  {words}")
-    return 0 if all(aims.values()) else 1
+    return tell(aims)
 
 
 if __name__ == "__main__":

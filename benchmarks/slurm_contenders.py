@@ -20,14 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peers import PARAMETERS, make_client
+from common import CUBE, make_client, no_op
 
 PARTITION = {"partition": "main", "time_limit": "00:05:00", "memory": "200M"}
 LOOKS = 5
-
-
-def no_op(parameters: dict[str, Any]) -> float:
-    return float(parameters["x"])
 
 
 def sleeps(parameters: dict[str, Any]) -> float:
@@ -100,7 +96,7 @@ def axsched_queue(folder: Path, number: int, at_once: int) -> dict[str, Any]:
     from axsched_core.testing.random_search import RandomSearch
 
     counts = Path(sys.argv[6])
-    optimizer = RandomSearch({name: (0.0, 1.0) for name in PARAMETERS})
+    optimizer = RandomSearch(CUBE)
     config = {"max_parallelism": number, "monitoring_interval": 2.0}
     with scheduler(folder, optimizer, partition="closed", config=config) as one:
         one.set_objective_function(no_op)
@@ -149,7 +145,7 @@ def submitit_trials(folder: Path, number: int, at_once: int) -> dict[str, Any]:
 
     client = AxClient(random_seed=1, verbose_logging=False)
     client.create_experiment(
-        parameters=[{"name": n, "type": "range", "bounds": [0.0, 1.0]} for n in PARAMETERS],
+        parameters=[{"name": n, "type": "range", "bounds": [0.0, 1.0]} for n in CUBE],
         objectives={"loss": ObjectiveProperties(minimize=True)},
         choose_generation_strategy_kwargs={
             "num_initialization_trials": number,

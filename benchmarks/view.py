@@ -23,6 +23,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from common import tell
+
 from axsched_core.jobs import JobHandle, JobRequest, JobState, JobStatus
 from axsched_core.journal import lines
 from axsched_core.journal.view import Run
@@ -126,9 +128,7 @@ def main() -> int:
         f"{arguments.more} trials more are seen in {again * 1e3:.2f} ms (at most {MILLISECONDS}), "
         f"{once / again:.0f} times faster than a first look": again * 1e3 <= MILLISECONDS,
     }
-    for words, reached in aims.items():
-        print(f"{'ok  ' if reached else 'MISS'}  {words}")
-    return 0 if all(aims.values()) else 1
+    return tell(aims)
 
 
 if __name__ == "__main__":
