@@ -79,6 +79,7 @@ MODES = {"sequential": None, "batch": None, "0": 0, "1": 1, "2": 2, "4": 4}
 def run(name: str, mode: str, seed: int, trials: int, workers: int) -> list[float]:
     """The regret after each trial, in the order in which the trials were made."""
     from ax import Client, RangeParameterConfig
+    from ax.exceptions.core import DataRequiredError
 
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
@@ -120,11 +121,14 @@ def run(name: str, mode: str, seed: int, trials: int, workers: int) -> list[floa
             pending += client.get_next_trials(max_trials=wanted).items()
             finish(len(pending))  # Ax may make fewer: the rest of the initial points
             continue
-        if len(regrets) + len(pending) < trials:
-            pending += client.get_next_trials(max_trials=1).items()
-            finish(max(0, len(pending) - most + 1))
-        else:
+        if len(regrets) + len(pending) == trials:
             finish(len(pending))
+            continue
+        try:
+            pending += client.get_next_trials(max_trials=1).items()
+        except DataRequiredError:  # the initial points are made, and too few have results
+            finish(1)
+        finish(max(0, len(pending) - most + 1))
     return regrets
 
 
