@@ -12,8 +12,10 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
+import time
 import types
 from collections.abc import Mapping, Sequence
 
@@ -22,11 +24,16 @@ IMPORT_LIMIT = 120.0
 ANSWER_LIMIT = 10.0
 """Seconds that it may take to start a job."""
 MESSAGE_LIMIT = 1 << 17
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at whether the files of the modules have changed: they may be very
+many."""
+NAME = "axsched-modules"
+"""Of the process, for people; Linux shows 15 characters."""
 READY, STARTED, STALE = b"ready", b"started", b"stale"
 
 
 class Template:
-    """Start a template process, a child of this one, and ask it to start jobs.
+    """Start a template process, which ends with this one, and ask it to start jobs.
 
     Args:
         worker: the job's worker file, as a module.
@@ -39,13 +46,17 @@ class Template:
 
     def __init__(self, worker: types.ModuleType, modules: Sequence[str], folder: str) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if self.pid == 0:
+        # It is no child of the worker: when loky ends a worker, it ends all that comes from it, and
+        # so from a child also the jobs.
+        middle = os.fork()
+        if middle == 0:
             try:
-                self._channel.close()
-                _serve(theirs, worker, modules, folder)
+                if os.fork() == 0:
+                    self._channel.close()
+                    _serve(theirs, worker, modules, folder)
             finally:
                 os._exit(0)
+        os.waitpid(middle, 0)
         theirs.close()
 
     def is_ready(self) -> bool:
@@ -78,13 +89,15 @@ class Template:
     def close(self) -> None:
         """End it. The jobs that it has started continue."""
         self._channel.close()
-        os.waitpid(self.pid, 0)
 
 
 def _serve(
     channel: socket.socket, worker: types.ModuleType, modules: Sequence[str], folder: str
 ) -> None:
     """In the template: import, then start what is asked for until the worker closes or ends."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    usual_name = worker.set_process_name(NAME)
     # Loky takes it for a sign of life of its worker that these are open.
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
@@ -92,18 +105,23 @@ def _serve(
         worker.take_import_path(json.load(file))
     for name in modules:
         _import(name)
-    files = _files()
+    files, looked = _files(), time.monotonic()
     if not may_be_forked():
         return
     gc.collect()
     gc.freeze()  # else each child's collections would copy the pages that it shares with us
     channel.send(READY)
     while request := channel.recv(MESSAGE_LIMIT):
-        if _files() != files or not may_be_forked():
+        if time.monotonic() > looked + LOOK_INTERVAL:
+            looked = time.monotonic()
+            if _files() != files:
+                channel.send(STALE)
+                return
+        if not may_be_forked():
             channel.send(STALE)
             return
         folder, env = json.loads(request)
-        descriptor = worker.start_detached(folder, env=env)
+        descriptor = worker.start_child(folder, env, usual_name)
         socket.send_fds(channel, [STARTED], [descriptor])
         os.close(descriptor)
 
