@@ -20,9 +20,10 @@ from functools import partial
 from attrs import define, field, frozen
 
 from axsched_joblib import starting, warm
+from axsched_joblib.host import Host, State
 from axsched_joblib.modules import Modules
 from axsched_joblib.options import Settings
-from axsched_joblib.pools import Pool, open_pool
+from axsched_joblib.pools import Pool, open_pool, worker_environment
 
 ATTEMPTS = 3
 """How often a job is sent to a worker before it is given up. Once it has begun, it is sent again as
@@ -123,6 +124,8 @@ class Dispatcher:
         self._lock = threading.Lock()  # for _active and the jobs' phases
         self._messages: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._pool: Pool | None = None
+        env = {**os.environ, **worker_environment(settings.threads)}
+        self._host = Host(env, lambda: self._messages.put(lambda: None))
         self._closing = False
         self._failure: BaseException | None = None
         self._next_look = time.monotonic() + TICK
@@ -202,6 +205,7 @@ class Dispatcher:
         while not self._closing:
             self._take_message()
             self._fill_slots()
+        self._host.close()
         self._pool.close()
 
     def _take_message(self) -> None:
@@ -213,9 +217,18 @@ class Dispatcher:
 
     def _fill_slots(self) -> None:
         while self._waiting and len(self._in_flight) < self.slots and not self._closing:
+            if self._waits_for_imports(self._waiting[0]):
+                return
             job = self._waiting.popleft()
             if job.phase is Phase.ACTIVE:
                 self._dispatch(job)
+
+    def _waits_for_imports(self, job: _Job) -> bool:
+        """True while the job's modules are being imported: it would import them as slowly."""
+        if job.modules is None or not job.modules.file:
+            return False
+        self._host.start(job.modules.file, job.folder)
+        return self._host.state is State.STARTING
 
     def _dispatch(self, job: _Job) -> None:
         assert self._pool is not None
@@ -227,8 +240,8 @@ class Dispatcher:
             self._messages.put(partial(self._done, job, attempt, answer))
 
         try:
-            modules = job.modules.file if job.modules is not None else ""
-            task = warm.Task(warm.run_job, job.folder, job.isolation, job.env, modules)
+            socket = self._host.path if job.modules is not None else ""
+            task = warm.Task(warm.run_job, job.folder, job.isolation, job.env, socket)
             self._pool.submit(task, done)
         except Exception as error:  # noqa: BLE001 - the pool is broken, in whatever way
             self._done(job, attempt, f"{type(error).__name__}: {error}")

@@ -55,7 +55,8 @@ def open_pool(settings: Settings) -> Pool:
     return BackendPool(backend, workers)
 
 
-def _worker_environment(threads: int) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
+    """The variables that our processes have beside the driver's."""
     # NumPy is imported by joblib itself, and its BLAS reads these while it is loaded.
     return {name: os.environ.get(name, str(threads)) for name in THREAD_VARIABLES}
 
@@ -116,7 +117,7 @@ class LokyPool:
                 timeout=None,
                 initializer=warm.initialize,
                 initargs=(os.getpid(), safe_path),
-                env=_worker_environment(self._settings.threads),
+                env=worker_environment(self._settings.threads),
             )
             self._last = executor.submit(os.getpid)  # this starts its processes here and not later
         return executor

@@ -7,7 +7,6 @@ have imported is loaded by a process of its own, see `template`.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -17,11 +16,8 @@ import threading
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from axsched_joblib.template import Template
+from axsched_joblib import template
 
 ENDED = "ended"
 """The job has ended, or will never run."""
@@ -34,9 +30,6 @@ DRIVER_CHECK = 0.5
 """Seconds between two checks of the driver, if the system cannot report its end."""
 
 _worker: types.ModuleType | None = None
-_template: Template | None = None
-_templates_left = 20
-"""How many more templates this worker makes: one that is lost was killed, or modules change."""
 
 
 class Task:
@@ -65,15 +58,14 @@ def greet(isolation: str) -> str:
     return READY
 
 
-def run_job(folder: str, isolation: str, env: Mapping[str, str], modules: str = "") -> str:
+def run_job(folder: str, isolation: str, env: Mapping[str, str], socket: str = "") -> str:
     """Start the job unless it was claimed, and wait until it has ended.
 
     Args:
         folder: the job's folder.
         isolation: ``"fork"``, ``"spawn"`` or ``"none"``.
         env: variables for its environment in addition to this process's.
-        modules: the file with the names of the modules that the job will probably need; "": not
-            known, or of no use.
+        socket: of the process that has imported what the job needs; "": there is none.
 
     Returns:
         `ENDED`, `ELSEWHERE`, or a text that says why the job could not be started.
@@ -84,7 +76,7 @@ def run_job(folder: str, isolation: str, env: Mapping[str, str], modules: str = 
             worker.run_here(folder)
             return ENDED  # the owner is a process that continues: nothing to wait for
         if isolation == "fork":
-            started = _start_from_template(worker, folder, env, modules) if modules else None
+            started = template.start(socket, folder, env) if socket else None
             if started is None:
                 started = worker.start_detached(folder, env=env)
             worker.wait_for_end(started)
@@ -96,44 +88,11 @@ def run_job(folder: str, isolation: str, env: Mapping[str, str], modules: str = 
         return traceback.format_exc()
 
 
-def _start_from_template(
-    worker: types.ModuleType, folder: str, env: Mapping[str, str], modules: str
-) -> int | None:
-    """Start a job where its modules are loaded; None: that is not possible."""
-    from axsched_joblib.template import Template  # not above: many workers never need it
-
-    global _template, _templates_left
-    if _template is not None:
-        started = _template.start(folder, env)
-        if started is not None:
-            return started
-        _template.close()
-        _template = None
-    if not _templates_left:
-        return None
-    _templates_left -= 1
-    try:
-        names = [str(name) for name in json.loads(Path(modules).read_bytes())]
-        made = Template(worker, names, folder)
-    except (OSError, ValueError, TypeError):
-        return None
-    if not made.is_ready():
-        made.close()
-        _templates_left = 0  # the next one would fail in the same way
-        return None
-    _template = made
-    return made.start(folder, env)
-
-
 def _load_worker(folder: str) -> types.ModuleType:
     """Load the worker file from the job's folder (once for each process)."""
     global _worker
     if _worker is None:
-        path = Path(folder, "axsched_worker.py")
-        module = types.ModuleType("axsched_worker")
-        module.__file__ = str(path)
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-        _worker = module
+        _worker = template.load_worker(folder)
     return _worker
 
 

@@ -50,7 +50,7 @@ def templates() -> list[psutil.Process]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("threads", "preload", "count"),
-    [(2, [], 50), (1, ["numpy", "torch", "sklearn.ensemble"], 200)],
+    [(2, [], 50), (2, ["numpy", "scipy.linalg", "torch", "sklearn.ensemble"], 200)],
 )
 def test_two_hundred_numeric_objectives_do_not_hang(
     session: Callable[..., Any], threads: int, preload: list[str], count: int

@@ -123,7 +123,7 @@ def test_a_pool_s_worker_loads_nothing_of_ours_but_what_it_runs() -> None:
         "print([m for m in sys.modules if m.startswith('axsched') or m == 'attrs'])"
     )
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
-    assert loaded == "['axsched_joblib', 'axsched_joblib.warm']"
+    assert loaded == "['axsched_joblib', 'axsched_joblib.template', 'axsched_joblib.warm']"
 
 
 def test_a_runner_is_compared_by_identity() -> None:

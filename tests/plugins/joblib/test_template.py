@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -162,16 +163,49 @@ def test_one_that_is_killed_is_made_again(session: MakeSession) -> None:
     assert second.pid != first.pid
 
 
-def test_it_ends_with_its_worker(session: MakeSession) -> None:
-    s = session(n_jobs=1, preload=["colorsys"])
-    there(s, "colorsys")
-    (template,) = templates(1)
-    for process in psutil.Process().children():
-        if "resource_tracker" not in "".join(process.cmdline()):  # that is, a worker
-            process.kill()
-    wait_until(lambda: not template.is_running(), 10)
+def test_jobs_go_on_when_it_is_killed_and_it_ends_with_the_runner(
+    session: MakeSession, pipe: Callable[[str], Any]
+) -> None:
+    started, gate = pipe("started"), pipe("gate")
+    places = str(started.path), str(gate.path)
+
+    def waits(_: dict[str, Any]) -> float:
+        with open(places[0], "w") as file:
+            file.write("1")
+        with open(places[1]) as file:
+            return float(file.readline())
+
+    s = session(n_jobs=2, preload=["colorsys"])
+    job = s.submit(waits)
+    started.read()
+    for process in templates(1):
+        process.kill()
     assert there(s, "colorsys") is True
+    gate.write("3\n")
+    assert s.wait(job)[0].state is JobState.SUCCEEDED
+    templates(1)
     s.close()
+    templates(0)
+
+
+def test_it_ends_with_its_driver(tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import time\n"
+        "from axsched_core import AxScheduler\n"
+        "from axsched_core.testing import RandomSearch\n"
+        f"config = {{'job_output_dir': {str(tmp_path)!r}}}\n"
+        "options = {'n_jobs': 1, 'preload': ['colorsys']}\n"
+        "s = AxScheduler(RandomSearch({'x': (0.0, 1.0)}), 'joblib', config, options)\n"
+        "s.set_objective_function(lambda x: time.sleep(2) or x)\n"
+        "s.run_optimization(max_trials=100)\n"
+    )
+    process = subprocess.Popen([sys.executable, str(driver)], stdout=subprocess.DEVNULL)
+    try:
+        templates(1)
+    finally:
+        process.kill()
+        process.wait()
     templates(0)
 
 
