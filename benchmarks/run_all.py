@@ -66,6 +66,7 @@ ALL = (
         "--only axsched no-prefetch async batch",
         "",
     ),
+    Benchmark("first-trial", "first_trial.py", "first_trial.py --rounds 1"),
     Benchmark("isolation", "isolation.py", "isolation.py --jobs 1 --rounds 1"),
     Benchmark("scale", "scale.py", "scale.py --quick"),
     Benchmark("rest", "rest.py", "rest.py --seconds 1"),

@@ -16,8 +16,9 @@ there, a runner may add
   ``stopped.json``, with the same content, instead of ``exit.json``: it may start again;
 * ``signals_all`` (bool): the backend's SIGTERM reaches all processes of the job, so the supervisor
   does not send it a second time;
-* ``list_modules`` (bool): a function that has returned leaves ``modules.json``: the names of the
-  modules of Python and of installed packages that it has loaded, in the order of their imports;
+* ``list_modules`` (bool): a function that has returned leaves ``modules.json``: under ``modules``
+  the names of the modules of Python and of installed packages that its process has loaded, in the
+  order of their imports, and under ``new`` how many of them it has loaded itself;
 * ``stop_grace`` (float): seconds that the objective has between SIGTERM and SIGKILL, whether it is
   cancelled, is over its time limit, or the supervisor was told to stop. Without it half a second,
   and no limit with ``backend_explains``: the backend ends it.
@@ -1123,6 +1124,7 @@ def _run_function(
     ``alone``: in a separate process, which gets the driver's main module.
     """
     try:
+        before = frozenset(sys.modules)
         function, main = _load(folder, job, stderr)
         if alone:
             _become_main(folder, main)
@@ -1130,7 +1132,7 @@ def _run_function(
         value = function(**parameters) if job["keywords"] else function(parameters)
         _write_result(folder, value, job["max_result_bytes"])
         if alone and job.get("list_modules"):
-            _list_modules(folder)
+            _list_modules(folder, before)
     except _Refused as refusal:
         _say("axsched: %s\n" % refusal, stderr)
         code = 0 if refusal.cause == "RESULT_INVALID" else 1
@@ -1147,8 +1149,13 @@ def _run_function(
     return _Ending(exit_code=0)
 
 
-def _list_modules(folder: str) -> None:
-    """Write down the loaded modules that belong to Python or to an installed package."""
+def _list_modules(folder: str, before: Collection[str]) -> None:
+    """Write down the loaded modules that belong to Python or to an installed package.
+
+    Args:
+        folder: the job's folder.
+        before: the names of the modules that were loaded before the function.
+    """
     standard = os.path.dirname(os.__file__) + os.sep
     installed = [os.sep + name + os.sep for name in ("site-packages", "dist-packages")]
     found = []
@@ -1159,7 +1166,8 @@ def _list_modules(folder: str) -> None:
         ):
             found.append(name)
     try:
-        _write_bytes(folder, "modules.json", json.dumps(found).encode())
+        new = sum(name not in before for name in found)
+        _write_json(folder, "modules.json", {"modules": found, "new": new})
     except OSError:  # the disk is full: the next jobs import their modules themselves
         return
 

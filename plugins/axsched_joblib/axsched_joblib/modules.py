@@ -16,6 +16,10 @@ from axsched_core import jobfolder
 RECORD = "joblib-modules.json"
 """The file in the run directory: a list of names, in the order of their imports."""
 
+FEW = 30
+"""With fewer modules that the pool's workers do not have, a process for them is not worth its
+start: some hundred milliseconds."""
+
 _log = logging.getLogger("axsched")
 
 
@@ -41,8 +45,14 @@ class Modules:
 
     def learn(self, folder: Path) -> None:
         """Take what a job has said that it has imported, if it has."""
-        if self.wanted and (found := _names(jobfolder.read_json(folder, jobfolder.MODULES))):
-            self.wanted = False
+        if not self.wanted:
+            return
+        told = jobfolder.read_json(folder, jobfolder.MODULES)
+        if not isinstance(told, dict) or not (found := _names(told.get("modules"))):
+            return
+        self.wanted = False
+        new = told.get("new")
+        if isinstance(new, int) and new >= FEW:
             self._write(found)
 
     def _write(self, names: list[str]) -> None:

@@ -27,6 +27,11 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ot
 MakeSession = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def one_module_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("axsched_joblib.modules.FEW", 1)
+
+
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for installed packages that the driver has on its path."""
@@ -85,6 +90,15 @@ def test_modules_that_the_user_names(session: MakeSession) -> None:
     s = session(n_jobs=1, preload=["colorsys", "no_such_module"])
     assert there(s, "colorsys") is True
     assert there(s, "stringprep") is False
+
+
+def test_for_few_modules_there_is_none(
+    session: MakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("axsched_joblib.modules.FEW", 3)
+    s = session(n_jobs=1)
+    assert [there(s, "colorsys") for _ in range(2)] == [False, False]
+    templates(0)
 
 
 def test_it_can_be_switched_off(session: MakeSession) -> None:
