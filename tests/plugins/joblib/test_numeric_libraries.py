@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,8 @@ def boosting(parameters: dict[str, Any]) -> float:
 
 
 def templates() -> list[psutil.Process]:
-    return [one for one in psutil.process_iter(["name"]) if one.info["name"] == NAME]
+    mine = {"name": NAME, "ppid": os.getpid()}
+    return [one for one in psutil.process_iter(list(mine)) if one.info == mine]
 
 
 @pytest.mark.timeout(240)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -65,12 +66,21 @@ def there(session: Any, name: str) -> bool:
     return bool(run(session, uses(name))["there"])
 
 
+def named(name: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            if Path(f"/proc/{process.pid}/comm").read_text().strip() == name:
+                found.append(process)
+    return found
+
+
 def templates(count: int) -> list[psutil.Process]:
-    """All templates of this machine, when there are so many: one may be just ending."""
+    """All templates of this process, when there are so many: one may be just ending."""
     found: list[psutil.Process] = []
 
     def there_are() -> bool:
-        found[:] = [one for one in psutil.process_iter(["name"]) if one.info["name"] == NAME]
+        found[:] = named(NAME)
         return len(found) == count
 
     wait_until(there_are, 10, f"there are {count} templates")
@@ -171,8 +181,7 @@ def test_one_that_is_killed_is_made_again(session: MakeSession) -> None:
     assert there(s, "colorsys") is True
     (first,) = templates(1)
     first.kill()
-    assert there(s, "colorsys") is True
-    assert there(s, "colorsys") is True
+    wait_until(lambda: there(s, "colorsys"), 30, "there is another")
     (second,) = templates(1)
     assert second.pid != first.pid
 
@@ -194,7 +203,7 @@ def test_jobs_go_on_when_it_is_killed_and_it_ends_with_the_runner(
     started.read()
     for process in templates(1):
         process.kill()
-    assert there(s, "colorsys") is True
+    wait_until(lambda: there(s, "colorsys"), 30, "there is another")
     gate.write("3\n")
     assert s.wait(job)[0].state is JobState.SUCCEEDED
     templates(1)
@@ -216,11 +225,11 @@ def test_it_ends_with_its_driver(tmp_path: Path) -> None:
     )
     process = subprocess.Popen([sys.executable, str(driver)], stdout=subprocess.DEVNULL)
     try:
-        templates(1)
+        (template,) = templates(1)
     finally:
         process.kill()
         process.wait()
-    templates(0)
+    wait_until(lambda: not template.is_running(), 10, "it has ended")
 
 
 def test_what_a_job_lists_may_be_nonsense(session: MakeSession) -> None:
