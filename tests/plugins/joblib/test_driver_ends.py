@@ -120,10 +120,11 @@ StartDriver = Callable[..., Driver]
 THREADS = {"n_jobs": 2, "backend": "threading", "isolation": "spawn"}
 
 
-def is_worker(child: psutil.Process) -> bool:
+def is_worker(child: psutil.Process, driver: int) -> bool:
     try:
-        return any("popen_loky_posix" in word for word in child.cmdline())
-    except psutil.NoSuchProcess:  # the one that forks a supervisor ends at once
+        # What a worker forks has its command line, and may end at any moment.
+        return child.ppid() == driver and any("popen_loky_posix" in w for w in child.cmdline())
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -134,7 +135,7 @@ def test_ctrl_c_reaches_neither_workers_nor_jobs(
     start_driver: StartDriver, options: dict[str, Any]
 ) -> None:
     driver = start_driver(options)
-    before = [child for child in driver.children() if is_worker(child)]
+    before = [child for child in driver.children() if is_worker(child, driver.process.pid)]
     os.killpg(driver.process.pid, signal.SIGINT)
     assert driver.process.stdout is not None
     assert [driver.process.stdout.readline() for _ in range(2)] == ["submitted\n", "interrupted\n"]
@@ -155,7 +156,7 @@ def test_a_killed_driver(start_driver: StartDriver, options: dict[str, Any]) -> 
     driver = start_driver(options, stderr=subprocess.STDOUT)
     workers = driver.children()
     for child in workers:
-        if is_worker(child):
+        if is_worker(child, driver.process.pid):
             held = {os.readlink(f"/proc/{child.pid}/fd/{number}") for number in range(3)}
             assert held == {os.devnull}
     begin = time.monotonic()
