@@ -6,6 +6,7 @@ from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
+from axsched_core.worker.axsched_worker import report
 
 __all__ = [
     "AxScheduler",
@@ -17,4 +18,5 @@ __all__ = [
     "Trial",
     "TrialState",
     "hookimpl",
+    "report",
 ]

@@ -93,11 +93,12 @@ class TrialEnded(TrialEvent):
     trial."""
 
     state: TrialState
-    """How it ended: SUCCEEDED, FAILED, CANCELLED or CLOSED."""
+    """How it ended: SUCCEEDED, FAILED, CANCELLED, EARLY_STOPPED or CLOSED."""
     cause: Cause | None = None
-    """Why it failed or was cancelled; None if it succeeded, or was ended by the user."""
+    """Why it failed or was cancelled; None if it succeeded, was stopped early, or was ended by the
+    user."""
     message: str = ""
-    """The same as text; empty if it succeeded."""
+    """The same as text; empty if it succeeded. Why it was stopped early."""
     results: Metrics | None = None
     """Metric -> (mean, standard error or None); None if it has no result."""
     notes: Any = None
@@ -155,6 +156,17 @@ class JobRetried(JobEvent):
     """Why it failed; None if the cause is not known."""
     message: str
     """The same as text."""
+
+
+@frozen(kw_only=True)
+class IntermediateResult(JobEvent):
+    """A running job has reported intermediate results (`axsched_core.report`). If a job reports
+    more than a thousand times, not every report is sent."""
+
+    step: float
+    """How far the evaluation is."""
+    results: Metrics
+    """Metric -> (mean, standard error or None)."""
 
 
 # ---- the backend --------------------------------------------------------------------------------

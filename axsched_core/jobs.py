@@ -313,6 +313,16 @@ class JobStatus:
 
 
 @frozen
+class Report:
+    """Intermediate results of a running job: the valid part of one line of its file."""
+
+    step: float
+    """How far the evaluation was; finite."""
+    metrics: Metrics
+    """Metric name -> (mean, sem), finite; sem None if it is unknown."""
+
+
+@frozen
 class JobResult:
     """What a job left: the bytes of its result file, or (capability ``parameters``) plain values.
 

@@ -30,6 +30,10 @@ class AxScheduler:
         plugins: observers, and wrappers of the runner's hooks.
         db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database in which the
             experiment is stored; a client with its own database is stored there.
+        early_stopping_strategy: ends jobs whose intermediate results promise nothing: one of
+            Ax's, or an object with its ``should_stop_trials_early``. None: the client's own.
+        global_stopping_strategy: ends the optimization when it no longer improves: one of
+            Ax's, or an object with its ``should_stop_optimization``. None: the client's own.
 
     Raises:
         InvalidInput: a setting is unknown or wrong, or the database cannot be used.
@@ -54,6 +58,8 @@ class AxScheduler:
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
         db_settings: Any = None,
+        early_stopping_strategy: Any = None,
+        global_stopping_strategy: Any = None,
     ) -> None:
         self._run = Run(
             optimizer,
@@ -63,6 +69,7 @@ class AxScheduler:
             generation_strategy=generation_strategy,
             plugins=plugins,
             db_settings=db_settings,
+            stopping=(early_stopping_strategy, global_stopping_strategy),
         )
 
     @classmethod
@@ -186,6 +193,8 @@ class AxScheduler:
         runner_options: Mapping[str, Any] | None = None,
         config: SchedulerConfig | Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
+        early_stopping_strategy: Any = None,
+        global_stopping_strategy: Any = None,
     ) -> AxScheduler:
         """Continue a run after its driver has ended for any reason.
 
@@ -201,6 +210,8 @@ class AxScheduler:
             config: settings that differ from the first driver's; a `SchedulerConfig`
                 replaces them all.
             plugins: observers and wrappers.
+            early_stopping_strategy: only if it is a class of your own, which Ax cannot write down.
+            global_stopping_strategy: likewise.
 
         Raises:
             InvalidInput: this is not a run directory, or something that was not saved is missing.
@@ -214,6 +225,7 @@ class AxScheduler:
             runner_options=runner_options,
             config=config,
             plugins=plugins,
+            stopping=(early_stopping_strategy, global_stopping_strategy),
         )
         return cls._of(run)
 

@@ -27,6 +27,8 @@ class TrialState(enum.StrEnum):
     CANCELLED = "CANCELLED"
     """Cancelled for good. The optimizer holds it as abandoned; if it was made in advance and never
     had a job, as stale."""
+    EARLY_STOPPED = "EARLY_STOPPED"
+    """Stopped because its intermediate results promise nothing; these are its data."""
     CLOSED = "CLOSED"
     """Ended by the user in the optimizer itself, not by us."""
 
@@ -49,7 +51,8 @@ class Trial:
     """The same as text; for a trial that does not run now, why: its job is queued or suspended, or
     it waits for another attempt."""
     results: Metrics | None = None
-    """Metric -> (mean, sem); None until the result was read and found valid."""
+    """Metric -> (mean, sem); None until the result was read and found valid. Of an EARLY_STOPPED
+    trial: the last intermediate results."""
     notes: Any = None
     """What the result held under ``notes``, as in JSON; None if it held none."""
     folder: Path | None = None

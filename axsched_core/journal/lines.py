@@ -21,6 +21,9 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
 ``waiting``    why the job is queued, in the backend's words (not every one of many changes);
                ``remedy``: what a person must do, if waiting does not help
 ``running``    it runs, or has run: ``start``, ``host``
+``progress``   it has reported intermediate results: ``step``, ``m`` (metric -> mean, or mean and
+               standard error); only some, if there are many
+``early``      it is being cancelled because its results promise nothing, and ``why``
 ``attempt``    it is over: ``state``, ``cause``, ``message``, ``exit`` code, ``signal``, the
                backend's ``word``, ``start``, ``end``, ``host``, peak memory in bytes (``rss``);
                ``again``: the trial gets another one
@@ -126,6 +129,7 @@ FOR_READERS = frozenset({"waiting", "running", "attempt"})
 KINDS = FOR_READERS | {
     *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
     *("trial", "key", "handle", "withdrawn", "stopping", "outcome", "open", "anew"),
+    *("progress", "early"),
 }
 
 

@@ -54,6 +54,10 @@ class ReplayedTrial:
     message: str = ""
     results: Metrics | None = None
     notes: Any = None
+    reports: list[tuple[float, Metrics]] = field(factory=list)
+    """(step, metrics) of the last job: some of its intermediate results."""
+    early: str | None = None
+    """Why its last job is being stopped early; None if it is not."""
     past: bool = False
     """As `Record.past`."""
     stopping: bool = False
@@ -152,6 +156,8 @@ class _Reader:
             trial.grown = Resources(memory_bytes=grown[0], time_limit=grown[1])
         if n != trial.number:  # if equal, it was prepared, not sent, and prepared again
             trial.attempts += 1
+            trial.reports.clear()
+        trial.early = None
         trial.number, trial.key, trial.lane, trial.handle = n, key, lane, None
         self.numbers[i] = max(n, self.numbers.get(i, 0))
         trial.stopping = False
@@ -168,6 +174,16 @@ class _Reader:
 
     def _stopping(self, i: int) -> None:
         self.trials[i].stopping = True
+
+    def _progress(self, i: int, step: float, m: dict[str, Any]) -> None:
+        found = {
+            name: (value[0], value[1]) if isinstance(value, list) else (float(value), None)
+            for name, value in m.items()
+        }
+        self.trials[i].reports.append((step, found))
+
+    def _early(self, i: int, why: str) -> None:
+        self.trials[i].early = why
 
     def _outcome(
         self,

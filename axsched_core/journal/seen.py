@@ -50,6 +50,8 @@ class Attempt:
     """As `started_at`; otherwise when the driver saw it."""
     again: bool = False
     """True: its trial gets another job."""
+    reports: dict[float, Metrics] = Factory(dict)
+    """Step -> its intermediate results; only some, if there are many."""
 
 
 @define
@@ -69,7 +71,8 @@ class Trial:
     attempts: list[Attempt] = Factory(list)
     """Its jobs, in order."""
     results: Metrics | None = None
-    """Metric -> (mean, standard error or None)."""
+    """Metric -> (mean, standard error or None). Of an EARLY_STOPPED trial: its last intermediate
+    results."""
     notes: Any = None
     """What the result held under ``notes``."""
     ended_at: float | None = None

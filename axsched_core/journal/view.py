@@ -226,6 +226,7 @@ class Run:
             "withdrawn": self._withdrawn,
             "waiting": self._waiting,
             "running": self._running,
+            "progress": self._progress,
             "attempt": self._attempt,
             "outcome": self._outcome,
             "open": self._open,
@@ -306,6 +307,14 @@ class Run:
         attempt.host = line.get("host", attempt.host)
         attempt.started_at = line.get("start") or attempt.started_at or line.get("t")
         self._is(trial, "RUNNING")
+
+    def _progress(self, line: Line) -> None:
+        trial, attempt = self._of(line)
+        attempt.reports[line["step"]] = {
+            name: (value[0], value[1]) if isinstance(value, list) else (value, None)
+            for name, value in line["m"].items()
+        }
+        self._changed.add(trial.index)
 
     def _attempt(self, line: Line) -> None:
         trial, attempt = self._of(line)

@@ -84,7 +84,7 @@ def read_result(
     metrics: dict[str, tuple[float, float | None]] = {}
     for name, item in value.items():
         try:
-            metrics[_name(name)] = _metric(name, item)
+            metrics[_name(name)] = metric(name, item)
         except InvalidResult as error:
             if name in required:
                 raise
@@ -143,7 +143,12 @@ def _name(name: Any) -> str:
     return name
 
 
-def _metric(name: Any, value: Any) -> tuple[float, float | None]:
+def metric(name: Any, value: Any) -> tuple[float, float | None]:
+    """A metric's value, in any of the `FORMS`, as (mean, sem).
+
+    Raises:
+        InvalidResult: it is none.
+    """
     if isinstance(value, Mapping):
         extra = set(value) - {"mean", "sem"}
         if "mean" not in value or extra:
@@ -158,16 +163,21 @@ def _metric(name: Any, value: Any) -> tuple[float, float | None]:
         mean, sem = value
     else:
         mean, sem = value, None
-    mean = _finite(name, mean)
+    mean = finite(name, mean)
     if sem is None:
         return mean, None
-    sem = _finite(f"{name} (sem)", sem)
+    sem = finite(f"{name} (sem)", sem)
     if sem < 0:
         raise InvalidResult(f"the sem of metric {name!r} is negative ({sem})")
     return mean, sem
 
 
-def _finite(name: Any, value: Any) -> float:
+def finite(name: Any, value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        InvalidResult: it is none.
+    """
     # NumPy scalars register as numbers.Number; their bool_ does not.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidResult(f"metric {name!r} is {_short(value)}, not a number ({FORMS})")

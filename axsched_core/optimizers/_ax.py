@@ -6,7 +6,6 @@ import abc
 import contextlib
 import json
 import logging
-import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from ax.core.data import Data, DataRow
 from ax.core.metric import Metric
 from ax.core.trial import Trial
 from ax.core.trial_status import TrialStatus
@@ -32,18 +30,19 @@ from ax.storage.json_store.registry import (
 
 from axsched_core.best import Best, Point
 from axsched_core.errors import InvalidInput, OptimizerError
-from axsched_core.jobs import Parameters
+from axsched_core.jobs import Parameters, Report
 from axsched_core.optimizers import _bulk, _generation
 from axsched_core.optimizers._best import modelled, observed
 from axsched_core.optimizers._content import EXPERIMENT, STRATEGY, content_of
+from axsched_core.optimizers._data import Results
 from axsched_core.optimizers._describe import described
 from axsched_core.optimizers._generation import WAITS, words
 from axsched_core.optimizers._noise import even_sems
 from axsched_core.optimizers._search_space import checked, conditional
+from axsched_core.optimizers._stopping import OVERALL, Stopping
 from axsched_core.optimizers.base import (
     Asked,
     Candidate,
-    Optimizer,
     Outcome,
     OutcomeKind,
     TrialView,
@@ -59,14 +58,16 @@ _NOT_NOW = (DataRequiredError, MaxParallelismReachedException)
 _STRATEGY_COMPLETED = "the generation strategy has made all of its trials"
 
 
-class AxOptimizer(Optimizer):
+class AxOptimizer(Stopping):
     """An `Optimizer` over anything that has an Ax experiment and a generation strategy."""
 
     kind: str
     """Which of the three kinds it is; only a file of the same kind can be loaded."""
 
     def __init__(self, native: Any) -> None:
+        super().__init__()
         self._native = native
+        self._results = Results(self._step)
         self._database: Any = None
         self._touched: set[int] = set()
         """Trials that must be stored again although their status is the same."""
@@ -139,7 +140,12 @@ class AxOptimizer(Optimizer):
         return content_of(self.experiment, self._chosen)
 
     def describe(self) -> Mapping[str, Any]:
-        return described(self.experiment)
+        stopping = self.stopping_to_plain()
+        return {**described(self.experiment), **({"stopping": stopping} if stopping else {})}
+
+    @property
+    def _current_node(self) -> Any:
+        return getattr(self._chosen, "current_node", None)
 
     def check(self) -> None:
         self._config()
@@ -170,6 +176,10 @@ class AxOptimizer(Optimizer):
 
     def ask(self, n: int, *, in_bulk: int = 0) -> Asked:
         self.check()
+        if over := self.why_over():
+            return Asked(complete=True, reason=over)
+        if self.strategy_for(OVERALL) is not None:
+            in_bulk = 0  # it is asked before each trial
         # A trial that Ax has made is never lost, even if the call to Ax fails: the experiment's
         # trials count, not what the call returned.
         before = frozenset(self.experiment.trials)
@@ -210,8 +220,7 @@ class AxOptimizer(Optimizer):
     def _generate_some(self, size: int) -> bool:
         """As `_generate`, faster if the trials use no results."""
         strategy = self.strategy
-        stops = getattr(self.native, "global_stopping_strategy", None) is not None
-        if size == 1 or stops or not _generation.is_free(self.experiment, strategy):
+        if size == 1 or not _generation.is_free(self.experiment, strategy):
             return self._generate(size)
         _bulk.generate(self.experiment, strategy, size, self.seed)
         return False
@@ -254,8 +263,9 @@ class AxOptimizer(Optimizer):
                 )
         # A trial that the user has ended in the meantime stays unchanged.
         told = [(o, trials[o.index]) for o in outcomes if not trials[o.index].status.is_terminal]
-        completed = [(o, trial) for o, trial in told if o.kind is OutcomeKind.COMPLETED]
-        self._attach_data(completed)
+        completed = {o.index: o.metrics for o, _ in told if o.kind is OutcomeKind.COMPLETED}
+        self._know({name for metrics in completed.values() for name in metrics})
+        self._results.add_final(self.experiment, completed)
         for outcome, trial in told:
             if trial.status in (TrialStatus.CANDIDATE, TrialStatus.STAGED):
                 # unsafe: whether it must be staged first matters to its Ax runner, not to us.
@@ -266,8 +276,17 @@ class AxOptimizer(Optimizer):
                 trial.mark_failed(reason=outcome.reason or None)
             elif outcome.kind is OutcomeKind.STALE:
                 trial.mark_stale(unsafe=True)  # it is RUNNING for Ax, so that it counts as pending
+            elif outcome.kind is OutcomeKind.EARLY_STOPPED:
+                # unsafe: after a resume its last reports may be lost, and it may have no data.
+                trial.mark_early_stopped(reason=outcome.reason or None, unsafe=True)
             else:
                 trial.mark_abandoned(reason=outcome.reason or None)
+
+    def tell_intermediate(self, reports: Mapping[int, Sequence[Report]]) -> None:
+        known = {i: found for i, found in reports.items() if _ours(self.experiment.trials.get(i))}
+        self._know({name for found in known.values() for one in found for name in one.metrics})
+        self._results.add_intermediate(self.experiment, known)
+        self._touched |= set(known)
 
     def may_return(self, indices: Sequence[int]) -> None:
         for index in indices:
@@ -275,28 +294,11 @@ class AxOptimizer(Optimizer):
             if _ours(trial) and trial.status is TrialStatus.ABANDONED:
                 trial.mark_failed(reason=trial.status_reason, unsafe=True)
 
-    def _attach_data(self, completed: Sequence[tuple[Outcome, Any]]) -> None:
-        metrics = {name: None for outcome, _ in completed for name in outcome.metrics}
-        unknown = [name for name in metrics if name not in self.experiment.metrics]
-        if unknown:
+    def _know(self, metrics: set[str]) -> None:
+        """Make tracking metrics of those that the experiment does not have."""
+        if unknown := sorted(metrics.difference(self.experiment.metrics)):
             with self._unstored():
                 self._track(unknown)
-        signatures = {name: metric.signature for name, metric in self.experiment.metrics.items()}
-        rows = [
-            DataRow(
-                trial_index=trial.index,
-                arm_name=trial.arm.name,  # Ax silently accepts a wrong one
-                metric_name=metric,
-                metric_signature=signatures[metric],
-                mean=float(mean),
-                se=math.nan if sem is None else float(sem),  # Ax's NaN: unknown
-                step=self._step,
-            )
-            for outcome, trial in completed
-            for metric, (mean, sem) in outcome.metrics.items()
-        ]
-        if rows:
-            self.experiment.attach_data(Data(data_rows=rows))
 
     def annotate(self, metadata: Mapping[int, Mapping[str, Any]]) -> None:
         trials = self.experiment.trials

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from axsched_core.errors import OptimizerError
 from axsched_core.optimizers._ax import AxOptimizer
+from axsched_core.optimizers._stopping import EARLY, OVERALL
 
 
 class AxClientOptimizer(AxOptimizer):
     """An `Optimizer` over ``ax.service.ax_client.AxClient``."""
 
     kind = "AxClient"
+    _held: ClassVar[Mapping[str, str]] = {
+        EARLY: "_early_stopping_strategy",
+        OVERALL: "_global_stopping_strategy",
+    }
     _remedy = (
         "Pass objectives={'loss': ObjectiveProperties(minimize=True)} to "
         "ax_client.create_experiment(...)."
@@ -41,12 +47,7 @@ class AxClientOptimizer(AxOptimizer):
 
     def _why_complete(self) -> str:
         # get_next_trials swallows the reason.
-        stopping = self.native.global_stopping_strategy
-        if stopping is not None:
-            stop, why = stopping.should_stop_optimization(experiment=self.experiment)
-            if stop:
-                return str(why)
-        return "Ax says that no more trials can be generated"
+        return self.why_over() or "Ax says that no more trials can be generated"
 
     def _attach(self, parameters: dict[str, Any]) -> int:
         _, index = self.native.attach_trial(parameters=parameters)

@@ -15,8 +15,8 @@ from typing import Any
 from attrs import field, frozen
 
 from axsched_core.best import Best
-from axsched_core.errors import OptimizerError
-from axsched_core.jobs import Metrics, Parameters
+from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.jobs import Metrics, Parameters, Report
 from axsched_core.optimizers.content import Changes, Content, Part
 
 
@@ -51,6 +51,8 @@ class OutcomeKind(enum.Enum):
     ABANDONED = "ABANDONED"
     """Has no result, and its point must not be proposed again: it was cancelled, or it failed and
     would fail again."""
+    EARLY_STOPPED = "EARLY_STOPPED"
+    """It was stopped because its intermediate results promise nothing; these are its data."""
     STALE = "STALE"
     """It never ran, because the run was stopped before; nothing is known about its point."""
 
@@ -62,7 +64,7 @@ class Outcome:
     index: int
     kind: OutcomeKind
     metrics: Metrics = field(factory=dict)
-    """For ``COMPLETED``: validated, finite."""
+    """For ``COMPLETED`` and ``EARLY_STOPPED``: validated, finite."""
     reason: str = ""
 
 
@@ -191,6 +193,37 @@ class Optimizer(abc.ABC):
     @abc.abstractmethod
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """Record how trials ended, all in one go. Unknown metrics become tracking metrics."""
+
+    def tell_intermediate(  # noqa: B027 - most optimizers use final results only
+        self, reports: Mapping[int, Sequence[Report]]
+    ) -> None:
+        """Record what running trials (index -> reports, in order) have reported so far.
+
+        A step that was told before is told again after a resume, or by another attempt.
+        """
+
+    def to_stop(self, indices: Sequence[int]) -> Mapping[int, str]:
+        """Say which of these running trials should be stopped early: index -> reason."""
+        return {}
+
+    def stop_with(self, early: Any = None, overall: Any = None) -> None:
+        """Use these strategies: one stops trials early, the other the whole optimization.
+
+        Raises:
+            InvalidInput: this optimizer cannot use them, or they are no strategies.
+        """
+        if early is not None or overall is not None:
+            raise InvalidInput(
+                "early_stopping_strategy and global_stopping_strategy go with Ax: an optimizer of "
+                "another kind decides in its own `to_stop` and `ask`."
+            )
+
+    def go_on_with(self, described: Mapping[str, Any]) -> None:  # noqa: B027
+        """Take from an earlier driver what `save` does not write.
+
+        Args:
+            described: what `describe` returned then.
+        """
 
     def may_return(self, indices: Sequence[int]) -> None:  # noqa: B027 - many do not repeat points
         """Make ``FAILED`` those trials that were told as ``ABANDONED`` because they failed: their

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from axsched_core.errors import OptimizerError
 from axsched_core.optimizers._ax import AxOptimizer
+from axsched_core.optimizers._stopping import EARLY
 
 
 class ClientOptimizer(AxOptimizer):
@@ -16,6 +18,7 @@ class ClientOptimizer(AxOptimizer):
     kind = "Client"
     _remedy = 'Call client.configure_optimization(objective="-loss") first.'
     _step = math.nan
+    _held: ClassVar[Mapping[str, str]] = {EARLY: "_maybe_early_stopping_strategy"}
 
     @property
     def experiment(self) -> Any:

@@ -58,12 +58,9 @@ class Canceller:
             if not record.unsent and self._judge(record, now):
                 assert record.job.purpose is not None
                 to_cancel.setdefault((record.job.lane, record.job.purpose), []).append(record)
-        self.about_to_stop(
-            record
-            for (_, purpose), records in to_cancel.items()
-            if purpose is Purpose.REOPEN
-            for record in records
-        )
+        for (_, purpose), records in to_cancel.items():
+            if purpose in (Purpose.REOPEN, Purpose.EARLY):  # the next driver must know it
+                self.about_to_stop(records)
         if to_cancel:
             self._recorder.writer.flush_before_stopping()  # a replaced driver cancels nothing
         for (lane, purpose), records in to_cancel.items():
@@ -95,9 +92,12 @@ class Canceller:
         lane.calls.hasten("axsched_poll", now + min(1.0, self._interval))
 
     def about_to_stop(self, records: Iterable[Record]) -> None:
-        """Write down that these jobs stop because of the driver."""
+        """Write down why these jobs stop: because of the driver, or early."""
         for record in records:
-            self._recorder.job_stopping(record)
+            if record.job.purpose is Purpose.EARLY:
+                self._recorder.job_stopped_early(record)
+            else:
+                self._recorder.job_stopping(record)
 
     def _grace(self, job: Attempt) -> float:
         """Seconds that a cancelled job may take to end."""

@@ -16,6 +16,7 @@ from axsched_core.journal.rundir import RunDirectory
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
 from axsched_core.run.cancelling import Canceller
+from axsched_core.run.intermediate import Intermediate
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage, handles_of
@@ -67,7 +68,8 @@ class Dispatch:
         self._wake, self._time_left = wake, time_left
         self._recorder, self._active = recorder, active
         self._submitter = Submitter(config, lanes, recorder, active, self.attempts, self.settler)
-        self._watcher = Watcher(config, lanes, recorder, active, self.settler)
+        self.intermediate = Intermediate(config, lanes, recorder, active)
+        self._watcher = Watcher(config, lanes, recorder, active, self.settler, self.intermediate)
         self._canceller = Canceller(
             config.monitoring_interval, lanes, recorder, active, self.settler
         )
@@ -170,6 +172,8 @@ class Dispatch:
             return None
         next_look = self._watcher.next_look(now)
         moments = [next_look]
+        if (reading := self.intermediate.due(now)) is not None:
+            moments.append(reading)
         for record in self._active:
             if record.stage is Stage.SUBMITTED:
                 moments.append(record.job.lane.calls.ready_at("axsched_poll", next_look))
@@ -201,6 +205,7 @@ class Dispatch:
             self._submitter.refresh_capacity(now)
         self._submitter.advance(now)
         self._watcher.poll(now)
+        self.intermediate.read(now)
         self._watcher.fetch(now)
         if self._active.halted is not None:
             self.start_nothing_more(self._active.halted)  # some may have come back since
@@ -221,6 +226,13 @@ class Dispatch:
         self.start_nothing_more(purpose)
         for record in self._active.undecided():
             self._canceller.stop(record, self._active.halted or purpose)
+
+    def stop_early(self, record: Record, why: str) -> None:
+        """Cancel a running job because its intermediate results promise nothing."""
+        if record.stage is Stage.SUBMITTED and record.job.purpose is None:
+            record.job.stop_reason = why
+            self._canceller.stop(record, Purpose.EARLY)
+            self._recorder.say(f"Trial {record.index} is stopped early: {why}")
 
     def start_nothing_more(self, purpose: Purpose) -> None:
         """Settle the trials with jobs that were not submitted yet; running jobs continue."""

@@ -12,26 +12,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.errors import InvalidInput
 from axsched_core.events import Event
 from axsched_core.journal.cancel_request import CancelRequest
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
 from axsched_core.observers.manager import Observers
-from axsched_core.optimizers.base import Candidate, Optimizer, Outcome
+from axsched_core.optimizers.base import Candidate, Optimizer
 from axsched_core.run import failures, stopping, termination, timing
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import Attempts
-from axsched_core.run.budget import Budget, Wish
-from axsched_core.run.consultation import Consultation, consult
+from axsched_core.run.budget import Budget
 from axsched_core.run.dispatch import Dispatch
+from axsched_core.run.exchange import Exchange
 from axsched_core.run.lane import Lane
 from axsched_core.run.loop import Loop
-from axsched_core.run.outcomes import kind_of
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage
 from axsched_core.run.requests import Requests
-from axsched_core.run.threads import Actor
 from axsched_core.runners.session import RunnerSession
 from axsched_core.trials import TrialState
 
@@ -54,8 +52,6 @@ class Engine:
         rundir: RunDirectory,
         writer: Writer,
     ) -> None:
-        self.optimizer = optimizer
-        self.optimizer_thread = Actor("axsched-optimizer")
         self.records: dict[int, Record] = {}
         self.budget = Budget()
         self.cancel_wanted = False
@@ -64,8 +60,6 @@ class Engine:
         """`time.monotonic` seconds; at this moment everything is cancelled."""
         self.stops_at_failures = False
         """True while a call makes trials: it stops if too many fail."""
-        self.changed_outside = False
-        """Set when the user has ended a trial in the optimizer during our work."""
 
         self._observers, self._events, self._writer = observers, list[Event](), writer
         self.recorder = Recorder(writer, self._events.append)
@@ -82,10 +76,13 @@ class Engine:
         self.dispatch = Dispatch(
             self.lanes, config, rundir, self.wake, self.time_left, self.recorder, self.active
         )
+        self.exchange = Exchange(
+            optimizer, config, self.active, self.budget, self.recorder, self.dispatch, self._made
+        )
         self._rundir, self._config = rundir, config
         self._leaves_jobs = config.on_exit == "leave"
         self._requests = Requests(rundir, writer)
-        self._dismissed = self._look_outside = self._one_turn = False
+        self._dismissed = self._one_turn = False
         self._interrupted = self._said_interrupted = False
         self.loop = Loop(self, "axsched-engine")
 
@@ -130,7 +127,7 @@ class Engine:
         def finish() -> None:
             self.dispatch.abandon()
             self._writer.close()
-            self.optimizer_thread.dismiss()
+            self.exchange.thread.dismiss()
 
         self.loop.post(self._say_how_to_go_on)  # the exception may have released it
         self.loop.dismiss(finish)
@@ -170,12 +167,17 @@ class Engine:
         try:
             self.loop.end_with(finish)
         finally:
-            self.optimizer_thread.rest(timing.CTRL_C_LAG if termination.name() else None)
+            self.exchange.thread.rest(timing.CTRL_C_LAG if termination.name() else None)
 
     @property
     def has_jobs(self) -> bool:
         """True while trials are in progress."""
         return bool(self.active) and not self.loop.over
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What proposes the trials."""
+        return self.exchange.optimizer
 
     @property
     def attempts(self) -> Attempts:
@@ -201,7 +203,7 @@ class Engine:
     @property
     def settled(self) -> bool:
         """True if the optimizer has been told all that is known."""
-        return not self._look_outside and not self.active.to_tell()
+        return self.exchange.settled
 
     @property
     def idle(self) -> bool:
@@ -232,7 +234,7 @@ class Engine:
         """Continue with another optimizer, and forget all that belongs to the one before; no trial
         may be in progress."""
         assert not self.active
-        self.optimizer = optimizer
+        self.exchange.optimizer = optimizer
         self.records.clear()
         self.budget.drop()
         self.recorder.forget_marks()
@@ -291,7 +293,7 @@ class Engine:
         self._one_turn = one_turn
         self._interrupted = self._said_interrupted = False
         self.stops_at_failures = self.budget.to_make > 0
-        self._look_outside = bool(self.active)
+        self.exchange.look_outside = bool(self.active)
         self.budget.begin()
         self._requests.clear()
         self.dispatch.begin()
@@ -320,15 +322,15 @@ class Engine:
             self._requests.look(now, self._do)
             if self.budget.to_make or self.active.undecided():
                 if not self.dispatch.opened and not self.loop.consulting:
-                    self._consult()  # the optimizer computes while the runners open
+                    self.exchange.advance(self.loop)  # it computes while the runners open
                 self.dispatch.open()
-            self.dispatch.advance(now, asking=self._may_ask())
+            self.dispatch.advance(now, asking=self.exchange.may_ask(self.loop))
             self._end_if_misconfigured()
             self._judge_failures()
             self._requests.answer(self.active.undecided)
             if not self.loop.consulting:
                 self.show()
-                self._consult()
+                self.exchange.advance(self.loop)
             self._writer.show(time.monotonic())
         except InvalidInput as error:
             # Running jobs may still end and be recorded, unless the journal itself cannot be
@@ -414,121 +416,5 @@ class Engine:
         self.deadline = None
         self._writer.flush()
 
-    # ---- the optimizer -----------------------------------------------------------------
-
-    def _consult(self) -> None:
-        """Send the optimizer thread all outcomes, and ask for candidates for the free places."""
-        outcomes = []
-        for r in self.active.to_tell():
-            kind = kind_of(r.state, r.cause, self._config.failed_points)
-            assert kind is not None, f"trial {r.index} has not ended"
-            outcomes.append(Outcome(r.index, kind, r.results or {}, r.message))
-        wish = self._how_many()
-        marks = self.recorder.marks
-        if not (outcomes or wish or marks or self._look_outside):
-            return
-        if outcomes or self.optimizer.in_database:
-            self._writer.flush()  # they are on disk before they are told, trials before stored
-        watched = [record.index for record in self.active]
-        alone = not self.active.undecided()
-        self._look_outside = False
-        held, departed = self.optimizer, self.active.departed + len(outcomes)
-
-        def work() -> Consultation:
-            return consult(
-                held,
-                watched=watched,
-                outcomes=outcomes,
-                annotations={index: {"axsched": mark} for index, mark in marks.items()},
-                wish=wish,
-                alone=alone,
-                origins=self._writer.durable,
-            )
-
-        told = [outcome.index for outcome in outcomes]
-        self.loop.hand_over(
-            self.optimizer_thread,
-            work,
-            lambda future: self._consulted(future.result(), told, marks, wish, alone, departed),
-        )
-
-    def _may_ask(self) -> bool:
-        return (
-            bool(self.budget.to_make) and self.active.halted is None and self.loop.failure is None
-        )
-
-    def _how_many(self) -> Wish:
-        if not self._may_ask():
-            return Wish()
-        opened = self.dispatch.opened
-        wish = self.budget.to_ask(
-            ended=self.active.departed,
-            waiting=len(self.active.at(Stage.WAITING)),
-            running=len(self.active.at(Stage.SUBMITTED)),
-            free_slots=self.dispatch.free_slots() if opened else 1,
-        )
-        # How many places there are is not known before the runners are open.
-        return wish if opened else Wish(in_bulk=wish.in_bulk)
-
-    def _consulted(
-        self,
-        found: Consultation,
-        told: list[int],
-        marks: Mapping[int, dict[str, Any]],
-        wish: Wish,
-        alone: bool,
-        departed: int,
-    ) -> None:
-        for index, word in found.closed.items():
-            record = self.active.get(index)
-            # A result that comes after the user's decision stays in its folder; the optimizer is
-            # not told.
-            if record and (record in self.active.to_tell() or not record.state.ended):
-                self.changed_outside = True
-                words = f"ended in the optimizer: {word}"
-                self.dispatch.settler.end_by_hand(
-                    record, TrialState.CLOSED, words, record.results, told=True
-                )
-        if found.told:
-            self.recorder.marks_taken(marks)
-            for index in told:
-                if (record := self.active.get(index)) and record.stage is Stage.TELLING:
-                    self.dispatch.settler.retire(record)
-                elif record:  # its job is still being stopped
-                    record.untold = False
-        if found.error is not None:
-            what = "could not generate a candidate" if found.told else "could not take the results"
-            error = OptimizerError(
-                f"The optimizer {what}: {type(found.error).__name__}: {found.error}"
-            )
-            error.__cause__ = found.error
-            self.loop.fail(error, fatal=not found.told)
-            return
-        asked = found.asked
-        for candidate in asked.candidates:
-            self._made(candidate, found.origins.get(candidate.index))
-        # While a trial is in progress it may still fail, and its point may be proposed again.
-        if asked.complete and alone and not asked.candidates:
-            if self.budget.to_make:
-                self.recorder.say(f"The optimization is complete: {asked.reason}")
-            self.budget.drop()
-            self.recorder.call_ended()
-            return
-        made = len(asked.candidates)
-        if wish:
-            self.budget.asked(
-                wish=wish,
-                made=made,
-                in_bulk=asked.in_bulk,
-                ended=departed,
-                meanwhile=len(self.active.to_tell()),
-            )
-        if wish.n and alone and not made and not self.active.halted:
-            self.loop.fail(failures.stuck(asked.reason, found.held_open))
-
-    def _made(self, candidate: Candidate, origin: Any) -> None:
-        record = self.record(candidate.index, candidate.parameters, origin, counted=True)
-        self.budget.take(record.index)
-        self.active.want([record])
-        if self.active.halted is not None:
-            self.dispatch.settler.stopped_before_start(record)
+    def _made(self, candidate: Candidate, origin: Any) -> Record:
+        return self.record(candidate.index, candidate.parameters, origin, counted=True)

@@ -167,14 +167,26 @@ class Lane:
             "axsched_fetch_results", lambda: self._session.fetch_results(handles)
         )
 
+    @property
+    def reads_progress(self) -> bool:
+        """True if the runner can read what running jobs report."""
+        return self._session.has("axsched_read_progress")
+
+    def read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> Mapping[str, bytes] | None:
+        """The complete lines that these have reported since their offsets, by key."""
+        return self.calls.call(
+            "axsched_read_progress", lambda: self._session.read_progress(handles, offsets)
+        )
+
     def cancel(
         self, handles: Sequence[JobHandle], reason: str
     ) -> Mapping[str, CancelOutcome] | None:
         """Cancel these; the outcomes, by key."""
         return self.calls.call("axsched_cancel", lambda: self._session.cancel(handles, reason))
 
-    # ---- how many it can have
-    # ---------------------------------------------------------------------
+    # ---- how many it can have ------------------------------------------------------------------
 
     def refresh_capacity(self, submitted: int) -> None:
         """Ask the runner how many more jobs could start now; ``submitted``: how many of ours it

@@ -13,6 +13,7 @@ _KINDS: Mapping[TrialState, OutcomeKind] = {
     TrialState.SUCCEEDED: OutcomeKind.COMPLETED,
     TrialState.FAILED: OutcomeKind.FAILED,
     TrialState.CANCELLED: OutcomeKind.ABANDONED,
+    TrialState.EARLY_STOPPED: OutcomeKind.EARLY_STOPPED,
 }
 
 

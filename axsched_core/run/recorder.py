@@ -8,13 +8,13 @@ after the fact.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from axsched_core import events, plain
 from axsched_core.events import Event
-from axsched_core.jobs import Cause, JobState, JobStatus
+from axsched_core.jobs import Cause, JobState, JobStatus, Report
 from axsched_core.journal import lines, replay
 from axsched_core.journal.writer import Writer
 from axsched_core.objectives.results import NOTES
@@ -255,6 +255,29 @@ class Recorder:
         check_legal(record)
         record.job.over = True
         self.writer.add("withdrawn", **_attempt(record))
+
+    def reported(self, record: Record, reports: Sequence[Report]) -> None:
+        """A running job has reported intermediate results. The journal gets fewer of them."""
+        check_legal(record)
+        progress = record.job.progress
+        for report in reports:
+            if report.step > progress.journalled and progress.in_journal.takes():
+                progress.journalled = report.step
+                found = {
+                    name: mean if sem is None else (mean, sem)
+                    for name, (mean, sem) in report.metrics.items()
+                }
+                self.writer.add("progress", **_attempt(record), step=report.step, m=found)
+            about = _about(record)
+            self._send(events.IntermediateResult(**about, step=report.step, results=report.metrics))
+
+    def job_stopped_early(self, record: Record) -> None:
+        """The job is about to be cancelled because its results promise nothing. Written once for
+        each job."""
+        check_legal(record)
+        if not record.job.stopping:
+            record.job.stopping = True
+            self.writer.add("early", i=record.index, why=record.job.stop_reason[:WORDS])
 
     def job_stopping(self, record: Record) -> None:
         """The job is about to be cancelled, while the trial stays open. Written once for each

@@ -20,6 +20,7 @@ from axsched_core.jobs import (
     Parameters,
     Resources,
 )
+from axsched_core.objectives.intermediate import Progress
 from axsched_core.run.lane import Lane
 from axsched_core.run.retry import Ended
 from axsched_core.trials import Trial, TrialState
@@ -34,6 +35,7 @@ class Purpose(enum.Enum):
     TIME_LIMIT = "the job's time limit"
     REOPEN = "the driver was interrupted"
     CLOSED = "the trial was ended in the optimizer"
+    EARLY = "stopped early"
 
 
 class Stage(enum.Enum):
@@ -87,6 +89,10 @@ class Attempt:
     """A driver before this one submitted it."""
     stopping: bool = False
     """It was cancelled because this driver or an earlier one stopped, and its trial stays open."""
+    progress: Progress = field(factory=Progress)
+    """Its intermediate results."""
+    stop_reason: str = ""
+    """Why it is stopped early, in the optimizer's words."""
     purpose: Purpose | None = None
     """Set when it must be cancelled."""
     cancel_sent: bool = False
@@ -190,17 +196,19 @@ class Record:
         )
 
 
-_ENDED = (TrialState.SUCCEEDED, TrialState.FAILED, TrialState.CANCELLED, TrialState.CLOSED)
+_ENDED = tuple(state for state in TrialState if state.ended)
 _BY_HAND = (TrialState.SUCCEEDED, TrialState.CANCELLED, TrialState.CLOSED)
 """The states of a trial that the user has ended, here or in the optimizer."""
+_RUNNING = (Purpose.TIME_LIMIT, Purpose.EARLY)
+"""Why a single job is cancelled, while the others go on."""
 _STOPPED = (Purpose.ABANDON, Purpose.FROM_SHELL, Purpose.TIMEOUT, Purpose.REOPEN)
 
 LEGAL: Mapping[tuple[Stage, TrialState], tuple[Purpose | None, ...]] = {
     (Stage.IDLE, TrialState.CANDIDATE): (None,),
     (Stage.WAITING, TrialState.QUEUED): (None, *_STOPPED),
-    (Stage.SUBMITTED, TrialState.QUEUED): (None, *_STOPPED, Purpose.TIME_LIMIT),
-    (Stage.SUBMITTED, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
-    (Stage.FETCHING, TrialState.RUNNING): (None, *_STOPPED, Purpose.TIME_LIMIT),
+    (Stage.SUBMITTED, TrialState.QUEUED): (None, *_STOPPED, *_RUNNING),
+    (Stage.SUBMITTED, TrialState.RUNNING): (None, *_STOPPED, *_RUNNING),
+    (Stage.FETCHING, TrialState.RUNNING): (None, *_STOPPED, *_RUNNING),
     **{
         (stage, state): (Purpose.CLOSED,)
         for stage in (Stage.WAITING, Stage.SUBMITTED)

@@ -11,6 +11,7 @@ import attrs
 
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
+from axsched_core.jobs import Report
 from axsched_core.journal import cancel_request, header, lines, replay
 from axsched_core.journal.replay import ReplayedRun, ReplayedTrial
 from axsched_core.journal.rundir import RunDirectory
@@ -20,7 +21,7 @@ from axsched_core.optimizers.base import Optimizer, Outcome, OutcomeKind
 from axsched_core.run import objective, termination
 from axsched_core.run.dispatch import Dispatch
 from axsched_core.run.outcomes import kind_of
-from axsched_core.run.records import Attempt, Record, Stage, Submission
+from axsched_core.run.records import Attempt, Purpose, Record, Stage, Submission
 from axsched_core.run.retry import Ended
 from axsched_core.run.run import Run
 from axsched_core.trials import TrialState
@@ -36,6 +37,7 @@ def resume(
     runner_options: Mapping[str, Any] | None = None,
     config: SchedulerConfig | Mapping[str, Any] | None = None,
     plugins: Sequence[object] = (),
+    stopping: tuple[Any, Any] = (None, None),
     stored: Optimizer | None = None,
 ) -> Run:
     """Continue the run of a driver that has ended; see `AxScheduler.resume`.
@@ -63,6 +65,7 @@ def resume(
             _settings(found.run["config"], config),
             runner_options,
             plugins=plugins,
+            stopping=stopping,
             found=(RunDirectory.existing(path, found.run["run_id"]), writer),
         )
     except BaseException:
@@ -131,6 +134,7 @@ def _restore(run: Run, found: ReplayedRun) -> None:
             f"The jobs of {run.rundir.path} were submitted by the runner {found.run['runner']!r}; "
             f"{', '.join(map(repr, runners))} cannot find them. Pass the same kind of runner."
         )
+    run.with_optimizer(lambda optimizer: optimizer.go_on_with(found.optimized or {}))
     told = run.config.failed_points
     run.with_optimizer(lambda optimizer: bring_up_to_date(optimizer, found.trials.values(), told))
     if (then := found.run["versions"]) != (here := header.versions()):
@@ -178,6 +182,13 @@ def bring_up_to_date(
     for trial in in_order:
         if trial.index not in known:
             optimizer.restore(trial.index, trial.parameters, trial.origin)
+    optimizer.tell_intermediate(
+        {
+            trial.index: [Report(step, metrics) for step, metrics in trial.reports]
+            for trial in in_order
+            if trial.reports
+        }
+    )
     now = optimizer.trials()
     optimizer.tell(
         [
@@ -229,8 +240,14 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
             trial.handle,
             known,
             inherited=True,
-            stopping=trial.stopping,
+            stopping=trial.stopping or trial.early is not None,
         )
+        if trial.reports:
+            step, metrics = trial.reports[-1]
+            record.latest.progress.last = Report(step, metrics)
+            record.latest.progress.journalled = step
+        if trial.early is not None and trial.state is None:
+            record.latest.purpose, record.latest.stop_reason = Purpose.EARLY, trial.early
     if trial.state is not None:
         record.stage, record.state = Stage.ENDED, TrialState(trial.state)
         record.cause, record.message = trial.cause, trial.message

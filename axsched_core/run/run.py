@@ -54,6 +54,7 @@ class Run:
         generation_strategy: for an Ax ``Experiment``.
         plugins: observers, and wrappers of the runner's hooks.
         db_settings: of the database in which the experiment is stored.
+        stopping: Ax's strategies that stop a trial early, and the whole optimization.
         found: the run directory and the journal that this run continues; None: it is new.
 
     Raises:
@@ -71,10 +72,12 @@ class Run:
         generation_strategy: Any = None,
         plugins: Sequence[object] = (),
         db_settings: Any = None,
+        stopping: tuple[Any, Any] = (None, None),
         found: tuple[RunDirectory, Writer] | None = None,
     ) -> None:
         self.config = options.build(SchedulerConfig, config, "config")
         adapter = adapt(optimizer, generation_strategy)
+        adapter.stop_with(*stopping)
         wrappers, watching = split_plugins(plugins)
         session = RunnerSession(_instance(runner, runner_options), wrappers)
         try:
@@ -94,7 +97,7 @@ class Run:
             raise
         self.engine = Engine(adapter, [session], observers, self.config, self.rundir, self.writer)
         self.recorder = self.engine.recorder
-        self.snapshots = Snapshots(self.engine.optimizer_thread.call, self.recorder, self.rundir)
+        self.snapshots = Snapshots(self.engine.exchange.thread.call, self.recorder, self.rundir)
         self.snapshots.remember(adapter)
         self.guard = Guard(native, self.engine)
         self.objective: ObjectiveSpec | None = None
@@ -158,8 +161,8 @@ class Run:
 
     def _leave(self, error: BaseException | None = None) -> None:
         """A call is over; ``error``: the exception that ended it."""
-        if self.engine.changed_outside:
-            self.engine.changed_outside = False
+        if self.engine.exchange.changed_outside:
+            self.engine.exchange.changed_outside = False
             self.snapshots.due()
         self.snapshots.remember(self.optimizer, error)
 
@@ -236,7 +239,7 @@ class Run:
     def with_optimizer(self, work: Callable[[Optimizer], T]) -> T:
         """Run ``work`` with the optimizer, on the one thread that uses it."""
         optimizer = self.optimizer
-        return self.engine.optimizer_thread.call(lambda: work(optimizer))
+        return self.engine.exchange.thread.call(lambda: work(optimizer))
 
     def record(self, index: int, parameters: Parameters, origin: Any = None) -> Record:
         """The record of a trial; if there is none, it is made, on the engine's thread."""
@@ -269,7 +272,7 @@ class Run:
             self.recorder,
             lambda indices: self.with_optimizer(lambda optimizer: optimizer.may_return(indices)),
         ):
-            self.engine.changed_outside = True  # the next call makes a snapshot
+            self.engine.exchange.changed_outside = True  # the next call makes a snapshot
 
     def preview(self, parameters: Parameters | None) -> str:
         """What would be submitted for a trial; see `AxScheduler.preview`."""

@@ -119,6 +119,10 @@ class Settler:
                 self._active.want([record])
             else:
                 self.park(record)
+        elif purpose is Purpose.EARLY:
+            last = job.progress.last
+            record.results = None if last is None else last.metrics
+            self.decide(record, TrialState.EARLY_STOPPED, None, job.stop_reason or purpose.value)
         elif purpose is Purpose.TIME_LIMIT:
             limit = job.request.resources.time_limit
             words = f"ran longer than its limit of {limit:g} s"

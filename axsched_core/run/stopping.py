@@ -39,7 +39,8 @@ def verdict(
     failed = sorted((r for r in current if _failed(r)), key=lambda record: record.index)
     if not failed or len(failed) < least_failures:
         return None
-    finished = len(failed) + sum(record.state is TrialState.SUCCEEDED for record in current)
+    well = (TrialState.SUCCEEDED, TrialState.EARLY_STOPPED)
+    finished = len(failed) + sum(record.state in well for record in current)
     older = sum(r.state is TrialState.RUNNING and r.index < failed[-1].index for r in current)
     if len(failed) <= tolerated_rate * (finished + older):
         return None

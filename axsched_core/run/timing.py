@@ -37,6 +37,13 @@ LOOK_INTERVAL = 0.5
 """Seconds between two checks for exit files in the folders of running jobs."""
 QUICK_LOOK_INTERVAL = 0.05
 """The same soon after a job was submitted."""
+PROGRESS_INTERVAL = 1.0
+"""Seconds between two reads of what running jobs report, while they report something. While they
+report nothing, the pause doubles up to the setting ``monitoring_interval``."""
+PROGRESS_COST = 20.0
+"""A pause between two reads is at least this many times as long as a read takes."""
+MOST_COMPLAINTS = 20
+"""How many different faults in intermediate results are logged."""
 LOOKS_PER_SECOND = 1000
 """Number of folders that are cheap to check on a local disk, and acceptable on a shared one."""
 

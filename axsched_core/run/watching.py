@@ -14,6 +14,7 @@ from axsched_core.jobs import Cause, JobRequest, JobResult, JobState, JobStatus,
 from axsched_core.objectives.results import NOTES, InvalidResult, Result, read_result
 from axsched_core.run import retry, timing
 from axsched_core.run.active import Active
+from axsched_core.run.intermediate import Intermediate
 from axsched_core.run.lane import Lane
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Attempt, Purpose, Record, Stage, handles_of
@@ -35,6 +36,7 @@ class Watcher:
         recorder: records what has happened.
         active: the trials in progress.
         settler: settles trials with jobs that have ended.
+        intermediate: reads what jobs report while they run.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Watcher:
         recorder: Recorder,
         active: Active,
         settler: Settler,
+        intermediate: Intermediate,
     ) -> None:
         self._config, self._lanes, self._recorder = config, lanes, recorder
-        self._active, self._settler = active, settler
+        self._active, self._settler, self._intermediate = active, settler, intermediate
         self._objective_names: tuple[str, ...] = ()
         self._required_metrics: frozenset[str] = frozenset()
         self._woken: set[str] = set()
@@ -157,12 +160,15 @@ class Watcher:
         record.state = TrialState(status.state.value)
         if status.state is JobState.RUNNING:
             self._recorder.job_started(record, status)
+            self._intermediate.begun(job.lane, now)
         else:
             self._recorder.job_requeued(record, status)
 
     def _ended(self, record: Record, status: JobStatus, now: float) -> None:
         """Its process has ended in any way."""
         job = record.job
+        if job.progress.last is not None and status.state is not JobState.SUCCEEDED:
+            self._intermediate.read_rest(record)
         job.status = status
         if status.state is JobState.LOST:
             # If it only seems to be lost, the claim prevents it from ever starting next to the next
@@ -239,6 +245,7 @@ class Watcher:
             again = job.purpose is None
             self._settler.failed(record, Cause.RESULT_INVALID, str(error), again=again)
             return
+        self._intermediate.read_rest(record)
         record.results = found.metrics
         self._settler.take_notes(record, found)
         if result.raw is None:

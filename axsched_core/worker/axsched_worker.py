@@ -71,6 +71,7 @@ __all__ = [  # what a runner may rely on; the core alone uses the rest
     "is_alive",
     "last_beat",
     "owner_is_alive",
+    "report",
     "run",
     "run_here",
     "set_process_name",
@@ -267,12 +268,14 @@ def run_here(folder: str) -> bool:
         else:
             _write_pid(folder)
             _plain_start_method()
+            _this_thread().progress = os.path.join(folder, "progress.jsonl")
             with open(_open_log(folder, "stderr.log"), "a", encoding="utf-8") as stderr:
                 ending = _run_function(folder, _read_json(folder, "job.json"), stderr)
     except BaseException as error:
         ending = _supervisor_trouble(folder, error)
         raise
     finally:
+        _this_thread().progress = ""
         _write_exit(folder, ending, start)
     return True
 
@@ -1125,6 +1128,7 @@ def _run_function(
     """
     try:
         before = frozenset(sys.modules)
+        _provide_report()
         function, main = _load(folder, job, stderr)
         if alone:
             _become_main(folder, main)
@@ -1452,6 +1456,74 @@ def _kind(value: object) -> str:
     if getattr(value, "shape", None):
         kind += " of shape %s" % (tuple(value.shape),)  # type: ignore[attr-defined]
     return kind
+
+
+# ---------------------------------------------------------------- intermediate results
+
+
+def report(step: float, **metrics: Any) -> None:
+    """Report intermediate results of the job that runs here; outside a job this does nothing.
+
+    Each call appends one line to the file that ``$AXSCHED_PROGRESS_FILE`` names. The driver reads
+    it while the job runs: the values reach Ax as the trial's progression, and early stopping.
+
+    Args:
+        step: how far the evaluation is, such as the number of the epoch; it grows.
+        **metrics: name -> value: a number, ``(mean, sem)`` or ``{"mean": ..., "sem": ...}``. The
+            driver leaves out a value that is no finite number, and says so once.
+
+    Never raises because of a value, or of a file that cannot be written.
+
+    Example:
+        >>> for epoch in range(100):
+        ...     report(step=epoch, loss=0.5)
+    """
+    path = getattr(_this_thread(), "progress", "") or os.environ.get("AXSCHED_PROGRESS_FILE")
+    if not path:
+        return
+    line = {"step": _plain_extra(step)}
+    line.update((name, _plain_extra(value)) for name, value in metrics.items())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            os.write(descriptor, json.dumps(line).encode() + b"\n")
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _say("axsched: an intermediate result cannot be written: %s\n" % error, sys.stderr)
+
+
+def _this_thread() -> Any:
+    """Data about the job of this thread. All copies of this file in one process share it: the
+    function may report with the copy that is installed, and run by another one."""
+    import threading
+    import types
+
+    shared: Any = sys.modules.setdefault("_axsched_job", types.ModuleType("_axsched_job"))
+    return shared.__dict__.setdefault("thread", threading.local())
+
+
+class _Report:
+    """Finds ``axsched_core`` in a Python that lacks it: a module that holds only `report`."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> Any:
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, _Report()) if name == "axsched_core" else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: Any) -> None:
+        """Python makes an ordinary one."""
+
+    def exec_module(self, module: Any) -> None:
+        module.report = report
+
+
+def _provide_report() -> None:
+    """Make ``from axsched_core import report`` work for a function, also if it is not installed."""
+    if not any(getattr(finder, "__name__", "") == "_Report" for finder in sys.meta_path):
+        sys.meta_path.append(_Report)  # last: an installed package comes first
 
 
 # ---------------------------------------------------------------- files
