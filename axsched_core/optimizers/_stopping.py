@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-
-from ax.exceptions.storage import JSONEncodeError
-from ax.storage.json_store.decoder import object_from_json
-from ax.storage.json_store.encoder import object_to_json
-from ax.storage.json_store.registry import (
-    CORE_CLASS_DECODER_REGISTRY,
-    CORE_CLASS_ENCODER_REGISTRY,
-    CORE_DECODER_REGISTRY,
-    CORE_ENCODER_REGISTRY,
-)
 
 from axsched_core.errors import InvalidInput
 from axsched_core.optimizers.base import Optimizer
@@ -27,6 +18,9 @@ _ASKED: Mapping[str, str] = {
     OVERALL: "should_stop_optimization",
 }
 """Strategy -> the method that Ax and we call."""
+
+
+_OF_AX = ("ax.early_stopping.", "ax.global_stopping.")
 
 
 class Stopping(Optimizer):
@@ -86,42 +80,66 @@ class Stopping(Optimizer):
     # ---- in the journal ------------------------------------------------------------------------
 
     def stopping_to_plain(self) -> dict[str, Any]:
-        """The strategies as JSON, in Ax's own encoding; only the class's name if Ax has none."""
+        """The strategies as JSON; of one that cannot be written only its class's name."""
         found = {}
         for which in _ASKED:
             if (strategy := self.strategy_for(which)) is not None:
                 try:
-                    plain = object_to_json(
-                        strategy,
-                        encoder_registry=CORE_ENCODER_REGISTRY,
-                        class_encoder_registry=CORE_CLASS_ENCODER_REGISTRY,
-                    )
-                except JSONEncodeError:
-                    plain = {"not_written": type(strategy).__qualname__}
-                found[which] = plain
+                    found[which] = _to_plain(strategy)
+                except _NotPlain:
+                    found[which] = {"not_written": type(strategy).__qualname__}
         return found
 
     def go_on_with(self, described: Mapping[str, Any]) -> None:
-        """Take the strategies of the driver before, unless there are others already.
-
-        Args:
-            described: what `describe` returned then.
-        """
         for which, plain in (described.get("stopping") or {}).items():
             if which not in _ASKED or self.strategy_for(which) is not None:
                 continue
             if name := plain.get("not_written"):
                 _log.warning(
-                    "The run goes on without its %s: %s is a class that Ax cannot write. Pass it "
-                    "again: AxScheduler.resume(run_dir, %s=...).",
+                    "The run goes on without its %s: a %s cannot be written down. Pass it again: "
+                    "AxScheduler.resume(run_dir, %s=...).",
                     which,
                     name,
                     which,
                 )
                 continue
-            strategy = object_from_json(
-                plain,
-                decoder_registry=CORE_DECODER_REGISTRY,
-                class_decoder_registry=CORE_CLASS_DECODER_REGISTRY,
-            )
-            self.stop_with(**{"early" if which == EARLY else "overall": strategy})
+            self.stop_with(**{"early" if which == EARLY else "overall": _from_plain(plain)})
+
+
+class _NotPlain(Exception):
+    """It is no strategy of Ax's, or holds what JSON cannot."""
+
+
+def _to_plain(value: Any) -> Any:
+    """A strategy, or what one holds, as JSON. (Ax's own encoder leaves out some settings.)"""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_to_plain(item) for item in value]
+    if not type(value).__module__.startswith(_OF_AX):
+        raise _NotPlain
+    # What begins with an underscore, and each dict, is only remembered from earlier questions.
+    held = vars(value).items()
+    return {
+        "class": f"{type(value).__module__}:{type(value).__qualname__}",
+        "settings": {
+            name: None if name.startswith("_") or isinstance(item, dict) else _to_plain(item)
+            for name, item in held
+        },
+        "dicts": [name for name, item in held if isinstance(item, dict)],
+    }
+
+
+def _from_plain(plain: Any) -> Any:
+    if isinstance(plain, list):
+        return [_from_plain(item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    module, _, name = plain["class"].partition(":")
+    if not module.startswith(_OF_AX):
+        raise InvalidInput(f"{plain['class']} is no stopping strategy of Ax.")
+    kind = getattr(importlib.import_module(module), name)
+    strategy = kind.__new__(kind)
+    vars(strategy).update({key: _from_plain(item) for key, item in plain["settings"].items()})
+    vars(strategy).update({key: {} for key in plain["dicts"]})
+    return strategy

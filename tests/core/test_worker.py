@@ -1174,3 +1174,86 @@ def test_ownership_is_told_by_more_than_a_process_id(jobs: Jobs) -> None:
     ]:
         (folder / jobfolder.PID).write_text(json.dumps(mine | change))
         assert worker.owner_is_alive(str(folder)) is expected
+
+
+# ------------------------------------------------------------------ intermediate results
+
+
+def reported(folder: Path) -> list[Any]:
+    return [json.loads(line) for line in (folder / jobfolder.PROGRESS).read_text().splitlines()]
+
+
+def test_a_function_reports_while_it_runs(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        import numpy as np
+
+        from axsched_core import report
+
+        report(step=0, loss=np.float32(0.5), pair=(1, 0.1))
+        report(1, loss={"mean": 2, "sem": None}, text="x" * 200, odd=object())
+        return 0.25
+
+    folder, status = jobs.run(objective)
+    assert status.state is JobState.SUCCEEDED
+    first, second = reported(folder)
+    assert first == {"step": 0, "loss": 0.5, "pair": [1, 0.1]}
+    assert second["step"] == 1
+    assert second["loss"] == {"mean": 2, "sem": None}
+    assert second["text"] == "x" * 100 + "..."
+    assert second["odd"].startswith("<object")
+
+
+def test_report_does_nothing_outside_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AXSCHED_PROGRESS_FILE", raising=False)
+    worker.report(step=1, loss=2.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_for_a_python_without_axsched_core(jobs: Jobs, tmp_path: Path) -> None:
+    def objective(_: Any) -> float:
+        from axsched_core import report
+
+        report(step=3, loss=0.5)
+        return 0.25
+
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "cloudpickle").symlink_to(Path(cloudpickle.__file__).parent)
+    folder = jobs.make(objective)
+    env = {**os.environ, "PYTHONPATH": str(packages)}
+    jobs.start(folder, python=(sys.executable, "-S"), env=env).wait(timeout=60)
+    assert ending(folder).state is JobState.SUCCEEDED, ending(folder)
+    assert reported(folder) == [{"step": 3, "loss": 0.5}]
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_job(jobs: Jobs) -> None:
+    def objective(_: Any) -> float:
+        from axsched_core import report
+
+        os.mkdir(os.environ["AXSCHED_PROGRESS_FILE"])
+        report(step=3, loss=0.5)
+        return 0.25
+
+    folder, status = jobs.run(objective)
+    assert status.state is JobState.SUCCEEDED
+    assert "intermediate result cannot be written" in (folder / jobfolder.STDERR).read_text()
+
+
+def test_each_thread_reports_for_its_own_job(jobs: Jobs) -> None:
+    threads = concurrent.futures.ThreadPoolExecutor(2)
+
+    def objective(parameters: dict[str, Any]) -> float:
+        from axsched_core import report
+
+        for step in range(3):
+            report(step=step, loss=parameters["x"])
+        return 0.25
+
+    folders = [jobs.make(objective, {"x": x}) for x in (1, 2)]
+    with threads:
+        list(threads.map(worker.run_here, map(str, folders)))
+    for x, folder in zip((1, 2), folders, strict=True):
+        assert reported(folder) == [{"step": step, "loss": x} for step in range(3)]
+    worker.report(step=9, loss=9)
+    assert len(reported(folders[0])) == 3
