@@ -4,6 +4,7 @@ from axsched_core.best import Best, Point
 from axsched_core.config import RetryPolicy, SchedulerConfig
 from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
+from axsched_core.result import OptimizationResult
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
 from axsched_core.worker.axsched_worker import report
@@ -12,6 +13,7 @@ __all__ = [
     "AxScheduler",
     "AxschedError",
     "Best",
+    "OptimizationResult",
     "Point",
     "RetryPolicy",
     "SchedulerConfig",

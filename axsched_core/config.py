@@ -100,6 +100,9 @@ class SchedulerConfig:
     """Remove the folders of succeeded trials once the optimizer has their results."""
     synchronous: bool | None = None
     """True: one trial at a time. False, set explicitly: leaving a batch does not wait for it."""
+    total_trials: int | None = field(default=None, validator=optional(ge(1)))
+    """How many trials the experiment should have: for `AxScheduler.run_all_trials`, and a limit for
+    `AxScheduler.run_n_trials`. None: no limit."""
     max_parallelism: int | None = field(default=None, validator=optional(ge(1)))
     """The largest number of jobs at once; None: what the runner and the optimizer allow."""
     prefetch: int = field(default=1, validator=ge(0))

@@ -20,8 +20,16 @@ class Active:
         """Set while nothing may start."""
         self.departed = 0
         """The number of trials that were removed so far."""
+        self.pause_after: int | None = None
+        """When more have departed than this, nothing begins in the current call: the caller wants
+        to look at each change. None: it does not."""
         self._records: dict[int, Record] = {}
         self._left: set[int] = set()
+
+    @property
+    def paused(self) -> bool:
+        """True if nothing may begin in the current call, because something has changed."""
+        return self.pause_after is not None and self.departed > self.pause_after
 
     def __len__(self) -> int:
         return len(self._records)

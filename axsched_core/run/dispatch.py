@@ -7,6 +7,7 @@ told, and when. Everything here runs on the engine's thread.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from axsched_core.config import SchedulerConfig
@@ -101,6 +102,16 @@ class Dispatch:
     def free_slots(self) -> int:
         """How many more jobs may be submitted now."""
         return self._submitter.free_slots()
+
+    def ask_for_free_slots(self) -> int:
+        """The same, after asking the runners anew.
+
+        Raises:
+            RunnerError: a runner is broken.
+        """
+        self.open()
+        self._submitter.refresh_capacity(time.monotonic())
+        return self.free_slots()
 
     # ---- opening and closing -------------------------------------------------------------------
 
@@ -214,7 +225,7 @@ class Dispatch:
 
     def begin(self) -> None:
         """A new call: it is not halted, and jobs that could not be stopped count again."""
-        self._active.halted = None
+        self._active.halted = self._active.pause_after = None
         self._active.wait_for_all()
         for record in self._active.undecided():
             job = record.latest

@@ -260,6 +260,7 @@ class Engine:
         self.budget.ahead = 0 if chosen else self._config.prefetch
         self.budget.want(to_make)
         if to_make:
+            self.exchange.why_complete = ""
             self.stops_at_failures = True
             self.recorder.call_begun(self.budget.open, timeout)
             self._writer.flush()

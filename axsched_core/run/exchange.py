@@ -68,6 +68,8 @@ class Exchange:
         """True: check at the next opportunity what the user has ended in the optimizer."""
         self.changed_outside = False
         """Set when the user has ended a trial in the optimizer during our work."""
+        self.why_complete = ""
+        """Why the optimizer has nothing more to propose, in its own words."""
         self._config, self._active, self._budget = config, active, budget
         self._recorder, self._dispatch, self._record_of = recorder, dispatch, made
 
@@ -80,7 +82,8 @@ class Exchange:
 
     def may_ask(self, loop: Loop) -> bool:
         """True if trials must be made, and the call goes on."""
-        return bool(self._budget.to_make) and self._active.halted is None and loop.failure is None
+        stopped = self._active.halted is not None or self._active.paused
+        return bool(self._budget.to_make) and not stopped and loop.failure is None
 
     def advance(self, loop: Loop) -> None:
         """Send the optimizer's thread all that is new, and ask for trials for the free places."""
@@ -194,7 +197,8 @@ class Exchange:
         if not (asked.complete and alone and not asked.candidates):
             return False
         if self._budget.to_make:
-            self._recorder.say(f"The optimization is complete: {asked.reason}")
+            self.why_complete = f"The optimization is complete: {asked.reason}"
+            self._recorder.say(self.why_complete)
         self._budget.drop()
         self._recorder.call_ended()
         return True

@@ -20,6 +20,7 @@ from axsched_core.journal.writer import Writer
 from axsched_core.objectives.results import NOTES
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.run.records import Record, check_legal
+from axsched_core.run.usage import Usage
 from axsched_core.trials import TrialState
 
 REASON_PAUSE = 600.0
@@ -45,6 +46,8 @@ class Recorder:
         self._optimized: Any = None
         """The description of what is optimized, as in the journal."""
         self._marks: dict[int, dict[str, Any]] = {}
+        self.usage = Usage()
+        """When jobs have run."""
         self._ended = False
         """True if no call has begun since the last one was said to have ended."""
 
@@ -311,6 +314,8 @@ class Recorder:
         job.over = True
         check_legal(record)
         status = job.status
+        if status.started_at is not None and status.ended_at is not None:
+            self.usage.add(status.started_at, status.ended_at)
         data: dict[str, Any] = {
             "cause": cause.value if cause else None,
             "message": message[:WORDS],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,6 +104,11 @@ class Run:
         self.objective: ObjectiveSpec | None = None
         """What jobs evaluate; None: not set yet."""
         self.budget = self.engine.budget
+        self.seconds = 0.0
+        """How long the calls have taken that wait for trials."""
+        self.why_stopped = ""
+        """Why the last of them has ended; "": its trials have ended, or the optimizer is
+        complete."""
         self._runner = session.info
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._taken_up = False
@@ -311,11 +317,13 @@ class Run:
     def wait(self, begin: Callable[[], None], until: Callable[[], bool]) -> None:
         """The same for a call that waits for trials: observers are told when it begins and ends."""
 
+        began = time.monotonic()
+
         def start() -> None:
             try:
                 begin()
             finally:  # also if it fails: the end is said in any case
-                self.recorder.run_started(len(self.engine.active) + self.budget.to_make)
+                self.begins(len(self.engine.active) + self.budget.to_make)
 
         try:
             interrupted = self.engine.loop.perform(start, until)
@@ -323,9 +331,21 @@ class Run:
             self.begin_anew()
             raise
         finally:
-            self.engine.notify(self.recorder.run_ended)
+            self.ends(began)
         if interrupted:
             raise self.interrupted(self.save_interrupted())
+        if self.engine.active.halted is not None:
+            self.why_stopped = f"Stopped: {self.engine.active.halted.value}."
+
+    def begins(self, trials: int) -> None:
+        """A call that waits for trials begins; on the engine's thread."""
+        self.why_stopped = ""
+        self.recorder.run_started(trials)
+
+    def ends(self, began: float) -> None:
+        """It ends; ``began``: `time.monotonic` seconds."""
+        self.seconds += time.monotonic() - began
+        self.engine.notify(self.recorder.run_ended)
 
     @contextlib.contextmanager
     def parking(self, records: list[Record]) -> Iterator[None]:

@@ -127,7 +127,7 @@ class Submitter:
         return bool(self._fresh(now))
 
     def _fresh(self, now: float) -> list[Record]:
-        if self._active.halted:
+        if self._active.halted or self._active.paused:
             return []
         waiting = self._active.at(Stage.WAITING)
         return [r for r in waiting if r.unsent and r.not_before <= now]
