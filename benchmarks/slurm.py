@@ -71,7 +71,9 @@ class Lab:
             )
             wrapper.chmod(0o755)
         path = f"{wrappers}:{cluster.env['PATH']}"
-        self.env = {**os.environ, **cluster.env, "PATH": path}
+        # submitit's jobs find the objective by its module.
+        here = str(Path(__file__).parent)
+        self.env = {**os.environ, **cluster.env, "PATH": path, "PYTHONPATH": here}
 
     def run(self, contender: str, work: str, number: int, at_once: int = 1) -> dict[str, Any]:
         """Have a contender do its work; add the commands and messages that this took."""
