@@ -68,7 +68,7 @@ SLOWEST = ("--durations", "12", "--durations-min", "5")
 UNDER_TEST = {"AXSCHED_TEST_WHEELS": "1"}
 LONG_EXAMPLES = (
     *("docker_zstd.py", "experiment_example.py", "slurm_checkpoint.py", "slurm_day.py"),
-    "tune_digits.py",
+    *("early_stopping.py", "tune_digits.py"),
 )
 """Those that need a backend, or minutes."""
 TEMPLATE = ROOT / "examples" / "runner_template"

@@ -314,7 +314,8 @@ class RunnerSpec:
         ``offsets`` gives the offset for each handle, by key. Never half a line: bytes after the
         last newline wait for the next call. An absent key means 'no information'.
 
-        Called: only by the conformance kit, while a job runs; the core does not call it yet.
+        Called: while jobs run, at most once a second and mostly less often; and once more when a
+            job has ended, for what it has reported last.
         Thread: the engine's.
         Raises: like `axsched_poll`.
 

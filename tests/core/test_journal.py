@@ -24,6 +24,7 @@ from axsched_core.jobs import (
     JobState,
     JobStatus,
     Objective,
+    Report,
     Resources,
     ScriptObjective,
 )
@@ -133,6 +134,14 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
     recorder.job_prepared(moved(stopped, Stage.WAITING, TrialState.QUEUED))
     recorder.job_stopping(moved(stopped, Stage.SUBMITTED, TrialState.QUEUED))
 
+    early = with_job(record(6), 1, tmp_path)
+    recorder.trial_made(early, None, counted=False)
+    recorder.job_prepared(moved(early, Stage.WAITING, TrialState.QUEUED))
+    moved(early, Stage.SUBMITTED, TrialState.RUNNING)
+    recorder.reported(early, [Report(1, {"loss": (0.5, None), "time": (2.0, 0.25)})])
+    early.job.stop_reason = "it is bad"
+    recorder.job_stopped_early(early)
+
     refused = with_job(record(5), 1, tmp_path)
     recorder.trial_made(refused, None, counted=False)
     recorder.job_prepared(moved(refused, Stage.WAITING, TrialState.QUEUED))
@@ -193,6 +202,16 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
             4, p, attempts=1, number=1, key="0123456789-4-1", lane="toy", stopping=True
         ),
         5: ReplayedTrial(5, p, number=1, lane="toy"),
+        6: ReplayedTrial(
+            6,
+            p,
+            attempts=1,
+            number=1,
+            key="0123456789-6-1",
+            lane="toy",
+            reports=[(1, {"loss": (0.5, None), "time": (2.0, 0.25)})],
+            early="it is bad",
+        ),
     }
     kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
     recorder.call_ended()

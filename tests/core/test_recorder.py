@@ -71,7 +71,7 @@ def test_a_job_that_is_over_is_cancelled_for_nothing():
 
 
 def test_the_page_shows_what_a_trial_can_be():
-    rows = re.findall(r"^\| (\w+) \| ([A-Z, ]+) \| (.+) \|$", ARCHITECTURE.read_text(), re.M)
+    rows = re.findall(r"^\| (\w+) \| ([A-Z_, ]+) \| (.+) \|$", ARCHITECTURE.read_text(), re.M)
     names = {purpose.name: purpose for purpose in Purpose} | {"not cancelled": None}
     shown = {
         (Stage[stage], TrialState(state)): {names[word] for word in purposes.split(", ")}
