@@ -170,6 +170,8 @@ class FunctionObjective:
     """(major, minor) of the Python that pickled it."""
     resources: Resources = field(factory=Resources)
     """What each of its jobs needs; its time limit is not used."""
+    time_limit: float | None = None
+    """Seconds that one evaluation may take; None: the setting alone decides."""
 
     @property
     def capability(self) -> Capability:

@@ -88,6 +88,7 @@ class AxScheduler(Loops):
         *,
         function: Callable[..., Any] | None = None,
         resources: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Evaluate trials with a Python function.
 
@@ -100,6 +101,8 @@ class AxScheduler(Loops):
             function: another name for ``objective_fn``.
             resources: what each job needs, if the runner supports it: ``cpus``, ``memory``
                 (bytes, "4G"), ``gpus``; see `axsched_core.config.Needs`.
+            timeout: seconds that one evaluation may take, if that is less than the setting
+                ``max_trial_monitoring_time``; then its trial fails with TIME_LIMIT.
 
         Raises:
             InvalidInput: it is not a function, cannot be pickled, or its arguments do not fit.
@@ -109,7 +112,7 @@ class AxScheduler(Loops):
             raise InvalidInput("set_objective_function takes one function.")
         chosen = objective_fn if objective_fn is not None else function
         assert chosen is not None
-        objective.set_function(self._run, chosen, resources)
+        objective.set_function(self._run, chosen, resources, timeout)
 
     def set_script_objective(
         self, script_path: str | Path, script_options: Mapping[str, Any] | None = None

@@ -54,6 +54,7 @@ def bind_function(
     parameter_names: Sequence[str],
     resources: Mapping[str, Any] | None = None,
     conditional: Collection[str] = (),
+    timeout: float | None = None,
 ) -> FunctionObjective:
     """Decide how a function takes its parameters: as one mapping, or by their names.
 
@@ -62,16 +63,20 @@ def bind_function(
         parameter_names: the search space's.
         resources: what each job needs, see `Needs`.
         conditional: the names that not every trial has.
+        timeout: seconds that one evaluation may take.
 
     Raises:
-        InvalidInput: its signature fits none of the two; a resource is wrong.
+        InvalidInput: its signature fits none of the two; a resource or the timeout is wrong.
     """
     python = (sys.version_info.major, sys.version_info.minor)
     needs = options.build(Needs, resources, "resources").as_resources()
     keywords = _wants_keywords(function, parameter_names)
     if keywords:
         _check_conditional(function, parameter_names, conditional)
-    return FunctionObjective(_name(function), keywords, python, needs)
+    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (number and timeout > 0):
+        raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
+    return FunctionObjective(_name(function), keywords, python, needs, timeout)
 
 
 def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:

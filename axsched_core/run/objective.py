@@ -21,7 +21,10 @@ log = logging.getLogger("axsched")
 
 
 def set_function(
-    run: Run, function: Callable[..., Any], resources: Mapping[str, Any] | None
+    run: Run,
+    function: Callable[..., Any],
+    resources: Mapping[str, Any] | None,
+    timeout: float | None = None,
 ) -> None:
     """See `AxScheduler.set_objective_function`."""
     pickled = build.function_objective(function)
@@ -30,7 +33,7 @@ def set_function(
         optimizer = run.optimizer
         optimizer.check()
         bound = build.bind_function(
-            function, optimizer.parameter_names, resources, optimizer.conditional
+            function, optimizer.parameter_names, resources, optimizer.conditional, timeout
         )
         _set(run, ObjectiveSpec(bound, pickled, fingerprint.of_function(function)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import stat
 from pathlib import Path
@@ -20,6 +21,7 @@ from axsched_core.errors import (
     UnsupportedObjective,
 )
 from axsched_core.jobs import Cause, JobState, JobStatus
+from support.resuming import died, resume
 from support.toy import ToyOptimizer, ToyRunner
 
 POINTS = [{"x": x / 10, "y": 0.5} for x in range(4)]
@@ -449,3 +451,29 @@ def test_preview_touches_nothing(make):
 
 def test_preview_of_a_runner_without_one(make):
     assert "JobRequest(key=" in make().preview()
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, True, "5"])
+def test_a_timeout_that_is_none_is_refused(make, timeout):
+    scheduler = make(runner=ToyRunner(capabilities=("function",)))
+    with pytest.raises(InvalidInput, match="timeout must be a positive number of seconds"):
+        scheduler.set_objective_function(lambda x, y: x, timeout=timeout)
+
+
+def test_a_function_has_a_time_limit_of_its_own_also_after_a_resume(make, tmp_path):
+    runner = ToyRunner(capabilities=("function",))
+    scheduler = make(runner=runner, max_trial_monitoring_time=60.0)
+    for timeout, limit in ((5.0, 5.0), (100, 60.0), (None, 60.0)):
+        scheduler.set_objective_function(lambda x, y: x, timeout=timeout)
+        index = scheduler.run_trial(scheduler.get_next_trial()).index
+        assert runner.requests[runner.key_of(index)].resources.time_limit == limit
+        scheduler.wait_for_completed_trials()
+    scheduler.set_objective_function(lambda x, y: x, timeout=7)
+    index = scheduler.run_trial(scheduler.get_next_trial()).index
+    after = resume(died(scheduler, tmp_path / "next"), runner)
+    with after:
+        again = after.run_trial(after.get_next_trial()).index
+        last = after._run.engine.records[again]
+        assert last.folder is not None
+        job = json.loads((last.folder / "job.json").read_text())
+        assert job["time_limit"] == 7

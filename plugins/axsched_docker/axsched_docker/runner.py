@@ -270,6 +270,8 @@ class DockerRunner:
             with Folder(folder) as ours:
                 if ours.has(name):
                     return jobfolder.read_part(ours, name, offset, limit)
+                if ours.has(jobfolder.EXIT):
+                    return b""  # it has ended, and all that it wrote is here
                 if ours.has(BOX):
                     with ours.sub(BOX) as box, box.sub("job") as job:
                         return jobfolder.read_part(job, name, offset, limit)
