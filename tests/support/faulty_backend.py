@@ -46,9 +46,10 @@ FAULTS = {
     "cancel": (*OUTAGES, "not possible", "in vain"),
     "reattach": (*OUTAGES, "silence"),
     "capacity": ("outage", "error", "none free"),
+    "progress": (*OUTAGES, "silence"),
 }
 """The possible faults, by hook."""
-PLACES = (*FAULTS, "ask", "tell", "annotate", "save", "flush")
+PLACES = (*FAULTS, "ask", "tell", "report", "annotate", "save", "flush")
 """Where a driver may die."""
 FATES = {
     "well": JobStatus(JobState.SUCCEEDED),
@@ -77,6 +78,8 @@ class BackendJob:
     status: JobStatus = field(factory=lambda: JobStatus(JobState.QUEUED))
     value: float | None = None
     """Its result, if it ended without an error."""
+    lines: bytes = b""
+    """What it has reported."""
 
 
 class _Grave:
@@ -191,6 +194,17 @@ class FaultyBackend:
         elif fate == "nonsense":
             (folder / jobfolder.RESULT).write_text('{"loss": "much"}')
         job.state, job.status = "ended", FATES[fate]
+
+    def report(self, job: BackendJob) -> None:
+        """A running job reports how far it is."""
+        if job.state == "running":
+            step = job.lines.count(b"\n")
+            job.lines += b'{"step": %d, "loss": %d}\n' % (step, 100 - step)
+
+    @staticmethod
+    def is_doomed(trial: int) -> bool:
+        """True for a trial that the optimizer stops early."""
+        return trial % 3 == 1
 
     def go_on(self, keys: Sequence[str]) -> None:
         for job in [self.jobs[key] for key in keys if key in self.jobs]:

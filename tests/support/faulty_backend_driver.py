@@ -23,6 +23,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Report,
     RunnerInfo,
     SubmitError,
 )
@@ -118,6 +119,20 @@ class FaultyRunner:
         return self._call("cancel", work)
 
     @hookimpl
+    def axsched_read_progress(
+        self, handles: Sequence[JobHandle], offsets: Mapping[str, int]
+    ) -> dict[str, bytes]:
+        def work(fault: str | None) -> dict[str, bytes]:
+            jobs = [self.backend.jobs[handle.key] for handle in handles]
+            for job in jobs:
+                self.backend.report(job)
+            if fault == "silence":
+                return {}
+            return {job.request.key: job.lines[offsets[job.request.key] :] for job in jobs}
+
+        return self._call("progress", work)
+
+    @hookimpl
     def axsched_capacity(self) -> int | None:
         return self._call("capacity", lambda fault: 0 if fault == "none free" else None)
 
@@ -159,6 +174,17 @@ class CheckedOptimizer(ToyOptimizer):
 
         self.backend.call("tell", work)
 
+    def tell_intermediate(self, reports: Mapping[int, Sequence[Report]]) -> None:
+        def work() -> None:
+            for trial, found in reports.items():
+                good = all(one.metrics["loss"][0] == 100 - one.step for one in found)
+                self.backend.check(good, f"trial {trial} has not reported {found}")
+
+        self.backend.call("report", work)
+
+    def to_stop(self, indices: Sequence[int]) -> dict[int, str]:
+        return {index: "doomed" for index in indices if self.backend.is_doomed(index)}
+
     def _note(self, outcome: Outcome) -> None:
         backend, trial = self.backend, outcome.index
         backend.check(self.rows[trial]["status"] == "RUNNING", f"trial {trial} was told twice")
@@ -166,6 +192,8 @@ class CheckedOptimizer(ToyOptimizer):
         before = backend.told.setdefault(trial, what)
         same = before == what or backend.may_have_become(trial, what[0])
         backend.check(same, f"trial {trial} was told as {before}, and now as {what}")
+        early = what[0] == "EARLY_STOPPED"
+        backend.check(not early or backend.is_doomed(trial), f"trial {trial} was stopped early")
         if what[0] == "COMPLETED":
             right = [job.value for job in backend.of(trial)] + [backend.by_hand.get(trial)]
             backend.check(what[1] in right, f"trial {trial} was told {what[1]}, not of {right}")

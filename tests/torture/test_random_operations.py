@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
         assert self.call("wait_for_completed_trials")
         self.the_journal_says_what_the_scheduler_knows()
         self.the_optimizer_knows_what_the_scheduler_says()
-        ended = {"COMPLETED", "FAILED", "ABANDONED", "STALE"}
+        ended = {"COMPLETED", "FAILED", "ABANDONED", "STALE", "EARLY_STOPPED"}
         assert {row["status"] for row in self.rows.values()} <= ended
         self.scheduler.close()
         assert self.scheduler._run.writer._journal is None
