@@ -210,6 +210,13 @@ class FaultyBackend:
         for job in [self.jobs[key] for key in keys if key in self.jobs]:
             if job.state == "queued":
                 self.start(job)
+                self.report(job)
+            elif (
+                job.state == "running"
+                and self.is_doomed(job.request.trial_index)
+                and (job.lines.count(b"\n") < 3)
+            ):
+                self.report(job)  # it takes longer
             elif job.state == "running":
                 self.end(job, self.fates.pop(0) if self.fates else "well")
 
