@@ -114,11 +114,14 @@ class RandomSearch(Optimizer):
         return index
 
     def validate(self, parameters: Parameters) -> None:
-        if set(parameters) != set(self.bounds):
-            raise InvalidInput(f"The parameters are {sorted(self.bounds)}, got {dict(parameters)}.")
+        missing, more = set(self.bounds) - set(parameters), set(parameters) - set(self.bounds)
+        if missing or more:
+            words = f"there is no {min(more)!r}" if more else f"{min(missing)!r} is missing"
+            raise InvalidInput(f"The parameters are {sorted(self.bounds)}: {words}.")
         for name, (low, high) in self.bounds.items():
-            if not low <= parameters[name] <= high:
-                raise InvalidInput(f"{name!r} is {parameters[name]}, not in [{low}, {high}].")
+            value = parameters[name]
+            if isinstance(value, str) or not low <= value <= high:
+                raise InvalidInput(f"{name!r} is {value!r}, not in [{low}, {high}].")
 
     def trials(self, indices: Sequence[int] | None = None) -> dict[int, TrialView]:
         chosen = self._trials if indices is None else [i for i in indices if i in self._trials]
