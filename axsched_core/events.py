@@ -90,7 +90,7 @@ class TrialCreated(TrialEvent):
 @frozen(kw_only=True)
 class TrialEnded(TrialEvent):
     """A trial that was in progress is over, and the optimizer knows how. Sent once for each
-    trial."""
+    trial; not for past data (`AxScheduler.attach_data`)."""
 
     state: TrialState
     """How it ended: SUCCEEDED, FAILED, CANCELLED, EARLY_STOPPED or CLOSED."""

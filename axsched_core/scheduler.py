@@ -13,12 +13,13 @@ from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
 from axsched_core.loops import Loops
+from axsched_core.past_data import PastData
 from axsched_core.run import by_hand, driving, from_database, objective, resume
 from axsched_core.run.run import Run
 from axsched_core.trials import Trial
 
 
-class AxScheduler(Loops):
+class AxScheduler(Loops, PastData):
     """Runs the trials of an Ax optimization on the machines behind a runner.
 
     Args:
@@ -39,6 +40,9 @@ class AxScheduler(Loops):
     Raises:
         InvalidInput: a setting is unknown or wrong, or the database cannot be used.
         RunnerError: the runner cannot be found, loaded or used.
+
+    Results from before this run come in with the methods of `PastData`, which are also methods of
+    this class.
 
     One call at a time: a method that is called while another one runs (from a second thread, from
     an observer) raises `SchedulerBusy`. Only `cancel` may be called at any time.

@@ -37,7 +37,8 @@ FIRST = (
         "imports",
         "errors",
     ),
-    *("testing", "worker", "worker.axsched_worker", "scheduler", "config", "trials", "best"),
+    *("testing", "worker", "worker.axsched_worker"),
+    *("scheduler", "past_data", "config", "trials", "best"),
 )
 """The order of the page; other public modules follow."""
 

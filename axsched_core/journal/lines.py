@@ -14,6 +14,8 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
                which host; ``ended`` when it ends
 ``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
                ``o``, whether it is ``counted``
+``past``       past data was attached: all its ``trials``, each with ``i``, ``p``, ``results``,
+               ``notes`` and ``message``
 ``key``        a job is about to be submitted under this key, the ``n``-th attempt, to the runner
                of this name (``lane``; where it is missing, the run had one runner); why earlier
                attempts ``ended``, what the job gets in addition (``grown``), hosts to ``avoid``
@@ -128,7 +130,7 @@ FOR_READERS = frozenset({"waiting", "running", "attempt"})
 """Kinds of lines that `resume` does not need."""
 KINDS = FOR_READERS | {
     *("run", "place", "objective", "optimized", "snapshot", "call", "ended"),
-    *("trial", "key", "handle", "withdrawn", "stopping", "outcome", "open", "anew"),
+    *("trial", "past", "key", "handle", "withdrawn", "stopping", "outcome", "open", "anew"),
     *("progress", "early"),
 }
 

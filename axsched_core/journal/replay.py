@@ -22,6 +22,7 @@ from axsched_core.journal.lines import (
     may_skip,
     read_lines,
 )
+from axsched_core.trials import TrialState
 
 
 @define
@@ -138,6 +139,13 @@ class _Reader:
     def _trial(self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False) -> None:
         self.trials[i] = ReplayedTrial(i, p, o)
         self.to_make = max(0, self.to_make - counted)  # a batch's trials belong to no call
+
+    def _past(self, trials: Sequence[Mapping[str, Any]]) -> None:
+        for one in trials:
+            i, message, results = one["i"], one["message"], one["results"]
+            self._trial(i, one["p"])
+            self._outcome(i, TrialState.SUCCEEDED.value, None, message, results, one.get("notes"))
+            self.trials[i].past = True
 
     def _key(
         self,

@@ -79,7 +79,7 @@ class Trial:
     """When the outcome was recorded, in seconds since the epoch."""
     past: bool = False
     """True: it had ended before another objective was set, or before the run was stopped because
-    its trials failed."""
+    its trials failed; or it is past data."""
 
     @property
     def ended(self) -> bool:

@@ -24,6 +24,7 @@ from axsched_core.journal import lines
 from axsched_core.journal.lock import Holder, holder
 from axsched_core.journal.optimized import Optimized
 from axsched_core.journal.seen import ENDED, Attempt, Call, Trial
+from axsched_core.trials import TrialState
 
 _CHUNK = 8 << 20
 """Bytes that are read at once."""
@@ -221,6 +222,7 @@ class Run:
             "call": self._call,
             "ended": self._ended,
             "trial": self._trial,
+            "past": self._past,
             "key": self._key,
             "handle": self._handle,
             "withdrawn": self._withdrawn,
@@ -275,6 +277,13 @@ class Run:
                 self.to_make -= 1
                 self.calls[-1].made += 1
         self._changed.add(index)
+
+    def _past(self, line: Line) -> None:
+        for one in line["trials"]:
+            both = {**one, "t": line.get("t")}
+            self._trial(both)
+            self._outcome({**both, "state": TrialState.SUCCEEDED.value, "cause": None})
+            self.trials[one["i"]].past = True
 
     def _key(self, line: Line) -> None:
         trial, number = self.trials[line["i"]], line["n"]

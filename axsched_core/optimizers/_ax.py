@@ -167,6 +167,10 @@ class AxOptimizer(Stopping):
         return frozenset(self._config().metric_names)
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*super().metric_names, *self.experiment.metrics)))
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         return tuple(self.experiment.search_space.parameters)
 

@@ -173,6 +173,12 @@ class Optimizer(abc.ABC):
         """Every metric that a result must have: objectives and outcome constraints."""
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Every metric that it knows: the objectives, other required ones, then those that it only
+        tracks. Override this if it tracks any."""
+        return tuple(dict.fromkeys((*self.objective_names, *sorted(self.required_metrics))))
+
+    @property
     @abc.abstractmethod
     def parameter_names(self) -> tuple[str, ...]:
         """The search space's parameters, in order."""

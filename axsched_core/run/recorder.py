@@ -138,6 +138,17 @@ class Recorder:
             parameters = dict(record.parameters)
             self._send(events.TrialCreated(trial_index=record.index, parameters=parameters))
 
+    def past_data(self, records: Sequence[Record]) -> None:
+        """Trials were made from past data. One line has all of them: a torn one has none."""
+        trials = []
+        for record in records:
+            check_legal(record)
+            one = {"i": record.index, "p": dict(record.parameters), "message": record.message}
+            trials.append({**one, "results": record.results, **_given({"notes": record.notes})})
+            if record.notes is not None:
+                self._marks[record.index] = self.mark(record)
+        self.writer.add("past", trials=trials)
+
     def notes_taken(self, record: Record) -> None:
         """A result has notes; the journal gets them with the outcome."""
         check_legal(record)
@@ -164,6 +175,8 @@ class Recorder:
     def trial_retired(self, record: Record) -> None:
         """A trial is over, and the optimizer knows."""
         check_legal(record)
+        if record.given:
+            return
         self._send(
             events.TrialEnded(
                 trial_index=record.index,

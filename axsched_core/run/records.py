@@ -134,7 +134,9 @@ class Record:
     """It is not known whether a driver that has died submitted its last job."""
     past: bool = False
     """It had ended before the run was stopped because its trials failed, or before another
-    objective was set: it says nothing about the current objective."""
+    objective was set, or it is past data: it says nothing about the current objective."""
+    given: bool = False
+    """It is past data, which the user gave in this session: observers are not told about it."""
     untold: bool = False
     """The user has ended it by hand, and its job may still run: the optimizer is told at the next
     consultation, before the job has ended."""

@@ -7,6 +7,7 @@ see there. `AXSCHED_TEST_KILLS` says how long it looks for something that goes w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -58,6 +59,7 @@ class Machine(RuleBasedStateMachine):
         memory = "/dev/shm"  # a disk that is synced at each step is what takes the time
         self.folder = Path(tempfile.mkdtemp(dir=memory if os.path.isdir(memory) else None))
         self.backend = FaultyBackend()
+        self.numbers = itertools.count(2)
         self.patches = pytest.MonkeyPatch()
         patch(self.patches, self.backend)
 
@@ -138,6 +140,23 @@ class Machine(RuleBasedStateMachine):
         else:
             self.backend.by_hand[trial] = -1.0 - trial
             self.call("complete_trial", trial, -1.0 - trial, trouble=trouble)
+
+    @rule(n=SMALL, trouble=TROUBLE)
+    def attach_data(self, n: int, trouble: Trouble) -> None:
+        before = len(self.rows)
+        results = {trial: -1.0 - trial for trial in range(before, before + n)}
+        self.backend.by_hand |= results
+        data = {
+            "x": [1 / next(self.numbers) for _ in results],
+            "y": [0.5] * n,
+            "loss": list(results.values()),
+        }
+        ended = self.call("attach_data", data, trouble=trouble)
+        if not ended and len(self.rows) == before:  # the driver died before it had written them
+            for trial in results:
+                del self.backend.by_hand[trial]
+        else:
+            assert len(self.rows) == before + n
 
     @rule(trouble=TROUBLE)
     def close_and_resume(self, trouble: Trouble) -> None:
