@@ -4,6 +4,7 @@ from axsched_core.best import Best, Point
 from axsched_core.config import RetryPolicy, SchedulerConfig
 from axsched_core.errors import AxschedError
 from axsched_core.hookspecs import hookimpl
+from axsched_core.one_call import optimize
 from axsched_core.result import OptimizationResult
 from axsched_core.scheduler import AxScheduler
 from axsched_core.trials import Trial, TrialState
@@ -20,5 +21,6 @@ __all__ = [
     "Trial",
     "TrialState",
     "hookimpl",
+    "optimize",
     "report",
 ]

@@ -38,7 +38,7 @@ FIRST = (
         "errors",
     ),
     *("testing", "worker", "worker.axsched_worker"),
-    *("scheduler", "past_data", "config", "trials", "best"),
+    *("scheduler", "past_data", "one_call", "config", "trials", "best"),
 )
 """The order of the page; other public modules follow."""
 
