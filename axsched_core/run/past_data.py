@@ -75,7 +75,9 @@ def _attach(run: Run, found: Sequence[Measurement], source: str) -> list[int]:
     except KeyboardInterrupt as error:
         interrupt = error
     except BaseException:
-        run.engine.changed_outside = True  # the journal knows nothing of the trials that are stale
+        run.engine.exchange.changed_outside = (
+            True  # the journal knows nothing of the trials that are stale
+        )
         raise
     # Behind the same work, if Ctrl-C came: then all of them are made, and none may stay open.
     views = run.with_optimizer(lambda optimizer: optimizer.trials(indices))

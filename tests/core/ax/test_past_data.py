@@ -182,7 +182,7 @@ def test_the_first_proposal_is_the_models_and_uses_the_past_results(kind: str, t
             run = scheduler.experiment.trials[first].generator_run
             assert run._generator_key != "Sobol"
             adapter = scheduler._run.optimizer.strategy.adapter
-            used = adapter.get_training_data().experiment_data.observation_data
+            used = adapter.get_training_data().observation_data
             assert set(used.index.get_level_values("trial_index")) == set(indices)
             near.append(scheduler.trials[first].parameters["x"])
     assert abs(near[0] - 0.2) < 0.2
