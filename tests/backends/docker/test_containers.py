@@ -23,6 +23,7 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.testing import RandomSearch
+from support import early
 from support.container_images import BUSYBOX, PYTHON
 from support.docker_engine import DockerEngine
 
@@ -546,3 +547,14 @@ def test_of_a_job_that_does_no_harm_nothing_is_said(
     handle = bench.start({"do": "succeed"})
     assert bench.status(handle).state is JobState.SUCCEEDED
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("files", ["copy", "mount"])
+def test_containers_that_report_are_stopped_early(
+    engine: DockerEngine, tmp_path: Path, files: str
+) -> None:
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.5, "progress": False}
+    options = {"host": engine.url, "files": files}
+    with AxScheduler(early.StopsOdd(), "docker", config, options) as scheduler:
+        scheduler.set_container_objective(BUSYBOX, ("sh", "-c", early.SHELL))
+        early.check(scheduler)

@@ -35,6 +35,7 @@ from axsched_core.jobs import (
 from axsched_core.journal.view import Run
 from axsched_core.testing import RandomSearch
 from axsched_core.testing.bench import Bench
+from support import early
 from support import slurm_cluster as slurm
 from support.missing_backends import need
 from support.slurm_cluster import SlurmCluster
@@ -599,3 +600,12 @@ def test_doctor(either: SlurmCluster, tmp_path: Path, monkeypatch: pytest.Monkey
     done = CliRunner().invoke(main, ["doctor", "slurm"])
     assert done.exit_code == 1
     assert "✗ controller: " in done.output
+
+
+def test_jobs_that_report_are_stopped_early(cluster: SlurmCluster, tmp_path: Path) -> None:
+    script = tmp_path / "objective.sh"
+    script.write_text(early.SHELL)
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.5, "progress": False}
+    with AxScheduler(early.StopsOdd(), "slurm", config) as scheduler:
+        scheduler.set_script_objective(script)
+        early.check(scheduler)

@@ -26,7 +26,7 @@ from axsched_joblib import JobLibRunner, warm
 from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
 from axsched_joblib.pools import LokyPool
 
-from axsched_core import jobfolder
+from axsched_core import AxScheduler, jobfolder
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import (
     CancelOutcome,
@@ -38,6 +38,7 @@ from axsched_core.jobs import (
     ScriptObjective,
     SubmitError,
 )
+from support import early
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -670,3 +671,19 @@ def test_a_pool_is_closed_right_after_a_job_was_given_to_it(tmp_path: Path) -> N
 
     with ThreadPoolExecutor(1) as of_its_own:
         of_its_own.submit(use).result()
+
+
+def odd_ones_hang(x: float) -> float:
+    from axsched_core import report
+
+    report(step=1, loss=0.75)
+    while int(os.environ["AXSCHED_TRIAL_INDEX"]) % 2:
+        time.sleep(0.05)
+    return 0.5
+
+
+def test_jobs_that_report_are_stopped_early(tmp_path: Path) -> None:
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.5, "progress": False}
+    with AxScheduler(early.StopsOdd(), "joblib", config, {"n_jobs": 2}) as scheduler:
+        scheduler.set_objective_function(odd_ones_hang)
+        early.check(scheduler)
