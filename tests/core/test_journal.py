@@ -142,6 +142,10 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
     early.job.stop_reason = "it is bad"
     recorder.job_stopped_early(early)
 
+    measured = record(7)
+    measured.results, measured.past = {"loss": (1.0, None)}, True
+    recorder.past_data([moved(measured, Stage.ENDED, TrialState.SUCCEEDED)])
+
     refused = with_job(record(5), 1, tmp_path)
     recorder.trial_made(refused, None, counted=False)
     recorder.job_prepared(moved(refused, Stage.WAITING, TrialState.QUEUED))
@@ -212,6 +216,7 @@ def test_every_kind_of_event_comes_back(recorder: Recorder, tmp_path: Path):
             reports=[(1, {"loss": (0.5, None), "time": (2.0, 0.25)})],
             early="it is bad",
         ),
+        7: ReplayedTrial(7, p, state="SUCCEEDED", results={"loss": (1.0, None)}, past=True),
     }
     kinds = {line["k"] for _, _, line in lines.read_lines(tmp_path / lines.NAME)}
     recorder.call_ended()
