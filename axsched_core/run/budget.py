@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from attrs import define, field, frozen
 
-IN_BULK, MOST_IN_BULK = 32, 512
+IN_BULK, MOST_IN_BULK = 32, 100
 """How many trials are made in one go if they use no results: at least, and at most. Ax prepares
-each call anew and looks at all trials, so many calls are slow (benchmarks/peers.py); each trial
-that is ready costs a little in every turn."""
+each call anew and looks at all trials, so many calls are slow (benchmarks/peers.py). In a call it
+compares each point with all points before and with those of the same call, so large ones are slow
+too; and each trial that is ready costs a little in every turn."""
 
 
 @frozen
