@@ -57,11 +57,11 @@ def test_trials_that_use_no_results_are_made_in_bulk_before_the_last_one_begins(
 
 def test_the_faster_trials_end_the_more_are_made_in_bulk():
     budget = Budget(ahead=1, to_make=10_000)
-    budget.asked(wish=Wish(1, IN_BULK), made=IN_BULK, in_bulk=True, ended=0, meanwhile=40)
-    assert not ask(budget, waiting=80, running=4)
-    assert ask(budget, waiting=79, running=4) == Wish(0, in_bulk=1 + 160)
+    budget.asked(wish=Wish(1, IN_BULK), made=IN_BULK, in_bulk=True, ended=0, meanwhile=20)
+    assert not ask(budget, waiting=40, running=4)
+    assert ask(budget, waiting=39, running=4) == Wish(0, in_bulk=1 + 80)
     budget.begin()
-    assert not ask(budget, waiting=79, running=4)
+    assert not ask(budget, waiting=39, running=4)
 
 
 def test_it_asks_for_nothing_where_nothing_is_to_be_made_or_the_optimizer_had_too_few():
