@@ -54,6 +54,13 @@ class Training:
         return {"error": error}
 
 
+def strategy_for(epochs):
+    """Stops a training that is worse than half of the others at the same epoch."""
+    return PercentileEarlyStoppingStrategy(
+        percentile_threshold=50, min_progression=epochs // 10, min_curves=3
+    )
+
+
 def run(options, strategy):
     """One optimization; returns the scheduler, closed."""
     client = Client(random_seed=options.seed)
@@ -62,7 +69,11 @@ def run(options, strategy):
     scheduler = AxScheduler(
         client,
         "joblib",
-        config={"job_output_dir": options.outputs, "monitoring_interval": 0.5},
+        config={
+            "job_output_dir": options.outputs,
+            "monitoring_interval": 0.5,
+            "progress": options.progress,
+        },
         runner_options={"n_jobs": options.parallel},
         early_stopping_strategy=strategy,
     )
@@ -88,10 +99,9 @@ def main():
     options = parser.parse_args()
 
     set_ax_logger_levels(logging.ERROR)
-    strategy = PercentileEarlyStoppingStrategy(
-        percentile_threshold=50, min_progression=options.epochs // 10, min_curves=3
-    )
-    for words, chosen in (("to the end", None), ("stopped early", strategy)):
+    options.progress = True
+    strategies = {"to the end": None, "stopped early": strategy_for(options.epochs)}
+    for words, chosen in strategies.items():
         scheduler, result = run(options, chosen)
         stopped = result.counts.get(TrialState.EARLY_STOPPED, 0)
         print(

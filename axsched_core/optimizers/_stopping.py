@@ -63,7 +63,7 @@ class Stopping(Optimizer):
         found = strategy.should_stop_trials_early(
             trial_indices=set(indices), experiment=self.experiment, current_node=self._current_node
         )
-        return {int(index): str(why or type(strategy).__name__) for index, why in found.items()}
+        return {int(index): _words(why, strategy) for index, why in found.items()}
 
     @property
     def _current_node(self) -> Any:
@@ -75,7 +75,7 @@ class Stopping(Optimizer):
         if strategy is None:
             return ""
         stop, why = strategy.should_stop_optimization(experiment=self.experiment)
-        return str(why or type(strategy).__name__) if stop else ""
+        return _words(why, strategy) if stop else ""
 
     # ---- in the journal ------------------------------------------------------------------------
 
@@ -104,6 +104,12 @@ class Stopping(Optimizer):
                 )
                 continue
             self.stop_with(**{"early" if which == EARLY else "overall": _from_plain(plain)})
+
+
+def _words(why: str | None, strategy: Any) -> str:
+    """The first line of a reason (Ax's strategies give several), or the strategy's name."""
+    lines = str(why or "").strip().splitlines()
+    return lines[0].strip() if lines else type(strategy).__name__
 
 
 class _NotPlain(Exception):
