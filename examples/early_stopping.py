@@ -1,8 +1,9 @@
 """Stop trainings early that promise nothing, and compare with a run that does not.
 
-A trial trains a neural network on scikit-learn's handwritten digits, epoch by epoch, and reports its
-error on held-out images after each. Ax's `PercentileEarlyStoppingStrategy` compares the curves: a
-training that is worse than most others at the same epoch is ended, and the next one gets its place.
+A trial trains a neural network on scikit-learn's handwritten digits, epoch by epoch, and reports
+its error on held-out images after each. Ax's `PercentileEarlyStoppingStrategy` compares the
+curves: a training that is worse than most others at the same epoch is ended, and the next one gets
+its place.
 
     python examples/early_stopping.py [--trials 16] [--parallel 2] [--seed 0] [--epochs 60]
         [--outputs outputs]
