@@ -12,6 +12,7 @@ from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
+from axsched_core.looks import Looks
 from axsched_core.loops import Loops
 from axsched_core.past_data import PastData
 from axsched_core.run import by_hand, driving, from_database, objective, resume
@@ -19,7 +20,7 @@ from axsched_core.run.run import Run
 from axsched_core.trials import Trial
 
 
-class AxScheduler(Loops, PastData):
+class AxScheduler(Loops, Looks, PastData):
     """Runs the trials of an Ax optimization on the machines behind a runner.
 
     Args:

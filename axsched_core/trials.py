@@ -59,3 +59,6 @@ class Trial:
     """The folder of its last job; None if it never had one."""
     attempts: int = 0
     """Jobs that it has had."""
+    method: str = ""
+    """What has made it, such as the name of a generation strategy's step; "": the user, or not
+    known."""

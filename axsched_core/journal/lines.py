@@ -12,8 +12,8 @@ The first line names the run; each further line is one event, ``{"k": kind, "t":
 ``snapshot``   later lines are replayed on the optimizer's file of this name
 ``call``       ``run_optimization`` began: how many trials it should make, in how many seconds, on
                which host; ``ended`` when it ends
-``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, origin
-               ``o``, whether it is ``counted``
+``trial``      the optimizer made (or was given) a trial: index ``i``, parameters ``p``, what made
+               it (``m``), origin ``o``, whether it is ``counted``
 ``past``       past data was attached: all its ``trials``, each with ``i``, ``p``, ``results``,
                ``notes`` and ``message``
 ``key``        a job is about to be submitted under this key, the ``n``-th attempt, to the runner

@@ -33,6 +33,8 @@ class ReplayedTrial:
     parameters: Parameters
     origin: Any = None
     """What the optimizer needs to make the trial again in the same way; None: it was attached."""
+    method: str = ""
+    """As `Candidate.method`."""
     attempts: int = 0
     number: int = 0
     """Of the last attempt: some numbers may have been skipped."""
@@ -136,8 +138,10 @@ class _Reader:
     def _ended(self) -> None:
         self.to_make = 0
 
-    def _trial(self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False) -> None:
-        self.trials[i] = ReplayedTrial(i, p, o)
+    def _trial(
+        self, i: int, p: dict[str, Any], o: Any = None, counted: bool = False, m: str = ""
+    ) -> None:
+        self.trials[i] = ReplayedTrial(i, p, o, m)
         self.to_make = max(0, self.to_make - counted)  # a batch's trials belong to no call
 
     def _past(self, trials: Sequence[Mapping[str, Any]]) -> None:

@@ -62,6 +62,9 @@ class Trial:
     parameters: Parameters
     made_at: float | None = None
     """Seconds since the epoch."""
+    method: str = ""
+    """What has made it, such as the name of a generation strategy's step; "": the user, or not
+    known."""
     state: str = "CANDIDATE"
     """A word of `TrialState`. CANDIDATE: it has no job, or none any more."""
     cause: str = ""

@@ -269,7 +269,7 @@ class Run:
         index = line["i"]
         if index in self.trials:  # a driver that died had made it too
             self._count(self.trials[index].state, -1)
-        self.trials[index] = Trial(index, line["p"], line.get("t"))
+        self.trials[index] = Trial(index, line["p"], line.get("t"), line.get("m", ""))
         self._count("CANDIDATE", 1)
         if line.get("counted"):
             self.made += 1

@@ -249,7 +249,7 @@ class AxOptimizer(Stopping):
 
     def _candidates(self, before: frozenset[int]) -> tuple[Candidate, ...]:
         return tuple(
-            Candidate(index, dict(trial.arm.parameters))
+            Candidate(index, dict(trial.arm.parameters), _method(trial))
             for index, trial in self.experiment.trials.items()
             if index not in before and _ours(trial) and trial.status.is_running
         )
@@ -446,6 +446,21 @@ class AxOptimizer(Stopping):
             why_not_modelled=why_none,
         )
 
+    def summarize(self) -> Any:
+        return self._as_client().summarize()
+
+    def plots(self) -> list[Any]:
+        return list(self._as_client().compute_analyses(display=False))
+
+    def _as_client(self) -> Any:
+        """A ``Client`` over the same experiment, without its own database."""
+        from ax import Client
+
+        client = Client()
+        client._maybe_experiment = self.experiment
+        client._maybe_generation_strategy = self._placed_strategy()
+        return client
+
     def save(self, path: Path) -> None:
         beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         try:
@@ -497,6 +512,12 @@ class AxOptimizer(Stopping):
 def _ours(trial: Any) -> bool:
     """True for a trial of one arm; False for a batch trial and for one without arms."""
     return isinstance(trial, Trial) and trial.arm is not None
+
+
+def _method(trial: Any) -> str:
+    """The node of the generation strategy, or the generator, that has made a trial."""
+    run = trial.generator_run
+    return str(run._generation_node_name or run._generator_key or "") if run else ""
 
 
 def _harmless(value: Any) -> Any:

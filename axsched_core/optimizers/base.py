@@ -26,6 +26,8 @@ class Candidate:
 
     index: int
     parameters: Parameters
+    method: str = ""
+    """What has made it, such as the name of the strategy's step; "": the user, or not known."""
 
 
 @frozen
@@ -267,6 +269,22 @@ class Optimizer(abc.ABC):
 
         If one of the two is missing, a text says why; this raises no error.
         """
+
+    def summarize(self) -> Any:
+        """The optimizer's own summary as a ``DataFrame``.
+
+        Raises:
+            InvalidInput: it has none.
+        """
+        raise InvalidInput(f"A {type(self).__name__} has no summary: use to_df().")
+
+    def plots(self) -> list[Any]:
+        """The optimizer's own plots.
+
+        Raises:
+            InvalidInput: it has none.
+        """
+        raise InvalidInput(f"A {type(self).__name__} has no plots.")
 
     def origins(self, indices: Sequence[int]) -> Mapping[int, Any]:
         """For each trial, plain data from which `restore` can make it again in the same way.

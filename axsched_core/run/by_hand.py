@@ -29,7 +29,7 @@ def next_trial(run: Run) -> int | None:
             asked = optimizer.ask(1)
             for one in asked.candidates:
                 origin = optimizer.origins([one.index]).get(one.index)
-                made.append(run.record(one.index, one.parameters, origin))
+                made.append(run.record(one.index, one.parameters, origin, one.method))
             return asked.reason
 
         with run.parking(made):

@@ -7,6 +7,7 @@ that arrived together, and asks for as many candidates as the `Budget` says.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -211,11 +212,17 @@ class Engine:
         return not self.budget.to_make and self.at_rest
 
     def record(
-        self, index: int, parameters: Mapping[str, Any], origin: Any = None, counted: bool = False
+        self,
+        index: int,
+        parameters: Mapping[str, Any],
+        origin: Any = None,
+        *,
+        method: str = "",
+        counted: bool = False,
     ) -> Record:
         """The record of a trial; if there is none, it is made and written down."""
         if index not in self.records:
-            self.records[index] = Record(index, dict(parameters))
+            self.records[index] = Record(index, dict(parameters), method=sys.intern(method))
             self.recorder.trial_made(self.records[index], origin, counted=counted)
         return self.records[index]
 
@@ -418,4 +425,6 @@ class Engine:
         self._writer.flush()
 
     def _made(self, candidate: Candidate, origin: Any) -> Record:
-        return self.record(candidate.index, candidate.parameters, origin, counted=True)
+        return self.record(
+            candidate.index, candidate.parameters, origin, method=candidate.method, counted=True
+        )

@@ -130,6 +130,8 @@ class Recorder:
         data: dict[str, Any] = {"i": record.index}
         if counted:
             data["counted"] = True
+        if record.method:
+            data["m"] = record.method
         data["p"] = dict(record.parameters)
         if origin is not None:
             data["o"] = origin  # right behind "p", and last: `view` does not read it

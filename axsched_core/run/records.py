@@ -109,6 +109,8 @@ class Record:
     stage: Stage = Stage.IDLE
     latest: Attempt | None = None
     """Its last job; None if it never had one, or is over."""
+    method: str = ""
+    """As `Candidate.method`."""
     last_folder: str | None = None
     """Of its last job, when it is over: a run may have very many trials."""
     attempts: int = 0
@@ -195,6 +197,7 @@ class Record:
             notes=self.notes,
             folder=self.folder,
             attempts=self.attempts,
+            method=self.method,
         )
 
 

@@ -224,6 +224,7 @@ def remembered(trial: ReplayedTrial, dispatch: Dispatch) -> Record:
     record = Record(
         trial.index,
         trial.parameters,
+        method=trial.method,
         attempts=trial.attempts,
         ended=tuple(Ended(cause) for cause in trial.ended),
         grown=trial.grown,

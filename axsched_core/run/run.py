@@ -247,9 +247,13 @@ class Run:
         optimizer = self.optimizer
         return self.engine.exchange.thread.call(lambda: work(optimizer))
 
-    def record(self, index: int, parameters: Parameters, origin: Any = None) -> Record:
+    def record(
+        self, index: int, parameters: Parameters, origin: Any = None, method: str = ""
+    ) -> Record:
         """The record of a trial; if there is none, it is made, on the engine's thread."""
-        return self.engine.loop.call(lambda: self.engine.record(index, parameters, origin))
+        return self.engine.loop.call(
+            lambda: self.engine.record(index, parameters, origin, method=method)
+        )
 
     def trials(self) -> dict[int, Trial]:
         """The trials that this run knows, by index, as they are now."""

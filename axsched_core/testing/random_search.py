@@ -88,7 +88,7 @@ class RandomSearch(Optimizer):
         made = []
         for _ in range(max(n, in_bulk)):
             drawn = {name: self._random.uniform(*bounds) for name, bounds in self.bounds.items()}
-            made.append(Candidate(self.attach(drawn), drawn))
+            made.append(Candidate(self.attach(drawn), drawn, "random"))
         return Asked(tuple(made), in_bulk=True)
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
