@@ -20,6 +20,7 @@ from axsched_core.errors import (
     InvalidInput,
     RunnerLoadError,
     RunnerNotFound,
+    did_you_mean,
 )
 from axsched_core.hookspecs import ENTRY_POINT_GROUP, PROJECT, DiscoverySpec, hook_names
 from axsched_core.jobs import API_VERSION, Check, RunnerInfo
@@ -130,12 +131,9 @@ def find(name: str) -> Installed:
     matching = [one for one in everything if one.name == name]
     if not matching:
         names = sorted({one.name for one in everything})
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         raise RunnerNotFound(
             f"No installed package offers a runner named {name!r}. Installed runners: "
-            f"{', '.join(names) or 'none'}."
-            + (f" Did you mean {close[0]!r}?" if close else "")
-            + f" To install it: pip install axsched-{name}"
+            f"{', '.join(names) or 'none'}.{_remedy(name, names)}"
         )
     if len(matching) > 1:
         offers = " and ".join(f"{one} ({one.module})" for one in matching)
@@ -144,6 +142,18 @@ def find(name: str) -> Installed:
             f"Uninstall all but one: pip uninstall {matching[-1].distribution}"
         )
     return matching[0]
+
+
+OURS = ("docker", "joblib", "slurm")
+"""The runners of this project. A line to install is only given for them: a stranger may have
+published a package with any other name, and above all with a misspelt one."""
+
+
+def _remedy(name: str, names: Sequence[str]) -> str:
+    """What to do if no package offers the runner ``name``; ``names`` are installed."""
+    if name in OURS:
+        return f" To install it: pip install axsched-{name}"
+    return did_you_mean(name, sorted({*names, *OURS}))
 
 
 def load(name: str) -> Loaded:

@@ -49,7 +49,23 @@ def test_an_unknown_name(distribution):
     assert "No installed package offers a runner named 'slurmich'" in words
     assert "slurmish" in words.split("Did you mean")[0]
     assert "Did you mean 'slurmish'?" in words
-    assert "pip install axsched-slurmich" in words
+    assert "pip install" not in words
+
+
+@pytest.mark.parametrize("name", ["joblb", "dockr", "my_lab", "", "joblib "])
+def test_no_line_to_install_a_name_that_is_not_ours(name):
+    """A stranger may have published a package with a misspelt name."""
+    with pytest.raises(RunnerNotFound) as caught:
+        discovery.load(name)
+    assert "pip install" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["joblib", "slurm", "docker"])
+def test_our_runners_can_be_installed_if_they_are_missing(monkeypatch, name):
+    monkeypatch.setattr(discovery, "installed", list)
+    with pytest.raises(RunnerNotFound, match=f"pip install axsched-{name}$") as caught:
+        discovery.load(name)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_a_plugin_that_fails_to_import(distribution):
