@@ -10,7 +10,7 @@ from attrs import field, frozen
 from axsched_core.errors import InvalidInput
 from axsched_core.jobs import Parameters
 from axsched_core.optimizers.base import Optimizer, TrialView
-from axsched_core.run.by_hand import check_whole, open_record, open_view
+from axsched_core.run.by_hand import open_record, open_view, whole
 from axsched_core.run.records import Record
 from axsched_core.run.run import Run
 from axsched_core.trials import Trial, TrialState
@@ -47,6 +47,8 @@ class Batch:
                 not an open trial with these parameters.
         """
         self._not_run_yet("add_trial")
+        if trial_index is not None:
+            trial_index = whole(trial_index, "trial_index", least=0)
         given = [entry.index for entry in self._entries if entry.index is not None]
         if trial_index in given:
             raise InvalidInput(f"Trial {trial_index} is in this batch already.")
@@ -57,8 +59,7 @@ class Batch:
     def add_generated(self, n: int) -> None:
         """Add ``n`` trials from the optimizer: as many as it allows now, the rest later."""
         self._not_run_yet("add_generated")
-        check_whole(n, "add_generated: n")
-        self._generated.append(n)
+        self._generated.append(whole(n, "add_generated: n"))
 
     def run(self) -> None:
         """Run everything that was added, in parallel. Without this call, the end of the context

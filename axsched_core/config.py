@@ -11,7 +11,7 @@ from attrs import field, frozen
 from attrs.converters import optional as optional_
 from attrs.validators import ge, gt, in_, le, lt, optional
 
-from axsched_core import options
+from axsched_core import options, plain
 from axsched_core.errors import InvalidInput, did_you_mean
 from axsched_core.jobs import FAULTS_OF_THE_MACHINES, Cause, Resources
 
@@ -34,9 +34,10 @@ def _attempts(given: Mapping[Cause | str, int]) -> dict[Cause, int]:
                 f"'attempts': {name!r} is no cause after which a trial can be tried again."
                 f"{did_you_mean(str(name), known)} There are {', '.join(known)}"
             )
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        times = plain.whole(number)
+        if times is None or times < 1:
             raise ValueError(f"'attempts': {name} must be a whole number from 1, not {number!r}")
-        found[Cause(name)] = number
+        found[Cause(name)] = times
     return found
 
 

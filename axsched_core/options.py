@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_origin
 import attrs
 import cattrs
 
+from axsched_core import plain
 from axsched_core.errors import InvalidInput, did_you_mean
 
 _T = TypeVar("_T")
@@ -22,11 +23,15 @@ class _WrongType(TypeError):
 
 def _strict(kind: type) -> Any:
     def structure(value: Any, _: Any) -> Any:
-        # bool is an int in Python, but `n_jobs=True` is a mistake.
-        accepted = (int, float) if kind is float else (kind,)
-        if isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)):
-            return kind(value)
-        raise _WrongType(kind.__name__, value)
+        if kind is int:
+            meant: Any = plain.whole(value)
+        elif kind is float:
+            meant = plain.number(value)
+        else:
+            meant = value if isinstance(value, kind) else None
+        if meant is None:
+            raise _WrongType(kind.__name__, value)
+        return kind(meant)
 
     return structure
 
@@ -93,15 +98,15 @@ def size(value: Any) -> int:
     Raises:
         ValueError: it is neither of the two.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63:
-        return value
+    if (bytes_ := plain.whole(value)) is not None and 0 < bytes_ < 1 << 63:
+        return bytes_
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:I?B)?", str(value).strip().upper())
     if not isinstance(value, str) or found is None or not float(found[1]):
         raise ValueError(f"{value!r} is not a size: give bytes, or a text like '512M' or '4G'")
-    bytes_ = float(found[1]) * _UNITS[found[2]]
-    if bytes_ >= 1 << 63:
+    amount = float(found[1]) * _UNITS[found[2]]
+    if amount >= 1 << 63:
         raise ValueError(f"{value!r} is more than any machine has")
-    return int(bytes_)
+    return int(amount)
 
 
 def secrets_of(cls: type | None) -> tuple[str, ...]:
@@ -166,8 +171,8 @@ def _spellings(value: Any) -> Iterator[str]:
 
 def split(values: Mapping[str, Any], secrets: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The values that may be written, and the keys of those that may not."""
-    plain = {key: value for key, value in values.items() if key not in secrets}
-    return plain, sorted(key for key in values if key in secrets)
+    open_ = {key: value for key, value in values.items() if key not in secrets}
+    return open_, sorted(key for key in values if key in secrets)
 
 
 def _structure(value: Any, field: attrs.Attribute[Any]) -> Any:

@@ -1,10 +1,39 @@
-"""Values in the form that JSON gives back."""
+"""Values in the form that JSON gives back, and numbers of other packages as Python's own."""
 
 from __future__ import annotations
 
 import json
+import math
+import numbers
+import operator
 import os
 from typing import Any
+
+
+def whole(value: Any) -> int | None:
+    """The whole number that a value means: 3, ``np.int64(3)`` and 3.0 are 3; None: it is none.
+
+    A bool is a number in Python, but ``n_jobs=True`` is a mistake.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    real = isinstance(value, numbers.Real) and math.isfinite(value)
+    return int(value) if real and value == int(value) else None
+
+
+def number(value: Any) -> float | None:
+    """The real number that a value means, also NumPy's and pandas'; None: it is none."""
+    meant = value
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        meant = whole(value)
+    try:
+        return None if meant is None else float(meant)
+    except OverflowError:
+        return math.inf if meant > 0 else -math.inf
 
 
 def as_written(value: Any) -> Any:

@@ -178,7 +178,8 @@ def finite(name: Any, value: Any) -> float:
     Raises:
         InvalidResult: it is none.
     """
-    # NumPy scalars register as numbers.Number; their bool_ does not.
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # NumPy, torch and JAX scalars
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InvalidResult(f"metric {name!r} is {_short(value)}, not a number ({FORMS})")
     try:

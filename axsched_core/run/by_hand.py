@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from axsched_core import plain
 from axsched_core.errors import InvalidInput, TrialNotFinished
 from axsched_core.jobs import JobResult
 from axsched_core.objectives.results import InvalidResult, Result, read_result
@@ -45,6 +46,7 @@ def complete(run: Run, trial_index: int, raw_data: Any) -> Trial:
     """See `AxScheduler.complete_trial`."""
     with run.call("complete_trial"):
         run.ready(objective=False)
+        trial_index = whole(trial_index, "trial_index", least=0)
         if raw_data is None:
             if trial_index in run.engine.active:
                 run.perform(lambda: None)
@@ -82,12 +84,12 @@ def open_record(run: Run, trial_index: int, *, on_the_way: bool = False) -> Reco
         InvalidInput: there is no such trial, or it is not open, or it has a job.
     """
     view = open_view(run, trial_index, on_the_way=on_the_way)
-    return run.record(trial_index, view.parameters)
+    return run.record(view.index, view.parameters)
 
 
 def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialView:
     """The optimizer's view of the same trial; no record is made."""
-    check_whole(trial_index, "trial_index", least=0)
+    trial_index = whole(trial_index, "trial_index", least=0)
     view = run.with_optimizer(lambda optimizer: optimizer.trials([trial_index])).get(trial_index)
     if view is None:
         raise InvalidInput(f"The experiment has no trial {trial_index}.")
@@ -103,10 +105,12 @@ def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialV
     return view
 
 
-def check_whole(value: Any, name: str, least: int = 1) -> None:
-    """Raise `InvalidInput` if ``value`` is not a whole number, or less than ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """``value`` as an int; raise `InvalidInput` if it is not whole, or less than ``least``."""
+    number = plain.whole(value)
+    if number is None or number < least:
         raise InvalidInput(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return number
 
 
 def _settle(

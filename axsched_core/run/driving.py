@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 
+from axsched_core import plain
 from axsched_core.best import Best
 from axsched_core.errors import InvalidInput, OptimizerError, SchedulerBusy
-from axsched_core.run.by_hand import check_whole, open_record
+from axsched_core.run.by_hand import open_record, whole
 from axsched_core.run.records import Purpose, Record, all_failed
 from axsched_core.run.run import Run
 from axsched_core.trials import Trial, TrialState
@@ -20,14 +21,14 @@ def run_optimization(
     run: Run, max_trials: int, timeout: float | None, synchronous: bool | None
 ) -> Best:
     """See `AxScheduler.run_optimization`."""
-    check_whole(max_trials, "max_trials")
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout > 0):
+    max_trials = whole(max_trials, "max_trials")
+    seconds = plain.number(timeout)
+    if timeout is not None and not (seconds is not None and seconds > 0):
         raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
     with run.call("run_optimization"):
         run.ready()
         _warn_of_small_budget(run, max_trials)
-        return _make(run, max_trials, run.stopped_before(), timeout, synchronous)
+        return _make(run, max_trials, run.stopped_before(), seconds, synchronous)
 
 
 def finish(run: Run) -> Best:

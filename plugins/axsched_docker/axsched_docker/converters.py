@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
+from axsched_core import plain
 from axsched_core.errors import InvalidInput, did_you_mean
 
 ROOT = "/axsched"
@@ -59,17 +60,18 @@ class Mount:
 
 def cpus(value: Any) -> float:
     """A number of CPUs that Docker takes; the least is `LEAST_CPUS`."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = plain.number(value)
+    if number is None:
         raise InvalidInput(f"'cpus' must be float, not {type(value).__name__} ({value!r})")
-    if value > 0 and not LEAST_CPUS <= value < 1e6:  # 0 and less is for the validator
+    if number > 0 and not LEAST_CPUS <= number < 1e6:  # 0 and less is for the validator
         raise InvalidInput(f"cpus={value!r}: give a number from {LEAST_CPUS} on")
-    return float(value)
+    return number
 
 
 def user(value: Any) -> str:
     """ "name", "uid" or "uid:gid", or a uid as a number."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return str(value)
+    if (number := plain.whole(value)) is not None and number >= 0:
+        return str(number)
     if not isinstance(value, str) or not _USER.fullmatch(value):
         raise InvalidInput(f"user={value!r}: give 'name', 'uid' or 'uid:gid'")
     return value
@@ -189,8 +191,8 @@ def gpu_request(value: Any) -> dict[str, Any]:
     """Docker's device request, of a number, "all", or a list of device ids."""
     if value == "all":
         chosen: dict[str, Any] = {"Count": -1}
-    elif isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        chosen = {"Count": value}
+    elif (count := plain.whole(value)) is not None and count > 0:
+        chosen = {"Count": count}
     elif isinstance(value, Mapping):  # converted before
         return dict(value)
     elif isinstance(value, str) or not isinstance(value, Sequence) or not value:

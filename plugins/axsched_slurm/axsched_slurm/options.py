@@ -9,6 +9,7 @@ from typing import Any
 from attrs import Attribute, field, frozen
 from attrs.validators import gt
 
+from axsched_core import plain
 from axsched_core.errors import InvalidInput
 
 OWNED = {
@@ -133,9 +134,11 @@ def _word(_: object, attribute: Attribute[Any], value: Any) -> None:
 def _gpus(value: Any) -> str | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not re.fullmatch(r"([\w.-]+:)?\d+", str(value)):
+    number = plain.whole(value)
+    words = str(value if number is None else number)
+    if isinstance(value, bool) or not re.fullmatch(r"([\w.-]+:)?\d+", words):
         raise InvalidInput(f"gpus={value!r} must be a number, or 'type:number'")
-    return str(value)
+    return words
 
 
 def _lines(value: Any) -> tuple[str, ...]:
