@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,19 @@ class RetryPolicy:
     SUBMIT_REFUSED. None: as long as the run goes on. A resume starts the count again."""
 
 
+def _job_output_dir(given: Any) -> Path:
+    return options.path(given, "'job_output_dir'")
+
+
+def _working_dir(given: Any) -> Path:
+    return options.path(given, "'working_dir'")
+
+
 def _policy(given: RetryPolicy | Mapping[str, Any]) -> RetryPolicy:
     try:
         return options.build(RetryPolicy, given, "'retry'")
     except InvalidInput as error:
-        raise ValueError(str(error).rstrip(".")) from error
+        raise ValueError(str(error)) from error
 
 
 @frozen
@@ -95,7 +104,7 @@ class SchedulerConfig:
     runner's push, or to an exit file in a job's folder; outages and faults lengthen it."""
     max_trial_monitoring_time: float = field(default=86_400.0, validator=gt(0))
     """Seconds that a job may run; then it is cancelled and its trial fails with TIME_LIMIT."""
-    job_output_dir: Path = field(default=Path("./outputs"), converter=Path)
+    job_output_dir: Path = field(default=Path("./outputs"), converter=_job_output_dir)
     """Each run makes its own folder in here."""
     cleanup_after_completion: bool = False
     """Remove the folders of succeeded trials once the optimizer has their results."""
@@ -144,7 +153,11 @@ class SchedulerConfig:
 
 
 def _words(given: str | Sequence[Any]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(map(str, given))
+    if isinstance(given, str | os.PathLike):
+        return (os.fspath(given),)
+    if not isinstance(given, Sequence) or isinstance(given, bytes):
+        raise TypeError(f"'interpreter' must be a program, or a list of words, not {given!r:.80}")
+    return tuple(map(str, given))
 
 
 @frozen
@@ -177,6 +190,6 @@ class ScriptOptions(Needs):
     """Seconds; then the script is ended and its trial fails with TIME_LIMIT."""
     env: Mapping[str, Any] = field(factory=dict, repr=False, metadata={"secret": True})
     """Environment variables to add. Their values are secrets."""
-    working_dir: Path | None = field(default=None, converter=optional_(Path))
+    working_dir: Path | None = field(default=None, converter=optional_(_working_dir))
     """Where it runs; None: in the job's own folder. Several jobs share this folder, so the script
     must write metrics to ``$AXSCHED_RESULT_FILE``; a ``result.json`` in it is not read."""

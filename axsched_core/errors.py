@@ -120,6 +120,12 @@ class OptimizationTerminated(SystemExit):
         self.code = 128 + number
 
 
+def sentence(words: object) -> str:
+    """``words`` with a mark at their end: text from elsewhere may have one or not."""
+    text = str(words).rstrip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the closest match, or ""."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_origin
 
 import attrs
 import cattrs
 
 from axsched_core import plain
-from axsched_core.errors import InvalidInput, did_you_mean
+from axsched_core.errors import InvalidInput, did_you_mean, sentence
 
 _T = TypeVar("_T")
 
@@ -41,13 +43,20 @@ for _kind in (int, float, str, bool):
     _converter.register_structure_hook(_kind, _strict(_kind))
 
 
-def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T:
+def build(
+    cls: type[_T],
+    values: _T | Mapping[str, Any] | None,
+    what: str,
+    *,
+    others: Mapping[str, Iterable[str]] = {},
+) -> _T:
     """Make an instance of the attrs class ``cls`` from a mapping.
 
     Args:
         cls: an attrs class; its annotations and validators define what is valid.
         values: a mapping, an instance (returned unchanged), or None for the defaults.
         what: what the values are, for the message ("config", "runner_options of 'joblib'").
+        others: other arguments of the same call, and their keys: a key may be in a wrong place.
 
     Raises:
         InvalidInput: an unknown key (with the closest match), a wrong type, or a value that
@@ -64,6 +73,9 @@ def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T
     fields = {f.alias: f for f in attrs.fields(cast(Any, cls)) if f.init}
     for name in given:
         if name not in fields:
+            for place, keys in others.items():
+                if name in keys:
+                    raise InvalidInput(f"{what}: {name!r} belongs in {place}, not here.")
             raise InvalidInput(
                 f"{what}: unknown key {name!r}.{did_you_mean(str(name), fields)} "
                 f"Known keys: {', '.join(sorted(fields))}."
@@ -77,7 +89,7 @@ def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T
             if name in secrets:
                 words = error.words if isinstance(error, _WrongType) else "is not valid"
                 raise InvalidInput(f"{what}: {name!r} {words} (its value is secret).") from None
-            raise InvalidInput(f"{what}: {name!r} {error}.") from error
+            raise InvalidInput(sentence(f"{what}: {name!r} {error}")) from error
     required = [name for name, one in fields.items() if one.default is attrs.NOTHING]
     if missing := [name for name in required if name not in made]:
         raise InvalidInput(f"{what}: {', '.join(map(repr, missing))} must be given.")
@@ -86,10 +98,28 @@ def build(cls: type[_T], values: _T | Mapping[str, Any] | None, what: str) -> _T
     except (TypeError, ValueError) as error:
         # attrs validators put the attribute and the class behind the message.
         message = mask(str(error.args[0] if error.args else error), cls, given, made)
-        raise InvalidInput(f"{what}: {message}.") from (None if secrets else error)
+        raise InvalidInput(sentence(f"{what}: {message}")) from (None if secrets else error)
 
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def path(given: Any, what: str) -> Path:
+    """A path from the user.
+
+    Args:
+        given: a str or an ``os.PathLike`` of str.
+        what: what it is, for the message ("the script").
+
+    Raises:
+        InvalidInput: it is something else, or empty.
+    """
+    found = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(found, str):
+        raise InvalidInput(f"{what} must be a path, as a str or a Path, not {given!r:.80}.")
+    if not found:
+        raise InvalidInput(f"{what} must be a path, but it is empty.")
+    return Path(found)
 
 
 def size(value: Any) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from axsched_core import options
 from axsched_core.batch import Batch
 from axsched_core.best import Best
 from axsched_core.config import SchedulerConfig
@@ -228,7 +229,7 @@ class AxScheduler(Loops, Looks, PastData):
             JournalDamaged: the message says which line is damaged, and what can be saved.
         """
         run = resume.resume(
-            Path(run_dir),
+            options.path(run_dir, "run_dir"),
             optimizer=optimizer,
             runner=runner,
             runner_options=runner_options,
@@ -415,7 +416,7 @@ class AxScheduler(Loops, Looks, PastData):
 
         If a client was used, Ax's own ``load_from_json_file`` can read it.
         """
-        self._run.save(Path(path))
+        self._run.save(options.path(path, "save_experiment: path"))
 
     def load_experiment(self, path: str | Path) -> AxScheduler:
         """Continue an experiment that `save_experiment` has written; returns the scheduler.
@@ -426,7 +427,7 @@ class AxScheduler(Loops, Looks, PastData):
             InvalidInput: the file is missing, incomplete or of another kind, or jobs are in
                 progress.
         """
-        self._run.load(Path(path))
+        self._run.load(options.path(path, "load_experiment: path"))
         return self
 
     def close(self) -> None:

@@ -162,7 +162,7 @@ def script_objective(
         InvalidInput: the script is missing or cannot be run; an option is wrong.
     """
     chosen = options.build(ScriptOptions, script_options, "script_options")
-    path = Path(script_path).expanduser().absolute()
+    path = options.path(script_path, "script_path").expanduser().absolute()
     if not path.exists():
         raise InvalidInput(f"The script {path} does not exist.")
     if not path.is_file():

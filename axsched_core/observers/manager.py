@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from axsched_core.errors import ContractError
+from axsched_core.errors import ContractError, InvalidInput
 from axsched_core.events import Event
 from axsched_core.hookspecs import PROJECT, ObserverSpec, RunnerSpec, hook_names
 from axsched_core.runners import discovery
@@ -42,6 +42,10 @@ class Observers:
 
 def split_plugins(given: Sequence[object]) -> tuple[list[object], list[object]]:
     """Sort the user's plugins into wrappers of runner hooks and observers (one may be both)."""
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InvalidInput(
+            f"plugins must be a list, not {type(given).__name__}: for one plugin, write [plugin]."
+        )
     runner_hooks, observer_hooks = set(hook_names(RunnerSpec)), set(hook_names(ObserverSpec))
     wrappers, observers = [], []
     for plugin in given:

@@ -25,6 +25,8 @@ def run_optimization(
     seconds = plain.number(timeout)
     if timeout is not None and not (seconds is not None and seconds > 0):
         raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
+    if not isinstance(synchronous, bool | None):
+        raise InvalidInput(f"synchronous must be True, False or None, not {synchronous!r:.80}.")
     with run.call("run_optimization"):
         run.ready()
         _warn_of_small_budget(run, max_trials)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
+
 from axsched_core import options
 from axsched_core.config import SchedulerConfig
 from axsched_core.errors import (
@@ -76,7 +78,7 @@ class Run:
         stopping: tuple[Any, Any] = (None, None),
         found: tuple[RunDirectory, Writer] | None = None,
     ) -> None:
-        self.config = options.build(SchedulerConfig, config, "config")
+        self.config = settings(config, runner)
         adapter = adapt(optimizer, generation_strategy)
         adapter.stop_with(*stopping)
         wrappers, watching = split_plugins(plugins)
@@ -290,6 +292,9 @@ class Run:
             self.ready(write=False)
             index, attempt = max(self.engine.records, default=-1) + 1, 1
             if parameters is not None:
+                if not isinstance(parameters, Mapping):
+                    kind = type(parameters).__name__
+                    raise InvalidInput(f"preview: parameters must be a mapping, not {kind}.")
                 self.optimizer.validate(parameters)
             else:
                 parameters = {name: f"<{name}>" for name in self.optimizer.parameter_names}
@@ -424,9 +429,25 @@ class Run:
         self.engine.let_go()
 
 
+def settings(
+    config: SchedulerConfig | Mapping[str, Any] | None, runner: str | object
+) -> SchedulerConfig:
+    """Check the ``config`` of a call with this ``runner``."""
+    others = {}
+    known = attrs.fields_dict(SchedulerConfig)
+    if isinstance(config, Mapping) and isinstance(runner, str) and not config.keys() <= set(known):
+        others["runner_options"] = load(runner).option_names
+    return options.build(SchedulerConfig, config, "config", others=others)
+
+
 def _instance(runner: str | object, runner_options: Mapping[str, Any] | None) -> object:
     if isinstance(runner, str):
         return load(runner).make_runner(runner_options)
+    if runner is None:
+        raise InvalidInput(
+            "The runner is None: give an installed runner's name, such as 'joblib' (`axsched "
+            "runners` lists them), or an instance of a runner."
+        )
     if runner_options:
         raise InvalidInput(
             "runner_options go with a runner's name; the runner given here is an instance "

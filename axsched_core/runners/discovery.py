@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pluggy
 from attrs import frozen
 
 from axsched_core import options as options_
+from axsched_core.config import SchedulerConfig
 from axsched_core.errors import (
     AxschedError,
     ContractError,
@@ -58,7 +60,14 @@ class Loaded:
                     f"{what}: this runner takes no options, got {', '.join(values)}."
                 )
             return None
-        return options_.build(self.info.options_class, values, what)
+        others = {"config": attrs.fields_dict(SchedulerConfig)}
+        return options_.build(self.info.options_class, values, what, others=others)
+
+    @property
+    def option_names(self) -> Sequence[str]:
+        """The keys of its ``runner_options``."""
+        cls = self.info.options_class
+        return () if cls is None else [one.alias for one in attrs.fields(cls)]
 
     def make_runner(self, values: Any) -> object:
         """Make a runner with these ``runner_options``."""
