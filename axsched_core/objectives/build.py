@@ -23,6 +23,10 @@ from axsched_core.jobs import (
 )
 
 
+class StaysHere(TypeError):
+    """Raised instead of pickling a scheduler."""
+
+
 def function_objective(function: Callable[..., Any]) -> bytes:
     """Pickle a function; lambdas, closures and functions of ``__main__`` are pickled by value.
 
@@ -41,6 +45,11 @@ def function_objective(function: Callable[..., Any]) -> bytes:
         )
     try:
         return bytes(cloudpickle.dumps(function))
+    except StaysHere:
+        raise InvalidInput(
+            f"The objective {_name(function)} uses the scheduler, which cannot be sent to a job: "
+            "take what the objective needs out of the scheduler first, and use only that."
+        ) from None
     except Exception as error:
         raise InvalidInput(
             f"The objective {_name(function)} cannot be pickled, so it cannot be sent to where it "

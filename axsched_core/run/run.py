@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 
@@ -23,6 +23,7 @@ from axsched_core.jobs import Capability, Parameters
 from axsched_core.journal import header
 from axsched_core.journal.rundir import RunDirectory
 from axsched_core.journal.writer import Writer
+from axsched_core.objectives.build import StaysHere
 from axsched_core.objectives.spec import ObjectiveSpec
 from axsched_core.observers.manager import Observers, split_plugins
 from axsched_core.observers.progress import Progress
@@ -114,6 +115,9 @@ class Run:
         self._runner = session.info
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._taken_up = False
+
+    def __reduce__(self) -> NoReturn:
+        raise StaysHere("a scheduler cannot be pickled")
 
     # ---- one call ----------------------------------------------------------------------------
 

@@ -362,3 +362,22 @@ def test_resources_that_make_no_sense(make, tmp_path: Path, needs, words):
     script.write_text("exit 0")
     with pytest.raises(InvalidInput, match=words):
         scheduler.set_script_objective(script, needs)
+
+
+@pytest.mark.parametrize("how", ["closure", "default", "object"])
+def test_an_objective_that_uses_the_scheduler(make, how):
+    scheduler = make(ToyOptimizer(), ToyRunner(capabilities=["function"]))
+
+    class Study:
+        mine = scheduler
+
+        def evaluate(self, x, y):
+            return len(self.mine.trials)
+
+    chosen = {
+        "closure": lambda x, y: len(scheduler.trials),
+        "default": lambda x, y, own=scheduler: len(own.trials),
+        "object": Study().evaluate,
+    }[how]
+    with pytest.raises(InvalidInput, match="uses the scheduler, which cannot be sent to a job"):
+        scheduler.set_objective_function(chosen)
