@@ -165,6 +165,19 @@ def mask(text: str, cls: type | None, *values: Any) -> str:
                     else getattr(given, one.name, None)
                 )
                 words.update(_spellings(found))
+    return _starred(text, words)
+
+
+def without(text: str, values: Any) -> str:
+    """``text`` with stars for all that ``values`` hold and that is long enough to be a secret."""
+    return _starred(text, {word for word in _spellings(values) if len(word) > SHORT})
+
+
+SHORT = 3
+"""Characters; a secret has more. Stars for each "1" would make a text unreadable."""
+
+
+def _starred(text: str, words: Iterable[str]) -> str:
     for word in sorted(words, key=len, reverse=True):  # one may be part of another
         text = text.replace(word, "***")
     return text

@@ -1,4 +1,5 @@
-"""Values in the form that JSON gives back, and numbers of other packages as Python's own."""
+"""Values in the form that JSON gives back, numbers of other packages as Python's own, and text of
+others as one plain line."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import math
 import numbers
 import operator
 import os
+import re
 from typing import Any
 
 
@@ -34,6 +36,22 @@ def number(value: Any) -> float | None:
         return None if meant is None else float(meant)
     except OverflowError:
         return math.inf if meant > 0 else -math.inf
+
+
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\\\)?|.)?")
+"""What a terminal would obey: colours, titles, movements of the cursor."""
+
+
+def one_line(text: str, longest: int) -> str:
+    """``text`` from an untrusted source as one line of printable characters.
+
+    Args:
+        text: any text.
+        longest: characters; of a longer text the end is left out.
+    """
+    spaced = (" " if letter.isspace() else letter for letter in _ESCAPE.sub("", text))
+    words = " ".join("".join(filter(str.isprintable, spaced)).split())
+    return words if len(words) <= longest else f"{words[: longest - 3]}..."
 
 
 def as_written(value: Any) -> Any:

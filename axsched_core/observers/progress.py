@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from axsched_core import plain
 from axsched_core.events import (
     Event,
     JobRequeued,
@@ -26,6 +27,9 @@ from axsched_core.events import (
 from axsched_core.hookspecs import hookimpl
 from axsched_core.jobs import Metrics
 from axsched_core.trials import TrialState
+
+LONGEST = 160
+"""Characters of a failure's message in a line."""
 
 
 class Progress:
@@ -120,6 +124,8 @@ class Progress:
             self._last += f" {_short(event.results)}"
         elif event.cause is not None and event.cause.value != event.state.value:
             self._last += f" {event.cause.value}"
+            if event.message:
+                self._last += f": {plain.one_line(event.message, LONGEST)}"
         if self._live is None:
             of = f" of {self._total}" if self._total else ""
             self._print(f"[{self._ended.total()}{of}] {self._last}")

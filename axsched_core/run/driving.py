@@ -10,7 +10,8 @@ from axsched_core import plain
 from axsched_core.best import Best
 from axsched_core.errors import InvalidInput, OptimizerError, SchedulerBusy
 from axsched_core.run.by_hand import open_record, whole
-from axsched_core.run.records import Purpose, Record, all_failed
+from axsched_core.run.failures import all_failed
+from axsched_core.run.records import Purpose, Record
 from axsched_core.run.run import Run
 from axsched_core.trials import Trial, TrialState
 

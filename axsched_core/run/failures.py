@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import FailureRateExceeded, OptimizationStuck, WrongConfiguration
+from axsched_core.errors import (
+    AllTrialsFailed,
+    FailureRateExceeded,
+    OptimizationStuck,
+    WrongConfiguration,
+)
+from axsched_core.run import last_words
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Record
 from axsched_core.run.stopping import Verdict
 from axsched_core.trials import TrialState
 
-TAIL_BYTES = 2000
+MOST_CAUSES = 5
+"""How many causes a message names."""
 TAIL_LINES = 12
 """How much of a ``stderr.log`` is shown for each cause."""
 
@@ -29,10 +37,6 @@ def stopped(
         unmade: how many trials of the call are not made.
         run_dir: the run directory.
     """
-    by_cause: dict[str, list[Record]] = {}
-    for record in verdict.failed:
-        by_cause.setdefault(record.cause.value if record.cause else "FAILED", []).append(record)
-    causes = sorted(by_cause.items(), key=lambda item: -len(item[1]))
     later = (
         f" (in a new session, scheduler = AxScheduler.resume({str(run_dir)!r}) before that)"
         if config.durable
@@ -41,7 +45,7 @@ def stopped(
     return FailureRateExceeded(
         f"{len(verdict.failed)} of the {verdict.finished} trials that have ended failed, so the "
         f"run was stopped. Trials that were under way stay open, and {unmade} were not made.\n"
-        + "\n".join(_about(cause, records) for cause, records in causes)
+        + _causes(verdict.failed, most=MOST_CAUSES, logs=True)
         + "\nRepair the objective, set it again, and call scheduler.finish()"
         + later
         + ". If you expect so many failures, raise the settings tolerated_trial_failure_rate "
@@ -74,24 +78,58 @@ def misconfigured(
     )
 
 
-def _about(cause: str, records: list[Record]) -> str:
-    """How often the cause occurred, and the message of one trial."""
-    record = records[-1]
-    lines = [f"  {len(records)} x {cause}, last trial {record.index}: {record.message}"]
-    if record.folder is not None and (tail := stderr_tail(record.folder)):
-        path = record.folder / jobfolder.STDERR
-        lines += [f"    {path} ends:", *(f"    | {line}" for line in tail)]
+def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
+    """The error that says why nothing succeeded; None if something did, or nothing ran."""
+    ended = [r for r in records if r.state in (TrialState.FAILED, TrialState.SUCCEEDED)]
+    if not ended or any(r.state is TrialState.SUCCEEDED for r in ended):
+        return None
+    return AllTrialsFailed(
+        f"All {len(ended)} trials failed, so there are no best parameters. The causes:\n"
+        + _causes(ended, most=MOST_CAUSES)
+        + "\nThe folders hold what the jobs printed (stdout.log, stderr.log). Repair the "
+        "objective, set it again, and call run_optimization again."
+    )
+
+
+def _causes(failed: Sequence[Record], *, most: int, logs: bool = False) -> str:
+    """A line for each cause, the most frequent first; ``logs``: with the end of a stderr."""
+    causes = sorted(_grouped(failed), key=len, reverse=True)
+    lines = [line for records in causes[:most] for line in _about(records, logs=logs)]
+    if left := sum(map(len, causes[most:])):
+        lines.append(f"  ... and {left} more, with {len(causes) - most} other messages")
     return "\n".join(lines)
 
 
-def stderr_tail(folder: Path) -> list[str]:
-    """The last lines of a job's stderr; none if it is missing, empty or cannot be read."""
-    try:
-        data = jobfolder.read_end(folder, jobfolder.STDERR, TAIL_BYTES)
-    except OSError:
-        return []
-    lines = data.decode(errors="replace").splitlines()
-    return lines[1 if len(data) == TAIL_BYTES else 0 :][-TAIL_LINES:]
+def _grouped(failed: Iterable[Record]) -> list[list[Record]]:
+    """The trials with the same cause and message, apart from numbers in it, together."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in failed:
+        groups.setdefault((_cause(record), _NUMBER.sub("0", record.message)), []).append(record)
+    return list(groups.values())
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def _cause(record: Record) -> str:
+    return record.cause.value if record.cause else "FAILED"
+
+
+def _about(records: list[Record], *, logs: bool) -> list[str]:
+    """The message of the first of several trials that failed alike."""
+    first = records[0]
+    where = f" ({first.folder})" if first.folder else ""
+    if len(records) == 1:
+        lines = [f"  trial {first.index}: {_cause(first)}: {first.message}{where}"]
+    else:
+        lines = [
+            f"  {len(records)} trials: {_cause(first)}: {first.message} "
+            f"(first: trial {first.index}{f', {first.folder}' if first.folder else ''})"
+        ]
+    if logs and first.folder is not None and (tail := last_words.tail(first.folder)[-TAIL_LINES:]):
+        path = first.folder / jobfolder.STDERR
+        lines += [f"    {path} ends:", *(f"    | {line}" for line in tail)]
+    return lines
 
 
 def stuck(reason: str, held_open: Sequence[int]) -> OptimizationStuck:

@@ -9,7 +9,6 @@ from typing import Any
 
 from attrs import define, field
 
-from axsched_core.errors import AllTrialsFailed
 from axsched_core.jobs import (
     Cause,
     JobHandle,
@@ -237,22 +236,3 @@ def check_legal(record: Record) -> None:
 def handles_of(records: Iterable[Record]) -> list[JobHandle]:
     """The handles of their jobs, if they have one."""
     return [handle for record in records if (handle := record.job.handle) is not None]
-
-
-def all_failed(records: Iterable[Record]) -> AllTrialsFailed | None:
-    """The error that says why nothing succeeded; None if something did, or nothing ran."""
-    ended = [r for r in records if r.state in (TrialState.FAILED, TrialState.SUCCEEDED)]
-    if not ended or any(r.state is TrialState.SUCCEEDED for r in ended):
-        return None
-    lines = []
-    for record in ended[:3]:
-        cause = record.cause.value if record.cause else "FAILED"
-        lines.append(f"  trial {record.index}: {cause}: {record.message} ({record.folder})")
-    more = f"\n  ... and {len(ended) - 3} more" if len(ended) > 3 else ""
-    return AllTrialsFailed(
-        f"All {len(ended)} trials failed, so there are no best parameters. The first causes:\n"
-        + "\n".join(lines)
-        + more
-        + "\nThe folders hold what the jobs printed (stdout.log, stderr.log). Repair the "
-        "objective, set it again, and call run_optimization again."
-    )

@@ -16,6 +16,7 @@ from axsched_core.run import retry
 from axsched_core.run.active import Active
 from axsched_core.run.attempts import unwritable
 from axsched_core.run.lane import Lane
+from axsched_core.run.last_words import with_last_words
 from axsched_core.run.recorder import Recorder
 from axsched_core.run.records import Purpose, Record, Stage, Submission
 from axsched_core.trials import TrialState
@@ -53,6 +54,7 @@ class Settler:
         ``again``: another attempt may begin; False: this one may still run.
         """
         request = record.job.request
+        words = with_last_words(words, cause, request)
         never_began = (
             record.job.inherited
             and cause in jobs.FAULTS_OF_THE_MACHINES

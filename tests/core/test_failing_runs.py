@@ -39,7 +39,7 @@ def test_a_typo_does_not_run_the_whole_budget(make: Make):
     words = str(caught.value)
     failed = sum(t.state is TrialState.FAILED for t in scheduler.trials.values())
     assert words.startswith(f"{failed} of the {failed} trials that have ended failed")
-    assert f"{failed} x EXCEPTION" in words
+    assert f"{failed} trials: EXCEPTION" in words
     assert "NameError: name 'mat' is not defined" in words
     assert "    |   mat.pi\n" in words
     assert "xxx" not in words
@@ -63,7 +63,7 @@ def test_a_batch_that_is_only_looked_at_stops_too(make: Make):
     runner.finish = lambda request: TYPO
     for key in runner.running():
         runner.end(key, TYPO)
-    with pytest.raises(FailureRateExceeded, match="5 x EXCEPTION"):
+    with pytest.raises(FailureRateExceeded, match="5 trials: EXCEPTION"):
         wait_until(lambda: len(scheduler.monitor_trials()) == 60)
     assert runner.cancels == []
     assert len(runner.requests) < 10
@@ -89,9 +89,10 @@ def test_every_cause_is_listed_with_its_own_log(make: Make):
     with pytest.raises(FailureRateExceeded) as caught:
         scheduler.run_optimization(max_trials=60)
     words = str(caught.value)
-    assert "  3 x EXCEPTION, last trial 3: no\n" in words
-    assert "    | log of 3\n  2 x OUT_OF_MEMORY, last trial 4: no\n" in words
-    assert "    | log of 4\n" in words
+    jobs = [scheduler.trials[index].folder for index in (0, 1)]
+    assert f"  3 trials: EXCEPTION: no (first: trial 0, {jobs[0]})\n" in words
+    assert "    | log of 0\n  2 trials: OUT_OF_MEMORY: no (first: trial 1, " in words
+    assert "    | log of 1\n" in words
 
 
 def test_trials_that_are_under_way_stay_open_when_a_run_is_stopped(make: Make):
