@@ -10,6 +10,7 @@ import pytest
 from axsched_core import AxScheduler, TrialState, options
 from axsched_core.config import Needs, RetryPolicy, SchedulerConfig
 from axsched_core.errors import InvalidInput
+from axsched_core.runners import discovery
 from support.toy import ToyOptimizer, ToyRunner
 
 np = pytest.importorskip("numpy")
@@ -82,6 +83,14 @@ def test_settings(three: Any):
     assert type(built.monitoring_interval) is float
     assert options.build(Needs, {"cpus": three, "memory": three}, "it") == Needs(3, 3)
     assert 3 in RetryPolicy(attempts={"EXCEPTION": three}).attempts.values()
+
+
+@pytest.mark.parametrize("three", THREE, ids=repr)
+def test_options_of_the_joblib_runner(three: Any):
+    given = {"n_jobs": three, "threads_per_job": three, "stop_grace": three}
+    made = discovery.load("joblib").options(given)
+    assert made == type(made)(**given)
+    assert repr(made).startswith("JobLibOptions(n_jobs=3, ")
 
 
 @pytest.mark.parametrize("wrong", [one for one in NOT_WHOLE if one is not None], ids=repr)

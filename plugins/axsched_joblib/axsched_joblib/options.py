@@ -10,13 +10,22 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from axsched_core import plain
 from axsched_core.errors import InvalidInput, RunnerError, did_you_mean
 
 PROCESSES = ("loky", "multiprocessing")
 """Backends with our own processes as workers, which never run user code: safe to fork."""
+LOCAL = (*PROCESSES, "threading", "sequential")
+"""Backends with jobs on this machine."""
 ISOLATIONS = ("fork", "spawn", "none")
 LONGEST_GRACE = 8.0
 """Seconds: after 10 nobody waits for a cancelled job any more."""
+
+
+def _whole(value: Any) -> Any:
+    """The whole number that is meant; what is none is for the validator."""
+    number = plain.whole(value)
+    return value if number is None else number
 
 
 def _count(words: str, negative: bool) -> Callable[[object, Attribute[Any], object], None]:
@@ -52,11 +61,11 @@ def _modules(_: object, attribute: Attribute[Any], value: object) -> None:
 
 
 def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if (seconds := plain.number(value)) is None:
         raise InvalidInput(
             f"{attribute.name} must be a number of seconds, not {type(value).__name__} ({value!r})."
         )
-    if not 0 <= value <= LONGEST_GRACE:
+    if not 0 <= seconds <= LONGEST_GRACE:
         raise InvalidInput(f"{attribute.name}={value}: it must be from 0 to {LONGEST_GRACE} s.")
 
 
@@ -85,6 +94,7 @@ class JobLibOptions:
 
     n_jobs: int | None = field(
         default=None,
+        converter=_whole,
         validator=_count(
             "1 is one job at a time, -1 all cores (None: as joblib.parallel_config says, "
             "else all cores)",
@@ -102,7 +112,9 @@ class JobLibOptions:
     call in the worker itself. None: fork for loky and multiprocessing on Linux, none for
     threading, spawn for everything else."""
     threads_per_job: int | None = field(
-        default=None, validator=_count("a job needs at least 1 thread", negative=False)
+        default=None,
+        converter=_whole,
+        validator=_count("a job needs at least 1 thread", negative=False),
     )
     """Limit for OpenMP, OpenBLAS, MKL, ... in a job. None: cores / n_jobs, at least 1."""
     preload: Sequence[str] | None = field(default=None, validator=_modules)
@@ -179,7 +191,7 @@ def resolve(options: JobLibOptions, captured: tuple[Any, int | None]) -> Setting
     wanted = options.n_jobs or configured_n_jobs or -1
     n_jobs = wanted if wanted > 0 else max(1, cores + 1 + wanted)
     limit = getattr(backend_object, "inner_max_num_threads", None)
-    local = backend in (*PROCESSES, "threading", "sequential")
+    local = backend in LOCAL
     threads = options.threads_per_job or limit or (max(1, cores // n_jobs) if local else 1)
     return Settings(
         n_jobs=1 if backend == "sequential" else n_jobs,
