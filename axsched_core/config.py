@@ -183,7 +183,8 @@ class ScriptOptions(Needs):
 
     interpreter: tuple[str, ...] | None = field(default=None, converter=optional_(_words))
     """What runs the script: a program, or a program and its arguments (``["python", "-u"]``).
-    None: the script itself if it is executable, this Python for ``.py``, sh for ``.sh``."""
+    None: the script itself if it is executable; otherwise what its ``#!`` line names; without one
+    (or if it names a Python in a ``.py`` file) this Python for ``.py``, sh for ``.sh``."""
     args: Sequence[Any] = ()
     """Arguments after the script's path."""
     timeout: float | None = field(default=None, validator=optional(gt(0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -194,15 +195,44 @@ def _interpreter(path: Path, given: tuple[str, ...] | None) -> tuple[str, ...]:
         if not given or not given[0]:
             raise InvalidInput("script_options: 'interpreter' is empty.")
         return given
+    own = _shebang(path)
     if os.access(path, os.X_OK):
         return ()
     by_suffix = {".py": (sys.executable,), ".sh": ("/bin/sh",)}
+    if own and not (path.suffix == ".py" and _PYTHON.search(" ".join(own))):
+        return own
     if path.suffix in by_suffix:
         return by_suffix[path.suffix]
     raise InvalidInput(
         f"The script {path} is not executable. Either `chmod +x {shlex.quote(str(path))}`, or say "
         "what runs it: script_options={'interpreter': ...}."
     )
+
+
+_PYTHON = re.compile(r"(^|[/ ])python[\d.]*\b")
+"""A ``#!`` line that names any Python; for a ``.py`` file it means the driver's, with its
+packages."""
+
+
+def _shebang(path: Path) -> tuple[str, ...]:
+    """What a script's ``#!`` line names, as the system reads it: a program and one argument.
+
+    Raises:
+        InvalidInput: the line ends as on Windows, so no system finds the program.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1024)
+    except OSError:  # executable, but not readable
+        return ()
+    if not line.startswith(b"#!"):
+        return ()
+    if line.endswith(b"\r\n"):
+        raise InvalidInput(
+            f"The lines of the script {path} end as on Windows (CRLF), so its #! line names a "
+            f"program that does not exist. Convert it: sed -i 's/\\r$//' {shlex.quote(str(path))}"
+        )
+    return tuple(os.fsdecode(line[2:]).strip().split(None, 1))
 
 
 def container_objective(

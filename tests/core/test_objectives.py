@@ -160,6 +160,37 @@ def test_what_runs_a_script(script):
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "argv"),
+    [
+        ("run.sh", "#!/bin/bash", ("/bin/bash",)),
+        ("run.sh", "#! /usr/bin/env  -S bash -e \t", ("/usr/bin/env", "-S bash -e")),
+        ("run", "#!/bin/bash", ("/bin/bash",)),
+        ("run.py", "#!/usr/bin/env python3", (sys.executable,)),
+        ("run.py", "#!/opt/bin/pypy3 -u", ("/opt/bin/pypy3", "-u")),
+        ("run.sh", "echo", ("/bin/sh",)),
+        ("run.sh", "#!", ("/bin/sh",)),
+    ],
+)
+def test_a_script_that_is_not_executable_says_what_runs_it(script, name, line, argv):
+    path = script(name)
+    path.write_text(f"{line}\necho\n")
+    assert build.script_objective(path).argv == (*argv, str(path))
+    given = build.script_objective(path, {"interpreter": "/bin/dash"})
+    assert given.argv == ("/bin/dash", str(path))
+    path.chmod(0o755)
+    assert build.script_objective(path).argv == (str(path),)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_a_script_with_the_line_ends_of_windows(script, mode):
+    path = script("run.sh", mode)
+    path.write_bytes(b"#!/bin/bash\r\necho\r\n")
+    with pytest.raises(InvalidInput, match=r"as on Windows \(CRLF\).*sed -i 's/.r\$//' .*run\.sh"):
+        build.script_objective(path)
+    assert build.script_objective(path, {"interpreter": "/bin/bash"})
+
+
 def test_script_options(script, tmp_path):
     options = {"timeout": 5, "env": {"N": 3}, "working_dir": tmp_path}
     objective = build.script_objective(script("sim", 0o755), options)

@@ -7,7 +7,9 @@ which worker, pool or driver has started a job, or whether it still lives.
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ from axsched_core.jobs import (
     JobStatus,
     NotReady,
     NotSubmitted,
+    Objective,
     RunnerContext,
     RunnerInfo,
     ScriptObjective,
@@ -38,7 +41,7 @@ from axsched_joblib import starting
 from axsched_joblib.dispatch import Dispatcher, Phase, Progress
 from axsched_joblib.info import INFO
 from axsched_joblib.modules import Modules
-from axsched_joblib.options import JobLibOptions, capture_parallel_config, resolve
+from axsched_joblib.options import LOCAL, JobLibOptions, capture_parallel_config, resolve
 
 CLOSE_LIMIT = 10.0
 """Seconds that `JobLibRunner.axsched_close` waits for cancelled jobs."""
@@ -154,6 +157,18 @@ class JobLibRunner:
                 time.sleep(0.02)
 
     # ------------------------------------------------------------ jobs
+
+    @hookimpl
+    def axsched_check_objective(self, objective: Objective) -> None:
+        if isinstance(objective, ScriptObjective) and self._settings.backend in LOCAL:
+            program = objective.argv[0]
+            if os.sep in program and not os.path.isabs(program):
+                return  # it is looked for in the job's folder
+            if shutil.which(program, path=objective.env.get("PATH")) is None:
+                raise InvalidInput(
+                    f"{program!r}, which is to run the script {objective.script}, is not an "
+                    "executable file of this machine: give another interpreter, or its whole path."
+                )
 
     @hookimpl
     def axsched_submit(self, requests: Sequence[JobRequest]) -> list[JobHandle | SubmitError]:

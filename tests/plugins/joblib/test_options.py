@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -13,13 +14,14 @@ from axsched_joblib import JobLibOptions, JobLibRunner, plugin
 
 from axsched_core.errors import InvalidInput, RunnerError
 from axsched_core.jobs import Capability
+from axsched_core.objectives import build
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"n_jobs": 0}, "n_jobs=0 has no meaning"),
-        ({"n_jobs": 2.0}, "n_jobs must be an int, not float"),
+        ({"n_jobs": 2.5}, "n_jobs must be an int, not float"),
         ({"n_jobs": True}, "n_jobs must be an int, not bool"),
         ({"isolation": "forked"}, "Did you mean 'fork'?"),
         ({"threads_per_job": 0}, "at least 1 thread"),
@@ -132,3 +134,20 @@ def test_a_runner_is_compared_by_identity() -> None:
     assert repr(JobLibRunner(2, backend="threading")).startswith(
         "JobLibRunner(n_jobs=2, backend='threading', isolation='none'"
     )
+
+
+@pytest.mark.parametrize("interpreter", ["no-such-program", "/no/such/program", "/etc"])
+def test_an_interpreter_that_does_not_exist(tmp_path: Path, interpreter: str) -> None:
+    (tmp_path / "run.sh").write_text("echo\n")
+    objective = build.script_objective(tmp_path / "run.sh", {"interpreter": interpreter})
+    with pytest.raises(InvalidInput, match=f"'{interpreter}', which is to run the script .*run.sh"):
+        JobLibRunner(n_jobs=1).axsched_check_objective(objective)
+
+
+def test_an_interpreter_that_a_job_would_find(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("echo\n")
+    (tmp_path / "mine").write_text("#!/bin/sh\n")
+    (tmp_path / "mine").chmod(0o755)
+    for options in ({"interpreter": "sh"}, {"interpreter": "mine", "env": {"PATH": str(tmp_path)}}):
+        objective = build.script_objective(tmp_path / "run.sh", options)
+        JobLibRunner(n_jobs=1).axsched_check_objective(objective)
