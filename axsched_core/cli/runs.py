@@ -16,6 +16,7 @@ from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrup
 from axsched_core.journal import cancel_request, lines, replay
 from axsched_core.journal import salvage as salvaging
 from axsched_core.journal.lock import RunLock, holder
+from axsched_core.journal.replay import ReplayedRun
 from axsched_core.run import driving
 from axsched_core.run import resume as resuming
 from axsched_core.scheduler import AxScheduler
@@ -23,6 +24,9 @@ from axsched_core.trials import TrialState
 
 TAKEN_WITHIN = 30.0
 """Seconds that `cancel` waits for a living driver, which itself waits for jobs to end."""
+
+NAMED = 20
+"""How many trials `cancel` names."""
 
 RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 
@@ -94,11 +98,37 @@ def cancel(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> N
     """
     with in_words():
         path = journal_of(run_dir)
-        _refuse_ended(path, trials)
-        if _done_by_driver(path.parent, trials):
-            click.echo("The driver has cancelled.")
-        else:
+        before = replay.read(path)
+        _refuse_ended(path, before, trials)
+        if not before.to_make and not _open(before):
+            number = len(before.trials)
+            click.echo(f"Nothing was left to cancel: all {number} trials of the run have ended.")
+            return
+        by_driver = _done_by_driver(path.parent, trials)
+        if not by_driver:
             _cancel_here(path.parent, trials, options)
+        click.echo(_what_was_cancelled(before, replay.read(path), by_driver))
+
+
+def _open(run: ReplayedRun) -> list[int]:
+    return [index for index, trial in run.trials.items() if trial.state is None]
+
+
+def _what_was_cancelled(before: ReplayedRun, after: ReplayedRun, by_driver: bool) -> str:
+    known = before.trials.keys() | after.trials.keys()
+    ended = {index for index, trial in before.trials.items() if trial.state is not None}
+    cancelled = sorted(
+        index
+        for index in known - ended
+        if index in after.trials and after.trials[index].state == TrialState.CANCELLED.value
+    )
+    names = ", ".join(map(str, cancelled[:NAMED])) + (", ..." if len(cancelled) > NAMED else "")
+    words = f"{len(cancelled)} trial{'' if len(cancelled) == 1 else 's'}"
+    words += f" ({names})" if cancelled else ""
+    unmade = max(0, before.to_make - (len(after.trials) - len(before.trials)) - after.to_make)
+    if unmade:
+        words += f", and {unmade} more will not be made"
+    return f"Cancelled{', by its driver' if by_driver else '; the run has no driver'}: {words}."
 
 
 def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]) -> None:
@@ -115,7 +145,6 @@ def _cancel_here(run_dir: Path, trials: tuple[int, ...], options: dict[str, Any]
             f"{', '.join(str(trial.index) for trial in running)}. The trials are as they were: try "
             "again later, or stop the jobs on their backend."
         )
-    click.echo("Cancelled; the run has no driver.")
 
 
 def _done_by_driver(run_dir: Path, trials: tuple[int, ...]) -> bool:
@@ -143,8 +172,8 @@ def _has_driver(run_dir: Path) -> bool:
     return holder(run_dir) is not None
 
 
-def _refuse_ended(path: Path, trials: tuple[int, ...]) -> None:
-    known = replay.read(path).trials
+def _refuse_ended(path: Path, run: ReplayedRun, trials: tuple[int, ...]) -> None:
+    known = run.trials
     for index in trials:
         if index not in known:
             raise InvalidInput(f"{path.parent} knows no trial {index}.")

@@ -96,6 +96,11 @@ def open_view(run: Run, trial_index: int, *, on_the_way: bool = False) -> TrialV
     if not view.open:
         raise InvalidInput(f"Trial {trial_index} is not open: it is {view.status}.")
     record = run.engine.active.get(trial_index)
+    if record is not None and record.state.ended:
+        raise InvalidInput(
+            f"Trial {trial_index} has ended already: it is {record.state.value}, and the optimizer "
+            "has not yet been told; the next call tells it."
+        )
     if record is not None and not on_the_way:
         raise InvalidInput(f"Trial {trial_index} is in progress already: {record.state.value}.")
     if not on_the_way and run.guard.elsewhere(trial_index):

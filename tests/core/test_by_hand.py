@@ -68,6 +68,8 @@ def test_what_could_not_be_told_is_told_by_the_next_call(
         scheduler.complete_trial(index, {"loss": 1.0, "notes": "by hand"})
     assert scheduler.trials[index].state is TrialState.SUCCEEDED
     mend()
+    with pytest.raises(InvalidInput, match="has ended already|is not open: it is COMPLETED"):
+        scheduler.complete_trial(index, {"loss": 3.0})
     places[0] = 1
     runner.finish = lambda request: {"loss": 2.0}
     scheduler.run_optimization(1)

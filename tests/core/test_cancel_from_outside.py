@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -51,11 +52,52 @@ def test_a_living_driver_cancels_everything(make: Make, in_thread):
     running = in_thread(lambda: scheduler.run_optimization(max_trials=2))
     assert runner.submitted.acquire(timeout=30)
     result = cancel(scheduler.run_directory)
-    assert (result.exit_code, result.stdout) == (0, "The driver has cancelled.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "Cancelled, by its driver: 2 trials (0, 1).\n",
+    )
     with pytest.raises(OptimizerError, match="cancelled by the user"):
         running.result()
     assert optimizer.count("ABANDONED") == len(optimizer.rows) > 0
     assert not list(scheduler.run_directory.glob("cancel-*"))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_nothing_is_left_to_cancel(make: Make, closed: bool):
+    scheduler = make(ToyOptimizer(), ToyRunner(lambda request: {"loss": 1.0}))
+    scheduler.run_optimization(max_trials=3)
+    if closed:
+        scheduler.close()
+    result = cancel(scheduler.run_directory)
+    assert result.stdout == "Nothing was left to cancel: all 3 trials of the run have ended.\n"
+    assert result.exit_code == 0
+
+
+def test_trials_that_were_still_to_be_made_are_counted(make: Make, monkeypatch):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner, max_parallelism=1, prefetch=0)
+    presser = press_ctrl_c(runner.submitted)
+    with pytest.raises(OptimizationInterrupted):
+        scheduler.run_optimization(max_trials=5)
+    presser.join()
+    scheduler.close()
+    in_the_shell(monkeypatch, next_runner(runner))
+    words = "Cancelled; the run has no driver: 1 trial (0), and 4 more will not be made.\n"
+    assert cancel(scheduler.run_directory).stdout == words
+    assert "Nothing was left to cancel" in cancel(scheduler.run_directory).stdout
+
+
+def test_the_driver_says_who_has_cancelled(make: Make, in_thread, caplog):
+    runner = ToyRunner(lambda request: None)
+    scheduler = make(ToyOptimizer(), runner)
+    running = in_thread(lambda: scheduler.run_optimization(max_trials=1))
+    assert runner.submitted.acquire(timeout=30)
+    cancel(scheduler.run_directory)
+    with pytest.raises(OptimizerError):
+        running.result()
+    who = f"@{socket.gethostname()}, process {os.getpid()}"
+    assert f"{who})" in caplog.text
+    assert "Asked by axsched cancel: cancel everything (by " in caplog.text
 
 
 def test_a_living_driver_cancels_some_trials(make: Make, in_thread):
@@ -88,7 +130,7 @@ def test_trials_that_are_not_there_or_have_ended(make: Make):
 def test_a_driver_that_looks_at_nothing_is_not_asked_for_ever(make: Make, monkeypatch):
     monkeypatch.setattr(runs, "TAKEN_WITHIN", 0.1)
     scheduler = make()
-    scheduler.run_optimization(max_trials=1)
+    scheduler.get_next_trial()
     result = cancel(scheduler.run_directory)
     assert result.exit_code == 1
     assert "is not asked any more" in result.stderr
@@ -105,7 +147,7 @@ def test_a_driver_that_ends_while_it_is_asked(make: Make, in_thread, monkeypatch
     asking = in_thread(lambda: cancel(scheduler.run_directory))
     wait_until(lambda: list(scheduler.run_directory.glob("cancel-*")))
     scheduler.close()
-    assert asking.result().stdout == "Cancelled; the run has no driver.\n"
+    assert asking.result().stdout == "Cancelled; the run has no driver: 1 trial (0).\n"
     assert states(scheduler.run_directory) == {0: "CANCELLED"}
     assert not list(scheduler.run_directory.glob("cancel-*"))
 
@@ -419,7 +461,10 @@ def test_without_a_driver_it_is_done_here(tmp_path: Path):
     command = [str(Path(sys.executable).with_name("axsched")), "cancel", str(run_dir)]
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
     one = subprocess.run([*command, "0"], capture_output=True, text=True, check=False, env=env)
-    assert (one.returncode, one.stdout) == (0, "Cancelled; the run has no driver.\n"), one.stderr
+    assert (one.returncode, one.stdout) == (
+        0,
+        "Cancelled; the run has no driver: 1 trial (0).\n",
+    ), one.stderr
     wait_until(lambda: len(list(run_dir.glob("jobs/*/exit.json"))) == 1)
     assert not (run_dir / "jobs" / "00001-1" / "exit.json").exists()  # the other runs on
 
