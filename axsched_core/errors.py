@@ -93,7 +93,8 @@ class JournalDamaged(AxschedError):
 
     def __init__(self, path: Path, line: int, why: str) -> None:
         super().__init__(
-            f"{path}, line {line}: {why}. The {line - 1} lines before it are whole; to go on with "
+            f"{path}, line {line}: {sentence(why)} "
+            f"The {line - 1} lines before it are whole; to go on with "
             f"what they say (the damaged file is kept): axsched salvage {path.parent}"
         )
         self.path, self.line = path, line

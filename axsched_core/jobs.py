@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Union
 
-from attrs import asdict, field, frozen
+from attrs import field, frozen
 from attrs.validators import ge, gt, optional
 
 API_VERSION = (1, 0)
@@ -154,8 +154,23 @@ class Resources:
     """Seconds from the moment the job runs."""
 
     def __str__(self) -> str:
-        values = asdict(self).items()
-        return ", ".join(f"{name}={value}" for name, value in values if value is not None)
+        """The same in words; empty if the backend decides everything."""
+        memory, limit = self.memory_bytes, self.time_limit
+        words = [
+            None if self.cpus is None else f"{self.cpus} CPU{'' if self.cpus == 1 else 's'}",
+            None if memory is None else f"{_with_unit(memory)} of memory",
+            None if self.gpus is None else f"{self.gpus} GPU{'' if self.gpus == 1 else 's'}",
+            None if limit is None else f"{limit:g} s",
+        ]
+        return ", ".join(filter(None, words))
+
+
+def _with_unit(size: int) -> str:
+    """Bytes in the largest unit of which they are a whole number."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size % (1 << power) == 0:
+            return f"{size >> power} {unit}"
+    return f"{size} bytes"
 
 
 @frozen

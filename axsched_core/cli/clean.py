@@ -10,7 +10,7 @@ import click
 
 from axsched_core.cli.options import RUNNER_OPTIONS
 from axsched_core.cli.runs import RUN_DIR, in_words, journal_of
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, sentence
 from axsched_core.journal import lines, replay
 from axsched_core.journal.lock import RunLock
 from axsched_core.run.resume import runner_of_before
@@ -85,4 +85,6 @@ def _keep_open(path: Path) -> None:
                 journal.add("stopping", t=round(time.time(), 3), i=trial.index)
         journal.close()
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error}. Nothing was removed.") from error
+        raise InvalidInput(
+            f"{path} cannot be written: {sentence(error)} Nothing was removed."
+        ) from error

@@ -8,7 +8,7 @@ import time
 import uuid
 from pathlib import Path
 
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, sentence
 from axsched_core.journal.uninterrupted import uninterrupted
 
 
@@ -54,7 +54,7 @@ class RunDirectory:
             self.path.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise InvalidInput(
-                f"The run directory {self.path} cannot be made: {error}. "
+                f"The run directory {self.path} cannot be made: {sentence(error)} "
                 "Set config={'job_output_dir': ...} to a folder that you may write to."
             ) from error
         self._made = True

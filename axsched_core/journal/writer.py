@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from axsched_core.errors import InvalidInput, RunLocked
+from axsched_core.errors import InvalidInput, RunLocked, sentence
 from axsched_core.folders import DISK_FULL
 from axsched_core.journal import lines
 from axsched_core.journal.lock import RunLock
@@ -58,7 +58,7 @@ class Writer:
                 raise
         except OSError as error:
             raise InvalidInput(
-                f"The run directory {run_dir} cannot be written: {error}."
+                f"The run directory {run_dir} cannot be written: {sentence(error)}"
             ) from error
         self._lock, self._journal = lock, opened
         if header is not None:
@@ -185,7 +185,7 @@ class Writer:
 def unwritable(path: Path, error: OSError) -> InvalidInput:
     """What is raised where the journal cannot be written."""
     return InvalidInput(
-        f"The journal {path} cannot be written: {error}. Free some space, then run again; "
+        f"The journal {path} cannot be written: {sentence(error)} Free some space, then run again; "
         "nothing was started or told that is not written down."
     )
 

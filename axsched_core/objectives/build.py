@@ -15,7 +15,7 @@ import cloudpickle
 
 from axsched_core import options
 from axsched_core.config import Needs, ScriptOptions
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, sentence
 from axsched_core.jobs import (
     SECRET_OPTIONS,
     ContainerObjective,
@@ -54,7 +54,8 @@ def function_objective(function: Callable[..., Any]) -> bytes:
     except Exception as error:
         raise InvalidInput(
             f"The objective {_name(function)} cannot be pickled, so it cannot be sent to where it "
-            f"is to run: {type(error).__name__}: {error}. Open files, locks, connections and the "
+            f"is to run: {type(error).__name__}: {sentence(error)} "
+            "Open files, locks, connections and the "
             "like inside the function, not around it."
         ) from error
 
@@ -270,7 +271,8 @@ def _command(given: Any) -> tuple[str, ...]:
             words = shlex.split(given)
         except ValueError as error:  # a quote that is not closed
             raise InvalidInput(
-                f"The container command {given!r} cannot be split into words: {error}. Give a list "
+                f"The container command {given!r} cannot be split into words: {sentence(error)} "
+                "Give a list "
                 "of words, or quote it as for a shell."
             ) from error
     elif isinstance(given, Sequence) and not isinstance(given, bytes):

@@ -12,7 +12,7 @@ import attrs
 from attrs import field, frozen
 
 from axsched_core import imports, options, plain
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, sentence
 from axsched_core.jobs import (
     SECRET_OPTIONS,
     ContainerObjective,
@@ -90,7 +90,9 @@ class ObjectiveSpec:
             try:
                 pickled = path.read_bytes()
             except OSError as error:
-                raise InvalidInput(f"The objective {path} cannot be read: {error}.") from error
+                raise InvalidInput(
+                    f"The objective {path} cannot be read: {sentence(error)}"
+                ) from error
             fields |= {"python": tuple(fields["python"]), "resources": _resources(fields)}
             function = FunctionObjective(**_known(FunctionObjective, fields))
             return ObjectiveSpec(function, pickled, source)

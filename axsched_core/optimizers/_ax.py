@@ -29,7 +29,7 @@ from ax.storage.json_store.registry import (
 )
 
 from axsched_core.best import Best, Point
-from axsched_core.errors import InvalidInput, OptimizerError
+from axsched_core.errors import InvalidInput, OptimizerError, sentence
 from axsched_core.jobs import Parameters, Report
 from axsched_core.optimizers import _bulk, _generation
 from axsched_core.optimizers._best import modelled, observed
@@ -475,7 +475,7 @@ class AxOptimizer(Stopping):
             ) from error
         except OSError as error:
             raise InvalidInput(
-                f"{path} cannot be written: {why_unwritten(path, error)}."
+                f"{path} cannot be written: {sentence(why_unwritten(path, error))}"
             ) from error
         finally:
             with contextlib.suppress(OSError):

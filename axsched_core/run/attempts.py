@@ -12,7 +12,7 @@ import attrs
 
 from axsched_core import jobfolder
 from axsched_core.config import SchedulerConfig
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, sentence
 from axsched_core.folders import remove_tree
 from axsched_core.jobs import Capability, JobRequest, Resources
 from axsched_core.journal.rundir import RunDirectory
@@ -155,6 +155,6 @@ def unwritable(rundir: RunDirectory, error: OSError) -> InvalidInput:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "Free some space" if full else "Put the folder right"
     return InvalidInput(
-        f"The run directory {rundir.path} cannot be written: {error}. {remedy}, or "
+        f"The run directory {rundir.path} cannot be written: {sentence(error)} {remedy}, or "
         "choose another job_output_dir, then run again; what was told to the optimizer is kept."
     )

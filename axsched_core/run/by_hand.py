@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from axsched_core import plain
-from axsched_core.errors import InvalidInput, TrialNotFinished
+from axsched_core.errors import InvalidInput, TrialNotFinished, sentence
 from axsched_core.jobs import JobResult
 from axsched_core.objectives.results import InvalidResult, Result, read_result
 from axsched_core.optimizers.base import Optimizer, TrialView
@@ -60,7 +60,7 @@ def complete(run: Run, trial_index: int, raw_data: Any) -> Trial:
                 limit=run.config.max_result_bytes,
             )
         except InvalidResult as error:
-            raise InvalidInput(f"raw_data of trial {trial_index}: {error}.") from error
+            raise InvalidInput(f"raw_data of trial {trial_index}: {sentence(error)}") from error
         return _settle(run, record, TrialState.SUCCEEDED, found=found)
 
 
@@ -146,4 +146,4 @@ def _completed_by_its_job(run: Run, trial_index: int) -> Trial:
         why = f"it is {record.state.value}: {record.message}"
     else:
         why = f"its job is {record.state.value}: wait_for_completed_trials(), or give raw_data"
-    raise TrialNotFinished(f"Trial {trial_index} has no result; {why}.")
+    raise TrialNotFinished(f"Trial {trial_index} has no result; {sentence(why)}")

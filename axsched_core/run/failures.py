@@ -13,6 +13,7 @@ from axsched_core.errors import (
     FailureRateExceeded,
     OptimizationStuck,
     WrongConfiguration,
+    sentence,
 )
 from axsched_core.run import last_words
 from axsched_core.run.recorder import Recorder
@@ -72,7 +73,7 @@ def misconfigured(
         else "a new scheduler with other runner_options"
     )
     return WrongConfiguration(
-        f"The runner {runner!r} can run no job of this run: {words.rstrip('.')}. No trial has "
+        f"The runner {runner!r} can run no job of this run: {sentence(words)} No trial has "
         "failed because of it: they stay open. Correct the objective's options and set it again, "
         f"or the runner's: {other}. Then call finish()."
     )
@@ -150,7 +151,7 @@ def stuck(reason: str, held_open: Sequence[int]) -> OptimizationStuck:
     else:
         help_ = "No trial of it is open, so waiting will not help."
     words = reason or "it gave no reason"
-    return OptimizationStuck(f"The optimizer has nothing to propose: {words}. {help_}")
+    return OptimizationStuck(f"The optimizer has nothing to propose: {sentence(words)} {help_}")
 
 
 def begin_anew(

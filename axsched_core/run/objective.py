@@ -79,7 +79,12 @@ def _set(run: Run, chosen: ObjectiveSpec) -> None:
     needs = getattr(chosen.objective, "resources", Resources())
     for lane in run.lanes:
         if needs != Resources() and not lane.can(Capability.RESOURCES):
-            log.warning("The runner %r does not look at %s.", lane.runner.name, needs)
+            log.warning(
+                "The runner %r gives no job resources of its own, so it ignores what was asked "
+                "for: %s. `axsched runners` shows the runners with 'resources'.",
+                lane.runner.name,
+                needs,
+            )
     run.objective = chosen
     run.engine.attempts.set_objective(chosen)
     if before is not None and (chosen.differs_from(before) or chosen.objective != before.objective):

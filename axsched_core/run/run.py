@@ -18,6 +18,7 @@ from axsched_core.errors import (
     InvalidInput,
     OptimizationInterrupted,
     OptimizationTerminated,
+    sentence,
 )
 from axsched_core.jobs import Capability, Parameters
 from axsched_core.journal import header
@@ -227,7 +228,7 @@ class Run:
                     self.recorder.call_begun(self.budget.open)
             except OSError as error:
                 raise InvalidInput(
-                    f"The run directory {self.rundir.path} cannot be written: {error}."
+                    f"The run directory {self.rundir.path} cannot be written: {sentence(error)}"
                 ) from error
             path, run_id = self.rundir.path, self.rundir.run_id
             self.with_optimizer(lambda optimizer: optimizer.runs_in(path, run_id))

@@ -23,6 +23,7 @@ from axsched_core.errors import (
     RunnerLoadError,
     RunnerNotFound,
     did_you_mean,
+    sentence,
 )
 from axsched_core.hookspecs import ENTRY_POINT_GROUP, PROJECT, DiscoverySpec, hook_names
 from axsched_core.jobs import API_VERSION, Check, RunnerInfo
@@ -86,7 +87,7 @@ class Loaded:
                 raise
             raise RunnerLoadError(
                 f"Runner {self.info.name!r} ({self.installed}) could not be made: "
-                f"{type(error).__name__}: {words}."
+                f"{type(error).__name__}: {sentence(words)}"
             ) from cause
         if runner is None:
             raise ContractError(
@@ -193,7 +194,7 @@ def check(one: Installed) -> Loaded:
     except BaseException as error:
         raise RunnerLoadError(
             f"{who} is installed but cannot be imported: "
-            f"{type(error).__name__}: {error}. Reinstall it with its dependencies: "
+            f"{type(error).__name__}: {sentence(error)} Reinstall it with its dependencies: "
             f"pip install --force-reinstall {one.distribution}"
         ) from error
     if not isinstance(module, ModuleType):
@@ -211,7 +212,8 @@ def check(one: Installed) -> Loaded:
         raise
     except BaseException as error:
         raise ContractError(
-            f"{who}: axsched_runner_info raised {type(error).__name__}: {error}. This is a fault "
+            f"{who}: axsched_runner_info raised {type(error).__name__}: {sentence(error)} "
+            "This is a fault "
             f"of the plugin; tell its authors, or remove it: pip uninstall {one.distribution}"
         ) from error
     check_info(info, who)

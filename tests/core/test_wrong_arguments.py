@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from axsched_core import AxScheduler
-from axsched_core.errors import InvalidInput
+from axsched_core.errors import InvalidInput, RunnerLoadError, sentence
+from axsched_core.jobs import Resources
 from support.toy import ToyOptimizer, ToyRunner
 
 Make = Callable[..., AxScheduler]
@@ -73,3 +74,23 @@ def test_other_wrong_kinds(make: Make):
     scheduler = make()
     assert "parameters must be a mapping, not int" in refused(scheduler.preview, 3)
     assert "synchronous must be True" in refused(scheduler.run_optimization, 1, None, "no")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [("no", "no."), ("no.", "no."), ("what?", "what?"), ("no. ", "no."), (OSError("bad!"), "bad!")],
+)
+def test_a_sentence_has_one_mark_at_its_end(words: object, shown: str):
+    assert sentence(words) == shown
+
+
+def test_what_a_plugin_says_is_ended_once(distribution: Callable[..., None]):
+    distribution("says", "raise RuntimeError('Is it plugged in?')")
+    with pytest.raises(RunnerLoadError, match=r"plugged in\? Reinstall it"):
+        AxScheduler(ToyOptimizer(), "says")
+
+
+def test_resources_in_words():
+    assert str(Resources(4, 4 << 30, 1, 60.0)) == "4 CPUs, 4 GiB of memory, 1 GPU, 60 s"
+    assert str(Resources(1, 1000)) == "1 CPU, 1000 bytes of memory"
+    assert str(Resources()) == ""
