@@ -12,7 +12,7 @@ from typing import Any
 from axsched_core.best import Point
 from axsched_core.config import SchedulerConfig
 from axsched_core.jobs import Parameters
-from axsched_core.run.by_hand import check_whole
+from axsched_core.run.by_hand import whole
 from axsched_core.scheduler import AxScheduler
 
 log = logging.getLogger("axsched")
@@ -82,7 +82,7 @@ def optimize(
         ...     minimize=True,
         ... )
     """
-    check_whole(total_trials, "optimize: total_trials")
+    total_trials = whole(total_trials, "optimize: total_trials")
     from axsched_core.optimizers.new_client import model_of, new_client
 
     client = new_client(

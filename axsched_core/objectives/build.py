@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from axsched_core import options
+from axsched_core import options, plain
 from axsched_core.config import Needs, ScriptOptions
 from axsched_core.errors import InvalidInput, sentence
 from axsched_core.jobs import (
@@ -84,10 +84,10 @@ def bind_function(
     keywords = _wants_keywords(function, parameter_names)
     if keywords:
         _check_conditional(function, parameter_names, conditional)
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout > 0):
+    seconds = plain.number(timeout)
+    if timeout is not None and not (seconds is not None and seconds > 0):
         raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout!r}.")
-    return FunctionObjective(_name(function), keywords, python, needs, timeout)
+    return FunctionObjective(_name(function), keywords, python, needs, seconds)
 
 
 def _wants_keywords(function: Callable[..., Any], names: Sequence[str]) -> bool:

@@ -7,10 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from axsched_core import plain
 from axsched_core.errors import FailureRateExceeded, InvalidInput
 from axsched_core.result import OptimizationResult
 from axsched_core.run import by_hand, driving
-from axsched_core.run.records import Purpose, Record, Stage, all_failed
+from axsched_core.run.failures import all_failed
+from axsched_core.run.records import Purpose, Record, Stage
 from axsched_core.run.run import Run
 from axsched_core.trials import TrialState
 
@@ -51,16 +53,16 @@ def made_so_far(run: Run) -> int:
 
 
 def _allowed(run: Run, max_trials: int) -> int:
-    by_hand.check_whole(max_trials, "max_trials")
+    max_trials = by_hand.whole(max_trials, "max_trials")
     total = run.config.total_trials
     return max_trials if total is None else max(0, min(max_trials, total - made_so_far(run)))
 
 
 def _seconds(hours: float | None) -> float | None:
-    number = isinstance(hours, int | float) and not isinstance(hours, bool)
-    if hours is not None and not (number and hours > 0):
+    number = plain.number(hours)
+    if hours is not None and not (number is not None and number > 0):
         raise InvalidInput(f"timeout_hours must be a positive number of hours, got {hours!r}.")
-    return None if hours is None else hours * SECONDS
+    return None if number is None else number * SECONDS
 
 
 class Steps:
@@ -170,7 +172,7 @@ def stop(run: Run, indices: Sequence[int], reasons: Sequence[str] | None) -> Non
     words = list(reasons) if reasons is not None else ["stopped by the user"] * len(indices)
     records = []
     for index in indices:
-        by_hand.check_whole(index, "stop_trial_runs: a trial's index", least=0)
+        index = by_hand.whole(index, "stop_trial_runs: a trial's index", least=0)
         record = run.engine.active.get(index)
         if record is None or record.state.ended:
             raise InvalidInput(f"stop_trial_runs: trial {index} is not in progress.")
