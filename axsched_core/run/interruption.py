@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def save(rundir: RunDirectory, write: Callable[[Path], None]) -> Path | None:
     return None
 
 
+def shell(path: Path) -> str:
+    """The path as a word of a shell."""
+    return shlex.quote(str(path))
+
+
 def error(
     *,
     records: Iterable[Record],
@@ -76,8 +82,10 @@ def error(
     )
     again = f"AxScheduler.resume({str(run_dir)!r}).finish()"
     if termination.name():
-        return termination.ending(words + (f". To go on: {again}" if resumable else "."))
+        shell_line = f"axsched resume {shell(run_dir)}"
+        to_go_on = f". To go on: {again}, or in a shell: {shell_line}" if resumable else "."
+        return termination.ending(words + to_go_on)
     words += ". To go on: scheduler.finish()"
     if resumable:
-        words += f"; in a new session: {again}"
+        words += f"; in a new session: {again}, or in a shell: axsched resume {shell(run_dir)}"
     return OptimizationInterrupted(words)

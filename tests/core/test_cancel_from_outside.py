@@ -395,8 +395,9 @@ def test_cancel_leaves_nothing_to_take_up_or_to_make(make: Make):
     optimizer, runner = ToyOptimizer(), ToyRunner(lambda request: None)
     scheduler = make(optimizer, runner, max_parallelism=1, prefetch=0)
     presser = press_ctrl_c(runner.submitted)
-    with pytest.raises(OptimizationInterrupted, match="1 were stopped and stay open"):
+    with pytest.raises(OptimizationInterrupted, match="1 were stopped and stay open") as caught:
         scheduler.run_optimization(max_trials=5)
+    assert str(caught.value).endswith(f"in a shell: axsched resume {scheduler.run_directory}")
     presser.join()
     scheduler.cancel()
     assert optimizer.rows[0]["status"] == "ABANDONED"
