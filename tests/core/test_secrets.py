@@ -107,9 +107,11 @@ def test_what_was_not_written_down_is_given_in_the_shell(
     both = {"token": secret, "env": {}}
     with AxScheduler(ToyOptimizer(), "lab", config, both) as scheduler:
         scheduler.run_optimization(max_trials=1)
+        scheduler.get_next_trial()  # something that can be cancelled
     runner = scheduler._run.lanes[0]._session._runner
     with AxScheduler(ToyOptimizer(), runner, config) as by_instance:
         by_instance.run_optimization(max_trials=1)
+        by_instance.get_next_trial()
     real, made = resume.resume, []
 
     def resumed(run_dir: Path, **more: Any) -> Run:  # the shell cannot load a toy
@@ -119,7 +121,7 @@ def test_what_was_not_written_down_is_given_in_the_shell(
     monkeypatch.setattr(resume, "resume", resumed)
     given = ["--option", f"token={secret}", "--option", 'env={"KEY": "x"}']
     for run_dir in (scheduler.run_directory, by_instance.run_directory):
-        for command in ("resume", "cancel"):
+        for command in ("cancel", "resume"):  # afterwards nothing is left to cancel
             refused = CliRunner().invoke(main, [command, str(run_dir)])
             assert refused.exit_code == 1
             assert "in the shell --option " in refused.stderr
