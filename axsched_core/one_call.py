@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from axsched_core.best import Point
@@ -95,23 +95,23 @@ def optimize(
         generation_strategy=generation_strategy,
     )
     with AxScheduler(client, runner, config, runner_options, plugins=plugins) as scheduler:
-        experiment = scheduler.experiment
-        names = experiment.search_space.parameters
-        scheduler.set_objective_function(_without_weight(evaluation_function, names))
+        scheduler.set_objective_function(_without_weight(evaluation_function))
         best = scheduler.run_optimization(max_trials=total_trials)
+        experiment = scheduler.experiment
     point = best.modelled or best.observed
     if point is None:
         return None, None, experiment, model_of(client)
     return dict(point.parameters), _values(point), experiment, model_of(client)
 
 
-def _without_weight(function: Callable[..., Any], names: Collection[str]) -> Callable[..., Any]:
+def _without_weight(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function without the second argument that Ax's managed loop gave."""
     try:
         arguments = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # not a function, or a builtin: checked later
         return function
-    if len(arguments) == 2 and arguments[1] == "weight" and "weight" not in names:
+    # A parameter of this name is passed by name, and takes its place.
+    if len(arguments) == 2 and arguments[1] == "weight":
         return functools.partial(function, weight=None)
     return function
 

@@ -75,9 +75,8 @@ def _attach(run: Run, found: Sequence[Measurement], source: str) -> list[int]:
     except KeyboardInterrupt as error:
         interrupt = error
     except BaseException:
-        run.engine.exchange.changed_outside = (
-            True  # the journal knows nothing of the trials that are stale
-        )
+        # The next call makes a snapshot: the journal does not know the stale trials.
+        run.engine.exchange.changed_outside = True
         raise
     # Behind the same work, if Ctrl-C came: then all of them are made, and none may stay open.
     views = run.with_optimizer(lambda optimizer: optimizer.trials(indices))
