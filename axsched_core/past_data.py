@@ -17,8 +17,9 @@ class PastData:
     past results count for its initial phase (if its generation strategy says so; Ax's own do).
     They may be called later too, and several times.
 
-    Past results become completed trials. They count for no ``max_trials``. `run_optimization` takes
-    them into account for the best trial, but not for the question whether the objective works.
+    Past results become completed trials. They count for no ``max_trials``, but the setting
+    ``total_trials`` counts all trials. `run_optimization` takes them into account for the best
+    trial, but not for the question whether the objective works.
     Observers get one `Message` for all. The journal has them, so a resumed run has them too: do not
     attach them again after `resume`.
     """

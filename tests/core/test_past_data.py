@@ -82,6 +82,13 @@ def test_each_form_becomes_completed_trials_before_the_first_proposal(
     assert len(scheduler.trials) == 5  # three were asked for
 
 
+def test_the_experiments_total_counts_them(make: Make):
+    scheduler = make(total_trials=5)
+    scheduler.attach_data(ROWS)
+    scheduler.run_all_trials()
+    assert len(scheduler.trials) == 5
+
+
 def test_all_are_told_at_once_and_a_thousand_take_no_time(make: Make):
     told: list[int] = []
     optimizer = ToyOptimizer()
