@@ -140,7 +140,7 @@ def test_a_job_on_a_machine_that_dies_is_lost_and_no_other_is(
     machine = machines[int(host.removeprefix("machine-"))]
     for process in [*supervisor.children(recursive=True), supervisor, machine]:
         process.kill()
-    wait_until(lambda: s.status(jobs[0]).state is JobState.LOST)
+    wait_until(lambda: s.status(jobs[0]).state is JobState.LOST, 60)
     assert s.status(jobs[1]).state is JobState.RUNNING
     assert started.is_empty()  # dask has moved it to another worker, which did not run it
     gate.let_go()
