@@ -116,8 +116,6 @@ class Run:
         self._runner = session.info
         self._runner_options = dict(runner_options or {}) if isinstance(runner, str) else None
         self._taken_up = False
-        self._loaded: dict[int, Trial] = {}
-        """The open trials of an experiment that was loaded, as they were then."""
 
     def __reduce__(self) -> NoReturn:
         raise StaysHere("a scheduler cannot be pickled")
@@ -267,8 +265,7 @@ class Run:
     def trials(self) -> dict[int, Trial]:
         """The trials that this run knows, by index, as they are now."""
         records = self.engine.records
-        known = self._loaded | {index: records[index].snapshot() for index in list(records)}
-        return {index: known[index] for index in sorted(known)}
+        return {index: records[index].snapshot() for index in sorted(records)}
 
     def stopped_before(self) -> list[Record]:
         """Trials that Ctrl-C left open, in this session or in the one that was loaded."""
@@ -416,11 +413,6 @@ class Run:
             self.engine.begin_with(self.with_optimizer(lambda optimizer: optimizer.load(path)))
             self.rundir.name_after(self.optimizer.name)
             self._taken_up = False
-            self._loaded = {
-                index: Trial(index, dict(view.parameters), TrialState.CANDIDATE)
-                for index, view in self.with_optimizer(lambda it: it.trials()).items()
-                if view.open
-            }
             self.snapshots.another()
 
     def close(self) -> None:

@@ -419,20 +419,6 @@ def test_save_and_load(make, tmp_path: Path):
     assert second.experiment is second.client
 
 
-def test_open_trials_of_a_loaded_experiment_are_known(make, tmp_path: Path):
-    first = make()
-    first.run_optimization(max_trials=1)
-    index = first.get_next_trial()
-    first.save_experiment(tmp_path / "saved.json")
-    second = make().load_experiment(tmp_path / "saved.json")
-    known = second.trials
-    assert list(known) == [index]
-    assert known[index].state is TrialState.CANDIDATE
-    assert known[index].parameters == first.trials[index].parameters
-    second.complete_trial(index, 0.5)
-    assert second.trials[index].state is TrialState.SUCCEEDED
-
-
 def test_a_strategy_without_an_optimizer():
     words = "generation_strategy does not go with None: what load_experiment reads has its own"
     with pytest.raises(InvalidInput, match=words):
