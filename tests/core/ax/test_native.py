@@ -142,12 +142,12 @@ def test_stop_and_capacity(make: Make, pipe: Any) -> None:
 
 
 def test_wrong_arguments(make: Make) -> None:
-    from axsched_core import ax_native
+    from axsched_core.native.classes import AxschedMetric
 
     with pytest.raises(InvalidInput, match="metrics must be a list"):
         make(lambda x: x, metrics="loss")
     with pytest.raises(InvalidInput, match="was not run by an axsched runner"):
-        ax_native.AxschedMetric("loss").fetch(0, {})
+        AxschedMetric("loss").fetch(0, {})
 
 
 def test_it_survives_ax_s_json(make: Make, tmp_path: Path) -> None:

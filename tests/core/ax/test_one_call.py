@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import axsched_core
 from axsched_core import AxScheduler
 from axsched_core.errors import AllTrialsFailed, InvalidInput
 from support.toy import ToyRunner
+
+# The jobs cannot import this module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 pytestmark = [pytest.mark.ax, pytest.mark.filterwarnings("ignore")]
 
