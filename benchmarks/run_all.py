@@ -114,7 +114,7 @@ def write(benchmark: Benchmark, printed: str) -> None:
     """Put what a benchmark has printed into the document."""
     progress = ("Outputs:", "[")
     lines = [line.rstrip() for line in printed.splitlines() if not line.startswith(progress)]
-    text = "\n".join(lines).strip()
+    text = "\n".join(lines).strip("\n")
     block = (
         f"<!-- {benchmark.name} -->\n\n`python benchmarks/{benchmark.command}`, {machine()}:\n\n"
         f"```text\n{text}\n```\n\n<!-- end -->"
