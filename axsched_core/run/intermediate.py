@@ -37,6 +37,8 @@ class Intermediate:
         self._lanes = [lane for lane in lanes if lane.reads_progress]
         self._pauses = {lane.name: timing.PROGRESS_INTERVAL for lane in self._lanes}
         """Seconds between two reads; longer while nothing is reported."""
+        self._news: dict[int, Record] = {}
+        """The trials with reports that the optimizer does not have."""
         self._said: set[str] = set()
         """What is wrong with lines, as already logged."""
 
@@ -115,23 +117,27 @@ class Intermediate:
         if kept:
             progress.last = kept[-1]
             progress.untold += kept
+            self._news[record.index] = record
             self._recorder.reported(record, kept)
 
     # ---- what the optimizer does not know ------------------------------------------------------
 
     def untold(self) -> dict[int, list[Report]]:
         """Trial -> the reports that the optimizer does not have yet."""
-        found = {}
-        for record in self._active:
-            if record.latest is not None and record.latest.progress.untold:
-                found[record.index] = list(record.latest.progress.untold)
-        return found
+        self._news = {
+            i: r for i, r in self._news.items() if self._active.get(i) is r and _untold(r)
+        }
+        return {index: list(_untold(record)) for index, record in self._news.items()}
 
     def told(self, reports: Mapping[int, Iterable[Report]]) -> None:
         """The optimizer has these; newer ones of the same trials still wait."""
         for index, known in reports.items():
-            record = self._active.get(index)
+            record = self._news.get(index)
             if record is not None and record.latest is not None:
                 gone = set(map(id, known))
                 waiting = record.latest.progress.untold
                 record.latest.progress.untold = [r for r in waiting if id(r) not in gone]
+
+
+def _untold(record: Record) -> list[Report]:
+    return record.latest.progress.untold if record.latest is not None else []
