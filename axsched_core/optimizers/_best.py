@@ -76,7 +76,7 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
     last = strategy.last_generator_run
     if last is not None and last._generation_node_name != strategy.current_node_name:
         strategy.current_generator_run_limit()  # a resumed one moves to its last node
-    if strategy.adapter is None:  # Ax's files hold no model
+    if _knows_too_little(strategy.adapter, experiment):
         strategy.current_node._fit(experiment)
     if not isinstance(strategy.adapter, TorchAdapter):
         # Ax would return an old prediction, made with the last trial from the results until then.
@@ -88,6 +88,17 @@ def modelled(experiment: Any, strategy: Any) -> tuple[list[Point], str]:
     if prediction is None or _as_observed(experiment, index, prediction[0]):
         return [], "Ax's model fits the results too badly to be asked."
     return [_predicted(experiment, index, parameters, prediction)], ""
+
+
+def _knows_too_little(adapter: Any, experiment: Any) -> bool:
+    """True if the model was made without some of the results. Ax's files hold no model, so it must
+    not depend on when the last candidate was made."""
+    if adapter is None:
+        return True
+    if not isinstance(adapter, TorchAdapter):
+        return False
+    used = adapter.get_training_data().observation_data.index.get_level_values("trial_index")
+    return not set(used) >= experiment.trial_indices_by_status[TrialStatus.COMPLETED]
 
 
 def _as_observed(experiment: Any, index: int, means: Mapping[str, float]) -> bool:

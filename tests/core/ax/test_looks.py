@@ -38,3 +38,23 @@ def test_a_run_is_a_table_a_summary_and_plots(kind: str, tmp_path: Path) -> None
         assert cards
         names = [card.name for card in cards[0].flatten()] if hasattr(cards[0], "flatten") else []
         assert "ErrorAnalysis" not in " ".join(names)
+
+
+@pytest.mark.parametrize("kind", sql_driver.KINDS)
+def test_the_model_s_best_is_the_same_after_a_resume(kind: str, tmp_path: Path) -> None:
+    optimizer, strategy = sql_driver.make(kind, init=3)
+    config = {"job_output_dir": tmp_path, "monitoring_interval": 0.05, "progress": False}
+
+    def smooth(request):  # eight results are just enough for a model of it
+        return {"loss": (request.parameters["x"] - 0.3) ** 2 + request.parameters["y"]}
+
+    with AxScheduler(
+        optimizer, ToyRunner(smooth), config, generation_strategy=strategy
+    ) as scheduler:
+        best = scheduler.run_optimization(8)
+    with AxScheduler.resume(scheduler.run_directory, runner=ToyRunner(smooth)) as again:
+        after = again.finish()
+    assert after.observed == best.observed
+    assert bool(after.modelled) == bool(best.modelled), (best, after)
+    assert best.modelled is not None, best.why_not_modelled
+    assert after.modelled.trial_index == best.modelled.trial_index
