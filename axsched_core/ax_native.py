@@ -20,7 +20,7 @@ else:
 
 def runner(
     name: str,
-    objective: Callable[..., Any] | str | Path,
+    objective: Callable[..., Any] | str | Path | Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
     *,
     metrics: Sequence[str],
@@ -35,7 +35,8 @@ def runner(
     Args:
         name: of an installed runner: ``"joblib"``, ``"slurm"``, ``"docker"``.
         objective: a function, called as ``f(parameters)`` with a dict if it takes one argument,
-            and as ``f(x=..., y=...)`` if it takes several; or the path of a script.
+            and as ``f(x=..., y=...)`` if it takes several; the path of a script; or a mapping
+            with the arguments of `AxScheduler.set_container_objective`.
         options: the runner's options, as ``runner_options`` of `AxScheduler`.
         metrics: the metrics that each result must hold.
         config: settings, as ``config`` of `AxScheduler`; its retries hold here too.

@@ -26,8 +26,8 @@ from axsched_core.trials import TrialState
 
 log = logging.getLogger("axsched")
 
-Objective = Callable[..., Any] | str | Path
-"""A function, or the path of a script."""
+Objective = Callable[..., Any] | str | Path | Mapping[str, Any]
+"""A function, the path of a script, or the arguments of `AxScheduler.set_container_objective`."""
 
 _STATUS: Mapping[TrialState, TrialStatus] = {
     TrialState.CANDIDATE: TrialStatus.RUNNING,
@@ -63,6 +63,8 @@ def make(
     try:
         if callable(objective):
             scheduler.set_objective_function(_of_mapping(objective))
+        elif isinstance(objective, Mapping):
+            scheduler.set_container_objective(**_container(objective))
         else:
             scheduler.set_script_objective(objective)
         with scheduler._run.call("ax_native.runner"):
@@ -73,6 +75,16 @@ def make(
     where = str(scheduler.run_directory)
     _open[where] = scheduler
     return AxschedRunner(where, list(metrics))
+
+
+def _container(given: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("container_image", "container_command", "container_options")
+    if "container_image" not in given or not set(given) <= set(known):
+        raise InvalidInput(
+            "A container objective is a mapping with container_image, and perhaps "
+            f"container_command and container_options; got {', '.join(map(repr, given)) or 'none'}."
+        )
+    return dict(given)
 
 
 def _of_mapping(function: Callable[..., Any]) -> Callable[[dict[str, Any]], Any]:

@@ -23,7 +23,7 @@ from axsched_core.jobs import (
     ScriptObjective,
 )
 from axsched_core.testing import RandomSearch
-from support import early
+from support import early, native
 from support.container_images import BUSYBOX, PYTHON
 from support.docker_engine import DockerEngine
 
@@ -558,3 +558,9 @@ def test_containers_that_report_are_stopped_early(
     with AxScheduler(early.StopsOdd(), "docker", config, options) as scheduler:
         scheduler.set_container_objective(BUSYBOX, ("sh", "-c", early.SHELL))
         early.check(scheduler)
+
+
+@pytest.mark.ax
+def test_ax_s_own_loop_on_docker(engine: DockerEngine, tmp_path: Path) -> None:
+    container = {"container_image": BUSYBOX, "container_command": ["sh", "-c", native.SHELL]}
+    native.check("docker", container, {"host": engine.url}, tmp_path)

@@ -35,7 +35,7 @@ from axsched_core.jobs import (
 from axsched_core.journal.view import Run
 from axsched_core.testing import RandomSearch
 from axsched_core.testing.bench import Bench
-from support import early
+from support import early, native
 from support import slurm_cluster as slurm
 from support.missing_backends import need
 from support.slurm_cluster import SlurmCluster
@@ -609,3 +609,10 @@ def test_jobs_that_report_are_stopped_early(cluster: SlurmCluster, tmp_path: Pat
     with AxScheduler(early.StopsOdd(), "slurm", config) as scheduler:
         scheduler.set_script_objective(script)
         early.check(scheduler)
+
+
+@pytest.mark.ax
+def test_ax_s_own_loop_on_slurm(cluster: SlurmCluster, tmp_path: Path) -> None:
+    script = tmp_path / "objective.sh"
+    script.write_text(native.SHELL)
+    native.check("slurm", script, {}, tmp_path)

@@ -146,6 +146,8 @@ def test_wrong_arguments(make: Make) -> None:
 
     with pytest.raises(InvalidInput, match="metrics must be a list"):
         make(lambda x: x, metrics="loss")
+    with pytest.raises(InvalidInput, match="container_image, and perhaps"):
+        make({"image": "busybox"})
     with pytest.raises(InvalidInput, match="was not run by an axsched runner"):
         AxschedMetric("loss").fetch(0, {})
 
