@@ -30,7 +30,10 @@ class AxScheduler(Loops, Looks, PastData):
         runner: the name of an installed runner (``"joblib"``), or an instance of one.
         config: a `SchedulerConfig`, or a mapping with its keys.
         runner_options: options of a runner given by name; see its documentation.
-        generation_strategy: for an ``Experiment``; None: Ax chooses one for its search space.
+        generation_strategy: ``"fast"`` (Sobol points, then Bayesian optimization), ``"quality"``
+            (the same with a slower, better model), ``"sobol"`` or ``"random"`` (quasi-random points
+            to the end); or, for an ``Experiment``, an Ax ``GenerationStrategy``. None: the client's
+            own, or Ax chooses one for the search space.
         plugins: observers, and wrappers of the runner's hooks.
         db_settings: Ax's ``DBSettings`` (or ``StorageConfig``) of the database in which the
             experiment is stored; a client with its own database is stored there.

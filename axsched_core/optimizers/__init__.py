@@ -53,8 +53,8 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
     Args:
         obj: an Ax ``Client``, ``AxClient`` or ``Experiment``, an `Optimizer`, or None for one
             that will be loaded later.
-        generation_strategy: an Ax ``GenerationStrategy``, for an ``Experiment`` only. Without
-            one, the strategy that Ax itself would choose is used.
+        generation_strategy: the name of one (`AxScheduler`), or for an ``Experiment`` an Ax
+            ``GenerationStrategy``. None: the client's own, or the one that Ax would choose.
 
     Raises:
         InvalidInput: for anything else.
@@ -65,13 +65,15 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
             raise InvalidInput(
                 "generation_strategy does not go with None: what load_experiment reads has its own."
             )
-        if EXPERIMENT not in kinds:
+        if isinstance(generation_strategy, str) and kinds & {CLIENT, AX_CLIENT, EXPERIMENT}:
+            generation_strategy = _strategy_named(obj, kinds, generation_strategy)
+        elif EXPERIMENT not in kinds:
             raise InvalidInput(
                 "generation_strategy goes with an ax Experiment only; a client has its own "
                 "(client.set_generation_strategy(...), or "
                 f"AxClient(generation_strategy=...)). Got {_in_words(obj)}."
             )
-        if STRATEGY not in _kinds(generation_strategy):
+        elif STRATEGY not in _kinds(generation_strategy):
             raise InvalidInput(
                 "generation_strategy must be an ax GenerationStrategy, "
                 f"got {_in_words(generation_strategy)}."
@@ -93,6 +95,16 @@ def adapt(obj: Any, generation_strategy: Any = None) -> Optimizer:
 
         return ExperimentOptimizer(obj, generation_strategy)
     raise InvalidInput(f"Expected {_ACCEPTED}, got {_in_words(obj)}.{_hint(obj, kinds)}")
+
+
+def _strategy_named(obj: Any, kinds: set[str], name: str) -> Any:
+    """The strategy of this name, for an ``Experiment``; a client has it afterwards."""
+    from axsched_core.optimizers import _by_name as by_name
+
+    if EXPERIMENT in kinds:
+        return by_name.strategy_of(name)
+    by_name.give(obj, name, is_client=CLIENT in kinds)
+    return None
 
 
 def _kinds(obj: Any) -> set[str]:
