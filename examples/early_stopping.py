@@ -5,7 +5,7 @@ its error on held-out images after each. Ax's `PercentileEarlyStoppingStrategy` 
 curves: a training that is worse than most others at the same epoch is ended, and the next one gets
 its place.
 
-    python examples/early_stopping.py [--trials 16] [--parallel 2] [--seed 0] [--epochs 60]
+    python examples/early_stopping.py [--trials 12] [--parallel 2] [--seed 0] [--epochs 60]
         [--outputs outputs]
 """
 
@@ -92,7 +92,7 @@ def epochs_of(scheduler):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--parallel", type=int, default=2, help="trials at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=60, help="of one training")
