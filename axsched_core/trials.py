@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from axsched_core.jobs import (
-    Cause,
-    Metrics,
-    Parameters,
-)
+if TYPE_CHECKING:
+    from axsched_core.jobs import Cause, Metrics, Parameters
 
 
 class TrialState(enum.StrEnum):

@@ -28,7 +28,6 @@ from typing import Any
 from attrs import frozen
 
 from axsched_core.errors import RunLocked
-from axsched_core.worker import axsched_worker as worker
 
 log = logging.getLogger("axsched")
 
@@ -236,6 +235,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _identity(token: str) -> dict[str, Any]:
+    from axsched_core.worker import axsched_worker as worker  # not for readers without a lock
+
     return {
         **worker.identity(),
         "pid_namespace": _pid_namespace(),
@@ -254,6 +255,8 @@ def _pid_namespace() -> str | None:
 
 def _is_alive(holder: dict[str, Any]) -> bool | None:
     """As `axsched_worker.is_alive`; None also if its process is not visible from here."""
+    from axsched_core.worker import axsched_worker as worker
+
     mine = worker.identity()
     if holder.get("boot_id") == mine["boot_id"] and holder.get("pid_namespace") != _pid_namespace():
         return None

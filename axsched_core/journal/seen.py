@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define
 
-from axsched_core.jobs import Metrics, Parameters
 from axsched_core.trials import TrialState
+
+if TYPE_CHECKING:
+    from axsched_core.jobs import Metrics, Parameters
 
 ENDED = frozenset(state.value for state in TrialState if state.ended)
 """The names of the states that a trial never leaves."""
