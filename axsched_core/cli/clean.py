@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from axsched_core.cli.errors_shown import in_words
 from axsched_core.cli.options import RUNNER_OPTIONS
-from axsched_core.cli.runs import RUN_DIR, in_words, journal_of
+from axsched_core.cli.run_argument import RUN_DIR
+from axsched_core.cli.runs import journal_of
 from axsched_core.errors import InvalidInput, sentence
 from axsched_core.journal import lines, replay
 from axsched_core.journal.lock import RunLock

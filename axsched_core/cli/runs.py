@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
+from axsched_core.cli.errors_shown import in_words
 from axsched_core.cli.options import RUNNER_OPTIONS
-from axsched_core.errors import AxschedError, InvalidInput, OptimizationInterrupted
+from axsched_core.cli.run_argument import RUN_DIR
+from axsched_core.errors import InvalidInput
 from axsched_core.journal import cancel_request, lines, replay
 from axsched_core.journal import salvage as salvaging
 from axsched_core.journal.lock import RunLock, holder
@@ -27,20 +28,6 @@ TAKEN_WITHIN = 30.0
 
 NAMED = 20
 """How many trials `cancel` names."""
-
-RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
-
-
-@contextmanager
-def in_words() -> Iterator[None]:
-    """Show errors with a clear message, without a traceback."""
-    try:
-        yield
-    except (AxschedError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    except OptimizationInterrupted as interrupted:
-        click.echo(str(interrupted), err=True)
-        raise SystemExit(130) from interrupted
 
 
 @click.command()
