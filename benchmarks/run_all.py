@@ -74,6 +74,7 @@ ALL = (
     Benchmark("regret", "regret.py", "regret.py --seeds 2 --trials 9 --workers 2 --problem branin"),
     Benchmark("early-stopping", "stopping.py", "stopping.py --seeds 1 --trials 4 --epochs 3"),
     Benchmark("view", "view.py", "view.py --trials 300 --rounds 1"),
+    Benchmark("start-up", "start_up.py", "start_up.py --rounds 1"),
     Benchmark("content", "content.py", "content.py --trials 20"),
     Benchmark("durable", "durable.py", "durable.py --trials 20 --workers 2 --rounds 1"),
     Benchmark("docker", "docker.py", ""),
