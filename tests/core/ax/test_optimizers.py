@@ -827,6 +827,8 @@ def test_a_generation_strategy_goes_with_an_experiment_only():
     with pytest.raises(InvalidInput, match="set_generation_strategy"):
         adapt(make_client(), strategy)
     with pytest.raises(InvalidInput, match="must be an ax GenerationStrategy"):
+        adapt(make_experiment(), 3)
+    with pytest.raises(InvalidInput, match="Did you mean 'sobol'"):
         adapt(make_experiment(), "Sobol")
     optimizer = adapt(make_experiment(), strategy)
     assert optimizer.strategy is strategy
