@@ -43,7 +43,7 @@ def rows(run_dir: str | Path) -> list[dict[str, Any]]:
     """
     run = view.Run(Path(run_dir))
     run.look()
-    return table(_row(trial) for trial in run.trials.values())
+    return table(row(run.trials[index]) for index in sorted(run.trials))
 
 
 def frame(found: Iterable[Mapping[str, Any]]) -> Any:
@@ -67,8 +67,8 @@ Parts = tuple[dict[str, Any], Mapping[str, Any], Mapping[str, Any]]
 
 
 def table(found: Iterable[Parts]) -> list[dict[str, Any]]:
-    """Rows with the same columns, by trial."""
-    parts = sorted(found, key=lambda part: part[0]["trial_index"])
+    """Rows with the same columns, in the same order."""
+    parts = list(found)
     parameters = dict.fromkeys(name for _, given, _ in parts for name in given)
     metrics = dict.fromkeys(name for _, _, results in parts for name in results)
     named = {name: f"parameter_{name}" if name in COLUMNS else name for name in parameters}
@@ -76,15 +76,16 @@ def table(found: Iterable[Parts]) -> list[dict[str, Any]]:
     called = {name: f"metric_{name}" if name in taken else name for name in metrics}
     made: list[dict[str, Any]] = []
     for fixed, given, results in parts:
-        row = dict(fixed)
-        row |= {column: given.get(name) for name, column in named.items()}
+        one = dict(fixed)
+        one |= {column: given.get(name) for name, column in named.items()}
         for name, column in called.items():
-            row[column], row[column + SEM] = results.get(name, (None, None))
-        made.append(row)
+            one[column], one[column + SEM] = results.get(name, (None, None))
+        made.append(one)
     return made
 
 
-def _row(trial: Trial) -> Parts:
+def row(trial: Trial) -> Parts:
+    """The parts of a trial's row; ``trial``: as `axsched trials` reads it from a journal."""
     last = trial.attempts[-1] if trial.attempts else None
     started, ended = (last.started_at, last.ended_at) if last else (None, trial.ended_at)
     fixed = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from axsched_core import table
 from axsched_core.cli import plain_text, summary
 from axsched_core.cli.errors_shown import in_words
 from axsched_core.cli.run_argument import run_or_newest
@@ -57,7 +59,7 @@ def trials(run: str | None, failed: bool, key: str, reverse: bool, csv_: bool, j
             whole = {"schema": summary.SCHEMA, "run": str(found.path), "trials": documents}
             click.echo(summary.as_json(whole))
         elif csv_:
-            _write_csv(found, chosen)
+            _write_csv(chosen)
         else:
             _print_table(found, chosen, failed)
 
@@ -110,26 +112,18 @@ def _parameters(run: Run) -> list[str]:
 # ---- CSV -----------------------------------------------------------------------------------
 
 
-def _write_csv(run: Run, chosen: list[Trial]) -> None:
-    parameters, metrics = _parameters(run), _metrics(run)
-    head = ["trial", "state", "cause", "attempts", "seconds", "host", "message"]
-    head += [f"parameter.{name}" for name in parameters]
-    for name in metrics:
-        head += [f"metric.{name}", f"sem.{name}"]
+def _write_csv(chosen: list[Trial]) -> None:
+    rows = table.table(map(table.row, chosen))
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(_cell, head))
-    for one in chosen:
-        last, results = _last(one), one.results or {}
-        row = [one.index, one.state, one.cause, len(one.attempts)]
-        row += [summary.seconds(last), last.host if last else "", one.message]
-        row += [one.parameters.get(name) for name in parameters]
-        for name in metrics:
-            row += results.get(name, (None, None))
+    writer.writerow(map(_cell, rows[0] if rows else table.COLUMNS))
+    for one in rows:
         # As everywhere: no text may control the terminal; line feeds are quoted.
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow(map(_cell, one.values()))
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(timespec="milliseconds")
     return plain_text.escaped(value, keep="\n\t") if isinstance(value, str) else value
 
 
@@ -146,18 +140,18 @@ def _print_table(run: Run, chosen: list[Trial], failed: bool) -> None:
     screen, now = console(), time.time()
     # Without a terminal there is a line a trial, however long.
     fits = screen.is_terminal
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name, right in (("trial", True), ("state", False), ("cause", False)):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        shown.add_column(name, justify="right" if right else "left", no_wrap=True)
     wide = ("message", "parameters") if failed else ("metrics", "parameters")
     for name in wide:
-        table.add_column(name, overflow="fold", no_wrap=not fits)
+        shown.add_column(name, overflow="fold", no_wrap=not fits)
     for name in ("attempts", "duration", "host"):
-        table.add_column(name, justify="left" if name == "host" else "right", no_wrap=True)
+        shown.add_column(name, justify="left" if name == "host" else "right", no_wrap=True)
     best = run.best
     for one in chosen:
-        table.add_row(*row(one, now, failed), style="bold" if one is best else "")
-    screen.print(table)
+        shown.add_row(*row(one, now, failed), style="bold" if one is best else "")
+    screen.print(shown)
 
 
 def row(trial: Trial, now: float, failed: bool = False) -> list[Text]:

@@ -197,11 +197,11 @@ def test_only_failed_trials_with_the_reason(finished: AxScheduler):
 def test_trials_as_csv(finished: AxScheduler):
     result = axsched("trials", finished.run_directory, "--csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["trial_index"] for row in rows] == ["0", "1", "2", "3"]
     for row, known in zip(rows, finished.trials.values(), strict=True):
-        assert float(row["parameter.x"]) == known.parameters["x"]
+        assert float(row["x"]) == known.parameters["x"]
         assert row["state"] == known.state
-        assert row["metric.loss"] == (str(known.results["loss"][0]) if known.results else "")
+        assert row["loss"] == (str(known.results["loss"][0]) if known.results else "")
     assert rows[1]["message"] == finished.trials[1].message
     assert rows[1]["cause"] == "EXIT_CODE"
 
