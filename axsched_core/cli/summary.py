@@ -21,6 +21,7 @@ CAUSES = 8
 _REST = (
     ("FAILED", "failed"),
     ("CANCELLED", "cancelled"),
+    ("EARLY_STOPPED", "stopped early"),
     ("CLOSED", "closed by you"),
     ("RUNNING", "running"),
     ("QUEUED", "queued"),
