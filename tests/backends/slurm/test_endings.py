@@ -100,7 +100,7 @@ def test_a_node_that_dies_and_a_job_that_slurm_starts_again(
 ) -> None:
     bench = open_bench(sbatch_options={"requeue": True})
     script = (
-        f'echo ran >>{tmp_path}/log; echo $SLURM_RESTART_COUNT; [ "$SLURM_RESTART_COUNT" = 1 ] && '
+        f'echo $SLURM_RESTART_COUNT; echo ran >>{tmp_path}/log; [ "$SLURM_RESTART_COUNT" = 1 ] && '
         'echo \'{"loss": 2}\' >"$AXSCHED_RESULT_FILE" && exit; exec sleep 1000'
     )
     handle = shell(bench, script)
