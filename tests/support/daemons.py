@@ -7,6 +7,7 @@ gone for any reason.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -113,9 +114,13 @@ def kill_all(find: Callable[[], Iterable[psutil.Process]], timeout: float = 30) 
         for process in list(found):  # stop them first, so that they start no others
             try:
                 process.suspend()
-                found.update(process.children(recursive=True))
+                children = process.children(recursive=True)
             except psutil.Error:
                 continue
+            for child in children:  # else one could write down how another has ended
+                with contextlib.suppress(psutil.Error):
+                    child.suspend()
+            found.update(children)
         for process in found:
             try:
                 process.kill()
